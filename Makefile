@@ -1,0 +1,59 @@
+# Two commands matter: `make train` and `make test`. Both create .venv on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PRESET ?= toybox
+DATA ?=
+NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
+
+.PHONY: help install train test lint unit notebooks book pair execute clean
+
+help:
+	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
+	@echo 'make test     lint, unit tests, notebook validation, book build'
+	@echo 'make book     build the book only'
+	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
+	@echo 'make execute  run every chapter with its default parameters and store the outputs'
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo 'installing into $(VENV) ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $@
+
+train: install
+	@mkdir -p runs
+	$(BIN)/papermill book/03_train_coco.ipynb runs/03_train_coco.ipynb --cwd . --no-progress-bar --log-output \
+	  -k python3 -p preset $(PRESET) $(if $(DATA),-p data_root $(DATA))
+	@$(BIN)/python -m topdown.results runs/$(PRESET)
+
+test: lint unit notebooks book
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: install
+	$(BIN)/pytest tests
+
+# The chapters' default parameters train for minutes. TOPDOWN_PRESET replaces the preset by one of seconds; see the
+# README, 'Checking the notebooks'.
+notebooks: install
+	TOPDOWN_PRESET=smoke $(BIN)/pytest --nbval-lax --nbval-cell-timeout=300 -p no:cacheprovider $(NOTEBOOKS)
+
+book: install
+	@rm -rf _build
+	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	$(BIN)/python tests/check_book.py
+
+pair: install
+	cd book && for f in [0-9]*.py; do ../$(BIN)/jupytext --to ipynb --update $$f; done
+
+execute: pair
+	for f in $(NOTEBOOKS); do $(BIN)/papermill --cwd . -k python3 $$f $$f; done
+	$(BIN)/python tests/tidy_notebooks.py $(NOTEBOOKS)
+
+clean:
+	rm -rf _build runs .pytest_cache .ruff_cache

@@ -1,0 +1,155 @@
+"""Vector quantization of slots: a codebook learned by exponential moving averages.
+
+Letters: B batch, K slots, d slot width, E codebook size, M = B K vectors of a step.
+
+Equations (van den Oord et al. 2017, appendix; Kim et al. 2024)::
+
+    (5)  j(m) = argmin_e |x_m - c_e|                            assignment, Euclidean
+    (6)  n_e <- decay n_e + (1 - decay) #{m: j(m) = e}           running cluster size, in hits a step
+         t_e <- decay t_e + (1 - decay) sum_{m: j(m) = e} x_m    running sum
+         c_e <- t_e / n~_e,   n~_e = (n_e + eps) / (n + E eps) n,   n = sum_e n_e
+    (7)  straight-through: forward c_j, backward identity to x
+    (8)  perplexity = exp(-sum_e p_e log p_e), p_e the share of vectors assigned to e
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Quantized(NamedTuple):
+    """What ``Codebook`` returns."""
+
+    codes: Tensor  # (..., d), the nearest codes, straight-through to the input
+    index: Tensor  # (...,) int64, which code
+    commitment: Tensor  # (), mean squared distance of the input to its (detached) code
+    perplexity: Tensor  # (), equation (8) over this batch
+
+
+class Codebook(nn.Module):
+    """Nearest-code lookup with a codebook that follows the vectors it is shown in training mode.
+
+    The state is in four buffers, readable and settable: ``codes`` (E, d), ``cluster_size`` (E,), ``code_sum``
+    (E, d) and ``initialized`` (a boolean scalar).
+
+    Args:
+        size: E.
+        width: d.
+        decay: of equation (6).
+        dead_below: codes whose running cluster size falls under this many hits a step are replaced by random
+            vectors of the batch; 0 turns revival off. The average is M / E hits, so the threshold must be chosen
+            with the batch size in mind.
+        kmeans_iterations: Lloyd steps of the start on the first training batch.
+        eps: Laplace smoothing of equation (6).
+
+    Raises:
+        ValueError: if a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        width: int,
+        decay: float = 0.99,
+        dead_below: float = 0.8,
+        kmeans_iterations: int = 10,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        if size < 1 or width < 1:
+            raise ValueError(f'codebook size and width must be positive, got {size} and {width}')
+        if not 0 <= decay < 1:
+            raise ValueError(f'decay must lie in [0, 1), got {decay}')
+        if dead_below < 0:
+            raise ValueError(f'dead_below must not be negative, got {dead_below}')
+        self.size, self.width, self.decay, self.eps = size, width, decay, eps
+        self.dead_below, self.kmeans_iterations = dead_below, kmeans_iterations
+        self.register_buffer('codes', torch.zeros(size, width))
+        self.register_buffer('cluster_size', torch.zeros(size))
+        self.register_buffer('code_sum', torch.zeros(size, width))
+        self.register_buffer('initialized', torch.tensor(False))
+
+    def forward(self, x: Tensor) -> Quantized:
+        """Quantize (..., d) vectors; in training mode also start (first call) and update the codebook.
+
+        The returned codes are those from before the update.
+
+        Raises:
+            RuntimeError: in evaluation mode before any training batch was seen: k-means must not start from
+                validation images.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            vectors = x.detach().float().reshape(-1, self.width)
+            if not self.initialized:
+                if not self.training:
+                    raise RuntimeError(
+                        'the codebook has no codes yet: it starts from the first training batch; '
+                        'train at least one step or load a checkpoint before evaluating'
+                    )
+                self.start(vectors)
+            index = self.assign(vectors)
+            nearest = self.codes[index].view(x.shape)
+            hits = torch.bincount(index, minlength=self.size).float()
+            if self.training:
+                self.update(vectors, index, hits)
+            commitment = F.mse_loss(x.float(), nearest)
+            codes = x + (nearest - x).detach()
+        return Quantized(codes, index.view(x.shape[:-1]), commitment, perplexity(hits))
+
+    def assign(self, vectors: Tensor) -> Tensor:
+        """(M, d) -> index of the nearest code (M,), equation (5)."""
+        return nearest_index(vectors, self.codes)
+
+    @torch.no_grad()
+    def start(self, vectors: Tensor) -> None:
+        """k-means on (M, d) vectors; cluster sizes and sums start as those of the final clusters."""
+        codes = _draw(vectors, self.size)
+        for _ in range(self.kmeans_iterations):
+            index = nearest_index(vectors, codes)
+            hits = torch.bincount(index, minlength=self.size).float()
+            sums = torch.zeros_like(codes).index_add_(0, index, vectors)
+            codes = torch.where(hits[:, None] > 0, sums / hits[:, None].clamp(min=1), codes)
+        hits = torch.bincount(nearest_index(vectors, codes), minlength=self.size).float()
+        self.codes.copy_(codes)
+        self.cluster_size.copy_(hits)
+        self.code_sum.copy_(codes * hits[:, None])
+        self.initialized.fill_(True)
+
+    @torch.no_grad()
+    def update(self, vectors: Tensor, index: Tensor, hits: Tensor) -> None:
+        """Equation (6) from (M, d) vectors, their codes (M,) and hits (E,), then revival of dead codes."""
+        sums = torch.zeros_like(self.code_sum).index_add_(0, index, vectors)
+        self.cluster_size.lerp_(hits, 1 - self.decay)
+        self.code_sum.lerp_(sums, 1 - self.decay)
+        total = self.cluster_size.sum()
+        smoothed = (self.cluster_size + self.eps) / (total + self.size * self.eps) * total
+        self.codes.copy_(self.code_sum / smoothed[:, None])
+        if self.dead_below > 0:
+            dead = self.cluster_size < self.dead_below
+            fresh = _draw(vectors, self.size)
+            self.codes.copy_(torch.where(dead[:, None], fresh, self.codes))
+            self.code_sum.copy_(torch.where(dead[:, None], fresh * self.dead_below, self.code_sum))
+            self.cluster_size.masked_fill_(dead, self.dead_below)
+
+
+def nearest_index(vectors: Tensor, codes: Tensor) -> Tensor:
+    """Index (M,) of the Euclidean-nearest of codes (E, d) for each of vectors (M, d); first one wins a tie."""
+    distance = codes.square().sum(1) - 2 * vectors @ codes.T  # |x|^2 left out: constant for a row
+    return distance.argmin(dim=1)
+
+
+def perplexity(hits: Tensor) -> Tensor:
+    """Equation (8) from hits (E,): between 1 (one code used) and E (all used alike)."""
+    share = hits / hits.sum().clamp(min=1)
+    return torch.exp(-torch.special.xlogy(share, share).sum())
+
+
+def _draw(vectors: Tensor, count: int) -> Tensor:
+    """``count`` rows of ``vectors``: without replacement if there are enough, else with."""
+    if len(vectors) >= count:
+        return vectors[torch.randperm(len(vectors), device=vectors.device)[:count]]
+    return vectors[torch.randint(len(vectors), (count,), device=vectors.device)]

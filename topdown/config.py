@@ -1,0 +1,281 @@
+"""Every setting of an experiment, as frozen dataclasses, and the presets. Standard library only.
+
+A preset is a ``Config``; ``preset(name, **changes)`` returns one with fields changed by their plain names, for
+example ``preset('toybox', steps=500, slots=5)``. Unknown names and impossible values are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which pictures, and how they are cut."""
+
+    dataset: str = 'coco'
+    """toybox, coco, voc, movi_c, movi_e or clevr6."""
+    data_root: str = ''
+    """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
+    protocol: str = 'oclf'
+    """Evaluation protocol; see the book's page on evaluation."""
+    mask_size: int = 320
+    """Side, in pixels, of the square at which masks are compared."""
+    keep_crowd: bool = False
+    """Whether COCO crowd regions count as objects."""
+    flip: bool = True
+    """Random horizontal flips in training."""
+    random_crop: bool = False
+    """Random instead of centre crops in training."""
+    eval_images: int = 0
+    """Validation images used; 0 means all."""
+    toybox: dict = field(default_factory=dict)
+    """Changes to ToyboxConfig, such as {'dissimilarity': 0.5}."""
+
+    def __post_init__(self) -> None:
+        known = ('toybox', 'coco', 'voc', 'movi_c', 'movi_e', 'clevr6')
+        _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
+        _check(self.protocol in ('oclf',), f"protocol must be 'oclf', got {self.protocol!r}")
+        _check(self.mask_size > 0, f'mask_size must be positive, got {self.mask_size}')
+        _check(self.eval_images >= 0, f'eval_images must not be negative, got {self.eval_images}')
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The frozen features."""
+
+    encoder: str = 'vit_base_patch16_224.dino'
+    """Any timm Vision Transformer; ``vit_toybox_patch8_96`` ships with the package."""
+    image_size: int = 224
+    """Side of the square input, in pixels."""
+    block: int = 12
+    """Features are the output of this transformer block, counted from 1."""
+    final_norm: bool = False
+    """Apply the ViT's final norm to them."""
+    pretrained: bool = True
+    """Load pretrained weights; without them the encoder is random."""
+
+    def __post_init__(self) -> None:
+        _check(self.image_size > 0, f'image_size must be positive, got {self.image_size}')
+        _check(self.block >= 1, f'block counts from 1, got {self.block}')
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Slot attention, the top-down pathway and the decoder."""
+
+    slots: int = 7
+    """K."""
+    slot_size: int = 256
+    """d."""
+    qkv_size: int = 0
+    """Width of queries, keys and values; 0 means d."""
+    iterations: int = 3
+    """T, steps of one pass."""
+    attention_heads: int = 1
+    """Heads of slot attention."""
+    top_down: bool = True
+    """The second, modulated pass; off gives plain slot attention (DINOSAUR)."""
+    channel: bool = True
+    """Channel-wise modulation by f(code)."""
+    spatial: bool = True
+    """Spatial-wise modulation by the attention map."""
+    shift: bool = True
+    """Centre the attention map at one."""
+    quantize: bool = True
+    """Predict the channel scale from codes; off: from the slots themselves."""
+    predictor: str = 'linear'
+    """f: linear or mlp."""
+    codebook_size: int = 512
+    """E."""
+    code_decay: float = 0.99
+    """Decay of the codebook's moving averages."""
+    dead_below: float = 0.8
+    """Codes with fewer running hits a step are revived; scale it with batch * slots / codebook_size."""
+    commitment: float = 0.0
+    """Weight of the commitment loss."""
+    decoder: str = 'autoregressive'
+    """autoregressive or mlp."""
+    decoder_layers: int = 4
+    """Layers of the autoregressive decoder."""
+    decoder_heads: int = 8
+    """Heads of the autoregressive decoder."""
+    decoder_hidden: int = 1024
+    """Hidden width of the MLP decoder."""
+    input_masking: float = 0.1
+    """Share of the autoregressive decoder's inputs replaced by a mask token in training."""
+
+    def __post_init__(self) -> None:
+        for name in ('slots', 'slot_size', 'iterations', 'attention_heads', 'codebook_size', 'decoder_layers'):
+            _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
+        _check(self.predictor in ('linear', 'mlp'), f"predictor must be 'linear' or 'mlp', got {self.predictor!r}")
+        decoders = ('autoregressive', 'mlp')
+        _check(self.decoder in decoders, f'decoder must be one of {", ".join(decoders)}, got {self.decoder!r}')
+        _check(0 <= self.input_masking < 1, f'input_masking must lie in [0, 1), got {self.input_masking}')
+        _check(self.commitment >= 0, f'commitment must not be negative, got {self.commitment}')
+        if self.top_down:
+            _check(self.channel or self.spatial, 'top_down needs channel or spatial; for neither set top_down=False')
+        _check(not self.commitment or self.quantize, 'commitment needs quantize=True: there are no codes without it')
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation."""
+
+    steps: int = 500_000
+    batch_size: int = 64
+    lr: float = 4e-4
+    """Adam's learning rate after warm-up."""
+    warmup_steps: int = 10_000
+    """Linear warm-up."""
+    half_life: int = 100_000
+    """The learning rate halves every so many steps (exponential decay)."""
+    clip: float = 1.0
+    """Largest global L2 norm of the gradient."""
+    precision: str = 'bf16'
+    """bf16 (autocast) or fp32."""
+    compile: bool = False
+    """torch.compile the model."""
+    workers: int = 8
+    """Loader processes."""
+    cache_tokens: bool = False
+    """Compute the frozen encoder's tokens once and keep them in memory, plain and flipped."""
+    eval_every: int = 25_000
+    """Steps between evaluations; 0: only at the end."""
+    checkpoint_every: int = 5_000
+    """Steps between checkpoints; 0: only at the end."""
+    log_every: int = 50
+    """Steps between rows of the training log."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('steps', 'batch_size', 'log_every', 'half_life'):
+            _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
+        for name in ('warmup_steps', 'workers', 'eval_every', 'checkpoint_every', 'seed'):
+            _check(getattr(self, name) >= 0, f'{name} must not be negative, got {getattr(self, name)}')
+        _check(self.lr > 0, f'lr must be positive, got {self.lr}')
+        _check(self.clip > 0, f'clip must be positive, got {self.clip}')
+        _check(self.precision in ('bf16', 'fp32'), f"precision must be 'bf16' or 'fp32', got {self.precision!r}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment. ``seeds`` and ``variants`` are what the training chapter loops over."""
+
+    name: str
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    seeds: int = 1
+    """Runs of every model, with seeds 0, 1, ..."""
+
+    def with_(self, **changes: object) -> Config:
+        """A copy with fields changed by their plain names.
+
+        Raises:
+            ValueError: for an unknown name, a wrong type or an impossible value.
+        """
+        parts = {f.name: {} for f in dataclasses.fields(self) if dataclasses.is_dataclass(getattr(self, f.name))}
+        own: dict[str, object] = {}
+        owner = {f.name: part for part in parts for f in dataclasses.fields(getattr(self, part))}
+        for key, value in changes.items():
+            if key == 'seeds':
+                own[key] = _typed(key, value, int)
+            elif key in owner:
+                part = getattr(self, owner[key])
+                parts[owner[key]][key] = _typed(key, value, typing.get_type_hints(type(part))[key])
+            else:
+                raise ValueError(f'unknown parameter {key!r}; known: {", ".join(sorted([*owner, "seeds"]))}')
+        for part, values in parts.items():
+            if values:
+                own[part] = dataclasses.replace(getattr(self, part), **values)
+        return dataclasses.replace(self, **own)
+
+    def to_dict(self) -> dict:
+        """Nested plain dictionary, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Config:
+        """Inverse of ``to_dict``."""
+        kinds = {'data': DataConfig, 'encoder': EncoderConfig, 'model': ModelConfig, 'train': TrainConfig}
+        return cls(**{k: kinds[k](**v) if k in kinds else v for k, v in values.items()})
+
+    @property
+    def key(self) -> str:
+        """Short hash of everything that decides the result: the seed and where the data lies are left out."""
+        values = self.to_dict()
+        for part, name in (('data', 'data_root'), ('train', 'seed'), ('train', 'workers')):
+            values[part].pop(name)
+        values.pop('seeds')
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _typed(key: str, value: object, kind: type | types.UnionType) -> object:
+    """Check a value against a field's type; ints pass as floats, since papermill passes whole numbers as ints."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
+        raise ValueError(f'{key} must be of type {kind.__name__}, got {value!r}')
+    return value
+
+
+_TOYBOX = Config(
+    name='toybox',
+    data=DataConfig(dataset='toybox', mask_size=192),
+    encoder=EncoderConfig(encoder='vit_toybox_patch8_96', image_size=96, block=6, final_norm=True),
+    model=ModelConfig(
+        slots=7, slot_size=64, codebook_size=64, dead_below=0.3, decoder='mlp', decoder_layers=2, decoder_heads=4,
+        decoder_hidden=256,
+    ),
+    train=TrainConfig(
+        steps=1500, batch_size=32, lr=4e-4, warmup_steps=200, half_life=1500, workers=0, cache_tokens=True,
+        eval_every=500, checkpoint_every=500, log_every=10,
+    ),
+)  # fmt: skip
+
+_PAPER = Config(name='coco')
+
+PRESETS: dict[str, Config] = {
+    'smoke': dataclasses.replace(
+        _TOYBOX.with_(
+            steps=12, batch_size=8, warmup_steps=4, codebook_size=16, eval_every=6, checkpoint_every=6, log_every=1,
+            eval_images=16, slot_size=32, decoder_hidden=64, toybox={'num_train': 48, 'num_val': 16},
+        ),
+        name='smoke',
+    ),
+    'toybox': _TOYBOX,
+    'toybox_long': dataclasses.replace(_TOYBOX.with_(steps=6000, half_life=3000, seeds=5), name='toybox_long'),
+    'coco': _PAPER,
+    'voc': dataclasses.replace(_PAPER.with_(dataset='voc', slots=6, steps=250_000, random_crop=True), name='voc'),
+    'movi_c': dataclasses.replace(
+        _PAPER.with_(dataset='movi_c', slots=11, slot_size=128, decoder_heads=4, mask_size=128, flip=False), name='movi_c'
+    ),
+    'movi_e': dataclasses.replace(
+        _PAPER.with_(dataset='movi_e', slots=24, slot_size=128, decoder_heads=4, mask_size=128, flip=False), name='movi_e'
+    ),
+}  # fmt: skip
+"""``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; the rest the released
+configurations of the paper, which need the data set and, in practice, a GPU."""
+
+
+def preset(name: str, **changes: object) -> Config:
+    """The preset of that name, with changes (see ``Config.with_``).
+
+    Raises:
+        ValueError: for an unknown preset, an unknown parameter or an impossible value.
+    """
+    if name not in PRESETS:
+        raise ValueError(f'unknown preset {name!r}; known: {", ".join(PRESETS)}')
+    return PRESETS[name].with_(**changes)

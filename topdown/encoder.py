@@ -1,0 +1,134 @@
+"""The frozen encoder: images to patch tokens, with any timm Vision Transformer.
+
+Importing this module registers ``vit_toybox_patch8_96`` with timm, the small encoder that ships with the package.
+It was pretrained on Toybox-like pictures without labels or masks (``topdown.pretrain``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.layers import set_fused_attn
+from timm.models import register_model
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from topdown.config import EncoderConfig
+
+TOYBOX_WEIGHTS = Path(__file__).parent / 'weights' / 'vit_toybox_patch8_96.safetensors'
+TOYBOX_MEAN, TOYBOX_STD = (0.65, 0.65, 0.65), (0.25, 0.25, 0.25)
+
+
+@register_model
+def vit_toybox_patch8_96(pretrained: bool = False, **kwargs: object) -> VisionTransformer:
+    """The shipped encoder: 96-pixel pictures, 8-pixel patches (N = 144), width 128, 6 blocks of 4 heads."""
+    kwargs = {name: kwargs[name] for name in ('img_size', 'drop_rate') if name in kwargs}
+    model = VisionTransformer(
+        **{'img_size': 96, **kwargs}, patch_size=8, embed_dim=128, depth=6, num_heads=4, class_token=False,
+        global_pool='', num_classes=0,
+    )  # fmt: skip
+    model.pretrained_cfg = {'mean': TOYBOX_MEAN, 'std': TOYBOX_STD, 'input_size': (3, 96, 96)}
+    if pretrained:
+        if not TOYBOX_WEIGHTS.exists():
+            raise FileNotFoundError(f'{TOYBOX_WEIGHTS} is missing from the installation: reinstall topdown')
+        model.load_state_dict(load_file(TOYBOX_WEIGHTS))
+    return model
+
+
+class FrozenEncoder(nn.Module):
+    """Patch tokens of one block of a frozen Vision Transformer.
+
+    Args:
+        config: which encoder, block and input size.
+
+    Attributes:
+        num_patches: N.
+        feature_size: D.
+
+    Raises:
+        ValueError: if timm has no such model, it is not a ViT, or it has fewer blocks.
+        RuntimeError: if the pretrained weights can be neither found nor downloaded.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vit = _create(config)
+        depth = len(self.vit.blocks)
+        if config.block > depth:
+            raise ValueError(f'block={config.block}, but {config.encoder} has {depth} blocks')
+        self.num_patches = self.vit.patch_embed.num_patches
+        self.feature_size = self.vit.embed_dim
+        cfg = self.vit.pretrained_cfg
+        self.register_buffer('mean', torch.tensor(cfg['mean']).view(1, 3, 1, 1))
+        self.register_buffer('std', torch.tensor(cfg['std']).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        super().train(False)
+
+    def train(self, mode: bool = True) -> FrozenEncoder:
+        """Stays in evaluation mode: the encoder is frozen."""
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches; N is their product."""
+        return self.vit.patch_embed.grid_size
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) with values in [0, 1] -> tokens (B, N, D), class and register tokens dropped.
+
+        Raises:
+            ValueError: if S is not the configured size.
+        """
+        size = self.config.image_size
+        if images.shape[-2:] != (size, size):
+            raise ValueError(
+                f'the encoder takes {size} x {size} pictures, got {images.shape[-2]} x {images.shape[-1]}; '
+                'set image_size or resize them'
+            )
+        images = (images - self.mean) / self.std
+        (tokens,) = self.vit.forward_intermediates(
+            images,
+            indices=[self.config.block - 1],
+            norm=self.config.final_norm,
+            output_fmt='NLC',
+            intermediates_only=True,
+        )
+        return tokens
+
+    def fingerprint(self) -> str:
+        """Hash of weights, block and norm: what tokens depend on besides the pictures."""
+        digest = hashlib.sha256(f'{self.config.encoder}/{self.config.block}/{self.config.final_norm}'.encode())
+        for name, tensor in sorted(self.vit.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _create(config: EncoderConfig) -> nn.Module:
+    if not timm.is_model(config.encoder):
+        near = timm.list_models(f'*{config.encoder.split(".")[0]}*')[:5]
+        hint = f'; near it: {", ".join(near)}' if near else ''
+        raise ValueError(f'timm {timm.__version__} has no model {config.encoder!r}{hint}')
+    if not torch.cuda.is_available():
+        set_fused_attn(False)  # explicit softmax is the faster one on CPU
+    try:
+        vit = timm.create_model(config.encoder, pretrained=config.pretrained, img_size=config.image_size, num_classes=0)
+    except TypeError as error:
+        raise ValueError(f'{config.encoder} is no Vision Transformer of timm: {error}') from error
+    except (OSError, RuntimeError) as error:
+        if not config.pretrained or (isinstance(error, FileNotFoundError) and 'reinstall' in str(error)):
+            raise
+        raise RuntimeError(
+            f'the pretrained weights of {config.encoder} could not be loaded: {type(error).__name__}: {error}\n'
+            'They come from the Hugging Face hub on first use. Without a network, download them elsewhere and '
+            'set HF_HOME to the folder that holds them; encoder=vit_toybox_patch8_96 needs no download.'
+        ) from error
+    if not isinstance(vit, VisionTransformer):
+        raise ValueError(f'{config.encoder} is a {type(vit).__name__}; the encoder must be a timm VisionTransformer')
+    return vit

@@ -1,0 +1,216 @@
+"""Slot attention and its modulated pass.
+
+Dimension letters, used as suffixes here and throughout the package:
+B batch, N patches, D feature width, K slots, d slot width, C key/value/query width, H heads, E codebook size.
+
+Equations (Locatello et al. 2020; modulation: Kim et al. 2024)::
+
+    (1)  A_kn = softmax_k( q_k . k_n / sqrt(C) )             competition among slots
+    (2)  W_kn = (A_kn + eps) / sum_n (A_kn + eps)             weighted mean over patches
+    (3)  U_k  = m^c_k * sum_n W_kn m^s_kn v_n                 m^c = m^s = 1: the plain, bottom-up pass
+    (4)  S_k <- GRU(U_k, S_k);  S_k <- S_k + MLP(LayerNorm(S_k))
+
+Equation (3) is the modulation map M_k = m^s_k (outer) m^c_k applied to the values, v_kn = M_kn * v_n, with the sum
+over patches carried out first: nothing of size B x K x N x C exists.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPS = 1e-8
+
+
+class InputHead(nn.Module):
+    """Features to slot-attention inputs: LayerNorm, Linear, ReLU, Linear; no positional embedding.
+
+    Args:
+        feature_size: D.
+        slot_size: d.
+    """
+
+    def __init__(self, feature_size: int, slot_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(feature_size)
+        self.hidden = nn.Linear(feature_size, feature_size)
+        self.out = nn.Linear(feature_size, slot_size)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, d)."""
+        return self.out(F.relu(self.hidden(self.norm(x_BND))))
+
+
+class SlotInit(nn.Module):
+    """Gaussian start, one learned mean and log standard deviation shared by all slots.
+
+    Args:
+        slot_size: d.
+    """
+
+    def __init__(self, slot_size: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, slot_size)))
+        self.log_std = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, slot_size)))
+
+    def forward(self, noise_BKd: Tensor) -> Tensor:
+        """Standard normal noise (B, K, d) -> initial slots (B, K, d), reparameterised."""
+        return self.mean + self.log_std.exp() * noise_BKd
+
+
+class SlotAttention(nn.Module):
+    """Iterative competition of slots for inputs, with optional modulation of the values.
+
+    Args:
+        input_size: width of the inputs.
+        slot_size: d.
+        num_iterations: T, refinement steps of one pass.
+        qkv_size: C, width of queries, keys and values; d if None.
+        num_heads: H; the softmax over slots is taken in every head, and the attention returned is their mean.
+        mlp_size: hidden width of the residual MLP; 4 d if None.
+
+    Raises:
+        ValueError: if a size is not positive or ``num_heads`` does not divide ``qkv_size``.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        slot_size: int,
+        num_iterations: int = 3,
+        qkv_size: int | None = None,
+        num_heads: int = 1,
+        mlp_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        qkv_size = qkv_size or slot_size
+        if num_iterations < 1:
+            raise ValueError(f'num_iterations must be at least 1, got {num_iterations}')
+        if num_heads < 1 or qkv_size % num_heads:
+            raise ValueError(f'num_heads ({num_heads}) must divide qkv_size ({qkv_size})')
+        self.num_iterations, self.num_heads = num_iterations, num_heads
+        self.qkv_size, self.head_size = qkv_size, qkv_size // num_heads
+        self.norm_inputs = nn.LayerNorm(input_size)
+        self.norm_slots = nn.LayerNorm(slot_size)
+        self.norm_mlp = nn.LayerNorm(slot_size)
+        self.project_q = nn.Linear(slot_size, qkv_size, bias=False)
+        self.project_k = nn.Linear(input_size, qkv_size, bias=False)
+        self.project_v = nn.Linear(input_size, qkv_size, bias=False)
+        self.gru = nn.GRUCell(qkv_size, slot_size)
+        hidden = mlp_size or 4 * slot_size
+        self.mlp = nn.Sequential(nn.Linear(slot_size, hidden), nn.ReLU(), nn.Linear(hidden, slot_size))
+
+    def keys_values(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (B, N, input_size) -> keys and values, each (B, H, N, C / H). Shared by both passes."""
+        inputs = self.norm_inputs(inputs)
+        return self._split(self.project_k(inputs)), self._split(self.project_v(inputs))
+
+    def forward(
+        self,
+        slots_BKd: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        channel_scale_BKC: Tensor | None = None,
+        spatial_scale_BKN: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One pass of ``num_iterations`` steps.
+
+        Args:
+            slots_BKd: initial slots.
+            keys, values: from ``keys_values``.
+            channel_scale_BKC: m^c of equation (3), held constant over the steps; None for ones.
+            spatial_scale_BKN: m^s of equation (3); None for ones.
+
+        Returns:
+            Slots (B, K, d) and the last step's attention A (B, K, N), summing to one over slots, attached to the
+            graph and taken before ``eps`` and renormalisation.
+        """
+        slots = slots_BKd
+        for _ in range(self.num_iterations):
+            slots, attention = self.step(slots, keys, values, channel_scale_BKC, spatial_scale_BKN)
+        return slots, attention
+
+    def step(
+        self,
+        slots: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        channel_scale: Tensor | None = None,
+        spatial_scale: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Equations (1) to (4) once. Shapes as in ``forward``."""
+        batch, num_slots, slot_size = slots.shape
+        queries = self._split(self.project_q(self.norm_slots(slots)))
+        logits = queries @ keys.transpose(-1, -2) * self.head_size**-0.5
+        attention = logits.float().softmax(dim=2)  # (B, H, K, N), over slots
+        weights = attention + EPS
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+        if spatial_scale is not None:
+            weights = weights * spatial_scale.unsqueeze(1)
+        updates = weights.to(values.dtype) @ values
+        updates = updates.transpose(1, 2).reshape(batch, num_slots, self.qkv_size)
+        if channel_scale is not None:
+            updates = updates * channel_scale
+        slots = self.gru(updates.flatten(0, 1), slots.flatten(0, 1)).view(batch, num_slots, slot_size)
+        slots = slots + self.mlp(self.norm_mlp(slots))
+        return slots, attention.mean(dim=1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, L, C) -> (B, H, L, C / H)."""
+        return x.unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2)
+
+
+class Modulation(nn.Module):
+    """Scales of the second pass from codes ("what") and attention ("where").
+
+    ::
+
+        m^c_k  = f(c_k)                          f linear, or an MLP with one hidden layer of 4 d
+        m^s_kn = 1 + A_kn - mean_n A_kn          with ``shift`` (mean one over patches)
+        m^s_kn = A_kn                            without
+
+    Args:
+        slot_size: d.
+        qkv_size: C, width of the values that are scaled.
+        channel, spatial: which of the two scales to use.
+        shift: centre the attention map at one.
+        predictor: 'linear' or 'mlp'.
+
+    Raises:
+        ValueError: for an unknown predictor, or if both scales are off.
+    """
+
+    def __init__(
+        self,
+        slot_size: int,
+        qkv_size: int,
+        channel: bool = True,
+        spatial: bool = True,
+        shift: bool = True,
+        predictor: str = 'linear',
+    ) -> None:
+        super().__init__()
+        if not (channel or spatial):
+            raise ValueError(
+                'modulation needs channel=True or spatial=True; for neither, turn the top-down pathway off'
+            )
+        if predictor not in ('linear', 'mlp'):
+            raise ValueError(f"predictor must be 'linear' or 'mlp', got {predictor!r}")
+        self.spatial, self.shift = spatial, shift
+        self.channel: nn.Module | None = None
+        if channel and predictor == 'linear':
+            self.channel = nn.Linear(slot_size, qkv_size)
+        elif channel:
+            hidden = 4 * slot_size
+            self.channel = nn.Sequential(nn.Linear(slot_size, hidden), nn.ReLU(), nn.Linear(hidden, qkv_size))
+
+    def forward(self, codes_BKd: Tensor, attention_BKN: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Codes (B, K, d), attention (B, K, N) -> m^c (B, K, C) and m^s (B, K, N), None where off."""
+        channel_scale = None if self.channel is None else self.channel(codes_BKd)
+        spatial_scale = None
+        if self.spatial:
+            spatial_scale = attention_BKN
+            if self.shift:
+                spatial_scale = 1 + attention_BKN - attention_BKN.mean(dim=-1, keepdim=True)
+        return channel_scale, spatial_scale

@@ -1,0 +1,289 @@
+"""The training loop: warm-up, decay, clipping, bfloat16 autocast, evaluation, checkpoints, resumption.
+
+``train(config, folder)`` is all there is to call; ``python -m topdown.train --preset toybox`` does the same from a
+shell. A run that stopped goes on from its last checkpoint and ends, on a CPU, bit for bit where it would have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from topdown.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from topdown.config import PRESETS, Config, TrainConfig, preset
+from topdown.data import open_dataset
+from topdown.encoder import FrozenEncoder
+from topdown.evaluate import EvalSet, encode_all, evaluate, make_eval_set
+from topdown.model import SlotModel
+
+
+@dataclass
+class Run:
+    """A finished training run."""
+
+    config: Config
+    model: SlotModel
+    log: pd.DataFrame  # step, loss, lr, gradient_norm, perplexity
+    evaluations: pd.DataFrame  # step, fg_ari, mbo_i, mbo_c, miou (percent)
+    seconds: float  # time spent training, evaluations included, over all resumed parts
+
+
+class TrainData:
+    """Frozen tokens of training pictures, by picture and view.
+
+    With ``cache_tokens`` the tokens of every picture, plain and flipped, are computed once and kept in memory as
+    bfloat16, the precision the encoder computes them in. Otherwise pictures are read by loader processes and
+    encoded batch by batch.
+
+    Args:
+        dataset: the pictures.
+        encoder: the frozen encoder.
+        config: the experiment.
+        progress: show bars.
+    """
+
+    def __init__(self, dataset: Dataset, encoder: FrozenEncoder, config: Config, progress: bool = False) -> None:
+        if config.train.cache_tokens and config.data.random_crop:
+            raise ValueError('cache_tokens=True cannot serve random_crop=True: every crop needs tokens of its own')
+        if len(dataset) < config.train.batch_size:
+            raise ValueError(f'batch_size={config.train.batch_size} exceeds the {len(dataset)} training pictures')
+        self.dataset, self.encoder, self.config = dataset, encoder, config
+        self.views: list[Tensor] = []
+        if config.train.cache_tokens:
+            for flip in (False, True) if config.data.flip else (False,):
+                title = f'tokens of training pictures{", flipped" if flip else ""}'
+                parts = []
+                for first in tqdm(range(0, len(dataset), 256), desc=title, disable=not progress):
+                    indices = range(first, min(first + 256, len(dataset)))
+                    images = torch.stack([dataset.view(i, flip) for i in indices])
+                    parts.append(encode_all(encoder, images).bfloat16())
+                self.views.append(torch.cat(parts))
+
+    def batches(self, first_step: int, last_step: int) -> Iterator[Tensor]:
+        """Tokens (B, N, D) float32 for steps first_step to last_step - 1; which pictures depends on seed and step."""
+        device = next(self.encoder.parameters()).device
+        plan = _Plan(len(self.dataset), self.config, first_step, last_step)
+        if self.views:
+            for rows in plan:
+                views = [self.views[flip][index] for index, flip, _ in rows]
+                yield torch.stack(views).float().to(device)
+            return
+        workers = self.config.train.workers
+        loader = DataLoader(
+            _Views(self.dataset), batch_sampler=plan, num_workers=workers, pin_memory=device.type == 'cuda'
+        )
+        for images in loader:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.train.precision == 'bf16'):
+                yield self.encoder(images.to(device, non_blocking=True)).float()
+
+
+class _Plan:
+    """Which pictures, flips and crops every step sees: a function of seed and step alone, so that runs can resume."""
+
+    def __init__(self, count: int, config: Config, first_step: int, last_step: int) -> None:
+        self.count, self.config, self.first, self.last = count, config, first_step, last_step
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, tuple[float, float] | None]]]:
+        batch, seed = self.config.train.batch_size, self.config.train.seed
+        per_epoch = self.count // batch
+        order, epoch = torch.empty(0), -1
+        for step in range(self.first, self.last):
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = torch.randperm(self.count, generator=_generator(seed, 1, epoch))
+            place = step % per_epoch * batch
+            draw = torch.rand(batch, 3, generator=_generator(seed, 2, step)).tolist()
+            yield [
+                (int(i), int(self.config.data.flip and f < 0.5), (u, v) if self.config.data.random_crop else None)
+                for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
+            ]
+
+
+class _Views(Dataset):
+    """Maps a row of the plan to its picture."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: tuple[int, int, tuple[float, float] | None]) -> Tensor:
+        index, flip, at = row
+        return self.dataset.view(index, bool(flip), at)
+
+
+def _generator(seed: int, stream: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 4 + stream) * 1_000_003 + number)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up times exponential decay: lr min(1, (step + 1) / warmup) 0.5^(step / half_life)."""
+    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    return config.lr * warm * 0.5 ** (step / config.half_life)
+
+
+def build_model(config: Config, encoder: FrozenEncoder) -> SlotModel:
+    """A fresh model on the encoder's device; its weights depend on ``config.train.seed`` alone."""
+    torch.manual_seed(config.train.seed)
+    model = SlotModel(config.model, encoder.feature_size, encoder.num_patches)
+    return model.to(next(encoder.parameters()).device)
+
+
+def train(
+    config: Config,
+    folder: str | Path,
+    encoder: FrozenEncoder | None = None,
+    data: TrainData | None = None,
+    eval_set: EvalSet | None = None,
+    progress: bool = True,
+    stop_at: int | None = None,
+) -> Run:
+    """Train to ``config.train.steps``, going on from ``folder/checkpoint.safetensors`` if it is there.
+
+    Args:
+        config: the experiment.
+        folder: where the checkpoint, ``log.csv`` and ``evaluations.csv`` are written.
+        encoder, data, eval_set: made from the configuration if None; pass them to share them between runs.
+        progress: show a bar.
+        stop_at: end early after this step, as an interruption would, leaving a checkpoint.
+
+    Raises:
+        ValueError: if the folder holds a checkpoint of another experiment.
+        FloatingPointError: if the loss is not finite.
+    """
+    folder, options = Path(folder), config.train
+    encoder = encoder or make_encoder(config)
+    device = next(encoder.parameters()).device
+    data = data or TrainData(open_dataset(config, 'train', progress), encoder, config, progress)
+    if eval_set is None:
+        eval_set = make_eval_set(open_dataset(config, 'val', progress), encoder, config.data.keep_crowd, progress)
+    model = build_model(config, encoder)
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
+    fingerprint = encoder.fingerprint()
+    first, seconds, log = 0, 0.0, {'train': [], 'eval': []}
+    path = folder / 'checkpoint.safetensors'
+    if path.exists():
+        saved = load_checkpoint(path)
+        _check_same(saved, config, fingerprint, path)
+        saved.load_model(model)
+        saved.load_optimizer(model, optimizer)
+        saved.load_random_state()
+        first, seconds, log = saved.step, saved.seconds, saved.log
+    call = torch.compile(model) if options.compile else model
+    last = min(options.steps, stop_at or options.steps)
+    began = time.perf_counter()
+
+    def save(step: int) -> None:
+        spent = seconds + time.perf_counter() - began
+        sizes = (encoder.feature_size, encoder.num_patches)
+        save_checkpoint(path, model, optimizer, config, step, fingerprint, sizes, log, spent)
+
+    bar = tqdm(
+        total=options.steps, initial=first, desc=_title(config), unit='step', disable=not progress, mininterval=2
+    )
+    with bar:
+        for step, tokens in enumerate(data.batches(first, last), start=first):
+            rate = learning_rate(options, step)
+            for group in optimizer.param_groups:
+                group['lr'] = rate
+            model.train()
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == 'bf16'):
+                out = call(tokens, need_masks=False)
+            optimizer.zero_grad()
+            out.loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+            optimizer.step()
+            done = step + 1
+            if done % options.log_every == 0 or done == options.steps:
+                row = {'step': done, 'loss': out.reconstruction_loss.item(), 'lr': rate, 'gradient_norm': norm.item()}
+                row['perplexity'] = float('nan') if out.perplexity is None else out.perplexity.item()
+                if not row['loss'] < float('inf'):
+                    raise FloatingPointError(
+                        f'the loss is {row["loss"]} at step {done}: lower lr or use precision=fp32'
+                    )
+                log['train'].append(row)
+                bar.set_postfix(loss=f'{row["loss"]:.4f}', refresh=False)
+            bar.update()
+            if done == options.steps or (options.eval_every and done % options.eval_every == 0):
+                log['eval'].append({'step': done, **evaluate(model, eval_set)})
+            if done == last or (options.checkpoint_every and done % options.checkpoint_every == 0):
+                save(done)
+    run = Run(
+        config, model, pd.DataFrame(log['train']), pd.DataFrame(log['eval']), seconds + time.perf_counter() - began
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    run.log.to_csv(folder / 'log.csv', index=False)
+    run.evaluations.to_csv(folder / 'evaluations.csv', index=False)
+    (folder / 'config.json').write_text(json.dumps(config.to_dict(), indent=1))
+    return run
+
+
+def make_encoder(config: Config) -> FrozenEncoder:
+    """The experiment's encoder, on the GPU if there is one."""
+    return FrozenEncoder(config.encoder).to('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def load_run(path: str | Path, encoder: FrozenEncoder | None = None) -> tuple[SlotModel, FrozenEncoder, Checkpoint]:
+    """A trained model and its encoder from a checkpoint file.
+
+    Raises:
+        FileNotFoundError, ValueError: see ``load_checkpoint``; also if the encoder's weights are not those that the
+            model was trained on.
+    """
+    saved = load_checkpoint(path)
+    encoder = encoder or make_encoder(saved.config)
+    if encoder.fingerprint() != saved.encoder_fingerprint:
+        raise ValueError(f'{path} was trained on tokens of other encoder weights than those loaded now')
+    model = build_model(saved.config, encoder)
+    saved.load_model(model)
+    return model.eval(), encoder, saved
+
+
+def _check_same(saved: Checkpoint, config: Config, fingerprint: str, path: Path) -> None:
+    if saved.config.key != config.key or saved.config.train.seed != config.train.seed:
+        raise ValueError(f'{path} belongs to another experiment: choose another folder or delete it')
+    if saved.encoder_fingerprint != fingerprint:
+        raise ValueError(f'{path} was trained on tokens of another encoder: choose another folder or delete it')
+
+
+def _title(config: Config) -> str:
+    return f'{config.name} {"top-down" if config.model.top_down else "baseline"} seed {config.train.seed}'
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: ``python -m topdown.train --preset NAME --folder DIR [name=value ...]``."""
+    parser = argparse.ArgumentParser(prog='python -m topdown.train', description='Train one model.')
+    parser.add_argument('--preset', default='toybox', choices=list(PRESETS))
+    parser.add_argument('--folder', default='runs/train', help='where checkpoint and logs go')
+    parser.add_argument('changes', nargs='*', metavar='name=value', help='changed parameters, values as JSON')
+    options = parser.parse_args(arguments)
+    changes = {}
+    for change in options.changes:
+        name, _, value = change.partition('=')
+        try:
+            changes[name] = json.loads(value)
+        except json.JSONDecodeError:
+            changes[name] = value
+    try:
+        run = train(preset(options.preset, **changes), options.folder)
+    except (ValueError, OSError, RuntimeError) as error:
+        parser.exit(1, f'error: {error}\n')
+    print(run.evaluations.round(1).to_string(index=False))
+
+
+if __name__ == '__main__':
+    main()
