@@ -234,7 +234,7 @@ def _typed(key: str, value: object, kind: type | types.UnionType) -> object:
 _TOYBOX = Config(
     name='toybox',
     data=DataConfig(dataset='toybox', mask_size=192),
-    encoder=EncoderConfig(encoder='vit_toybox_patch8_96', image_size=96, block=6, final_norm=True),
+    encoder=EncoderConfig(encoder='vit_toybox_patch8_96', image_size=96, block=5, final_norm=True),
     model=ModelConfig(
         slots=7, slot_size=64, codebook_size=64, dead_below=0.3, decoder='mlp', decoder_layers=2, decoder_heads=4,
         decoder_hidden=256,

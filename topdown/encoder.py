@@ -7,12 +7,13 @@ It was pretrained on Toybox-like pictures without labels or masks (``topdown.pre
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.layers import set_fused_attn
+from timm.layers import PatchEmbed, set_fused_attn
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -23,13 +24,25 @@ TOYBOX_WEIGHTS = Path(__file__).parent / 'weights' / 'vit_toybox_patch8_96.safet
 TOYBOX_MEAN, TOYBOX_STD = (0.65, 0.65, 0.65), (0.25, 0.25, 0.25)
 
 
+class ConvPatchEmbed(PatchEmbed):
+    """Patch embedding by three strided 3 x 3 convolutions instead of one 8 x 8 projection; same grid, same shapes."""
+
+    def __init__(self, *args: object, in_chans: int = 3, embed_dim: int = 768, **kwargs: object) -> None:
+        super().__init__(*args, in_chans=in_chans, embed_dim=embed_dim, **kwargs)
+        widths = (in_chans, embed_dim // 4, embed_dim // 2, embed_dim)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
+        self.proj = nn.Sequential(*layers[:-1])
+
+
 @register_model
 def vit_toybox_patch8_96(pretrained: bool = False, **kwargs: object) -> VisionTransformer:
-    """The shipped encoder: 96-pixel pictures, 8-pixel patches (N = 144), width 128, 6 blocks of 4 heads."""
+    """The shipped encoder: 96-pixel pictures, 8-pixel patches (N = 144), width 128, 5 blocks of 4 heads."""
     kwargs = {name: kwargs[name] for name in ('img_size', 'drop_rate') if name in kwargs}
     model = VisionTransformer(
-        **{'img_size': 96, **kwargs}, patch_size=8, embed_dim=128, depth=6, num_heads=4, class_token=False,
-        global_pool='', num_classes=0,
+        **{'img_size': 96, **kwargs}, patch_size=8, embed_dim=128, depth=5, num_heads=4, class_token=False,
+        global_pool='', num_classes=0, embed_layer=ConvPatchEmbed,
     )  # fmt: skip
     model.pretrained_cfg = {'mean': TOYBOX_MEAN, 'std': TOYBOX_STD, 'input_size': (3, 96, 96)}
     if pretrained:

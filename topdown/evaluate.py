@@ -160,7 +160,7 @@ def score(labels: Tensor | np.ndarray, data: EvalSet) -> list[dict[str, float]]:
     return rows
 
 
-def evaluate(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0) -> dict[str, float]:
+def evaluate_model(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0) -> dict[str, float]:
     """Mean metrics of a model in percent."""
     return metrics.summarize(score(predict(model, data, source, seed), data))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import platform
@@ -57,7 +58,7 @@ def append_rows(path: str | Path, rows: list[dict[str, object]], same: tuple[str
     return table
 
 
-def mean_and_spread(table: pd.DataFrame, by: str = 'model') -> pd.DataFrame:
+def mean_and_spread(table: pd.DataFrame, by: str | list[str] = 'model') -> pd.DataFrame:
     """Mean and standard deviation over rows (seeds) of every metric, as 'mean +- std', and the number of rows.
 
     A single row has no spread and shows the mean alone. Groups keep the order in which they first occur.
@@ -71,6 +72,27 @@ def mean_and_spread(table: pd.DataFrame, by: str = 'model') -> pd.DataFrame:
     result = groups[[m for m in METRICS if m in table]].agg(show)
     result['runs'] = groups.size()
     return result
+
+
+def project_dir() -> Path:
+    """Where a notebook's relative paths start: the current folder, or its parent if that is ``book``."""
+    here = Path.cwd()
+    return here.parent if here.name == 'book' else here
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: ``python -m topdown.results FOLDER`` prints the result table of a run and lists its figures."""
+    parser = argparse.ArgumentParser(prog='python -m topdown.results', description='Show the results of a run.')
+    parser.add_argument('folder', type=Path, help='folder that holds results.csv, such as runs/toybox')
+    folder = parser.parse_args(arguments).folder
+    path = folder / 'results.csv'
+    if not path.is_file():
+        parser.exit(1, f'error: {path} is missing: run book/03_train_coco.ipynb first\n')
+    results = pd.read_csv(path)
+    names = ', '.join(sorted(results['dataset'].unique()))
+    print(f'\nResults on {names} (percent, held-out pictures):\n')
+    print(mean_and_spread(results, ['model', 'masks']).to_string())
+    print('\nFigures:', *sorted(str(p) for p in folder.glob('*.png')), sep='\n  ')
 
 
 def _commit() -> str:
@@ -90,3 +112,7 @@ def _commit() -> str:
 
 def _cpu() -> str:
     return f'CPU, {platform.machine()}, {os.cpu_count()} cores'
+
+
+if __name__ == '__main__':
+    main()

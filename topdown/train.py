@@ -1,6 +1,6 @@
 """The training loop: warm-up, decay, clipping, bfloat16 autocast, evaluation, checkpoints, resumption.
 
-``train(config, folder)`` is all there is to call; ``python -m topdown.train --preset toybox`` does the same from a
+``train_model(config, folder)`` is all there is to call; ``python -m topdown.train --preset toybox`` does the same from a
 shell. A run that stopped goes on from its last checkpoint and ends, on a CPU, bit for bit where it would have.
 """
 
@@ -23,7 +23,7 @@ from topdown.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from topdown.config import PRESETS, Config, TrainConfig, preset
 from topdown.data import open_dataset
 from topdown.encoder import FrozenEncoder
-from topdown.evaluate import EvalSet, encode_all, evaluate, make_eval_set
+from topdown.evaluate import EvalSet, encode_all, evaluate_model, make_eval_set
 from topdown.model import SlotModel
 
 
@@ -143,7 +143,7 @@ def build_model(config: Config, encoder: FrozenEncoder) -> SlotModel:
     return model.to(next(encoder.parameters()).device)
 
 
-def train(
+def train_model(
     config: Config,
     folder: str | Path,
     encoder: FrozenEncoder | None = None,
@@ -219,7 +219,7 @@ def train(
                 bar.set_postfix(loss=f'{row["loss"]:.4f}', refresh=False)
             bar.update()
             if done == options.steps or (options.eval_every and done % options.eval_every == 0):
-                log['eval'].append({'step': done, **evaluate(model, eval_set)})
+                log['eval'].append({'step': done, **evaluate_model(model, eval_set)})
             if done == last or (options.checkpoint_every and done % options.checkpoint_every == 0):
                 save(done)
     run = Run(
@@ -279,7 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
         except json.JSONDecodeError:
             changes[name] = value
     try:
-        run = train(preset(options.preset, **changes), options.folder)
+        run = train_model(preset(options.preset, **changes), options.folder)
     except (ValueError, OSError, RuntimeError) as error:
         parser.exit(1, f'error: {error}\n')
     print(run.evaluations.round(1).to_string(index=False))

@@ -232,7 +232,7 @@ OUTLINES = {
 }
 
 
-def _pattern(texture: str, xs: np.ndarray, ys: np.ndarray, period: float, rng: np.random.Generator) -> np.ndarray:
+def _pattern(texture: str, xs: np.ndarray, ys: np.ndarray, period: float) -> np.ndarray:
     """Share of the second colour at points given in the toy's frame, in [0, 1]."""
     match texture:
         case 'stripes':
@@ -249,7 +249,8 @@ def _pattern(texture: str, xs: np.ndarray, ys: np.ndarray, period: float, rng: n
             dy = np.mod(ys, period) / period - 0.5
             return (dx**2 + dy**2 < 0.09).astype(np.float32)
         case 'speckle':
-            return (rng.random(xs.shape) < 0.25).astype(np.float32)
+            cell = np.floor(xs / 0.06) * 12.9898 + np.floor(ys / 0.06) * 78.233
+            return (np.mod(np.sin(cell) * 43758.5453, 1.0) < 0.25).astype(np.float32)
     return np.zeros(xs.shape, np.float32)
 
 
@@ -274,7 +275,7 @@ def _background(config: ToyboxConfig, side: int, rng: np.random.Generator) -> Im
         case 'stripes':
             tone = (np.mod(u, period) < period / 2) - 0.5
         case 'dots':
-            tone = 1.4 * _pattern('dots', u, v, period * 0.7, rng) - 0.4
+            tone = 1.4 * _pattern('dots', u, v, period * 0.7) - 0.4
         case 'cloth':
             tone = 0.5 * (np.sin(u * 2 * math.pi / period * 4) * np.sin(v * 2 * math.pi / period * 4))
         case 'tiles':
@@ -303,34 +304,47 @@ class _Toy:
         for polygon in self.polygons:
             draw.polygon(polygon, fill=255)
         self.area = int(np.count_nonzero(np.asarray(self.silhouette)))
+        self.colours = self._colours()
+
+    def _colours(self) -> list[np.ndarray]:
+        """One colour a part, drawn from its choices, moved towards the first part's by the dissimilarity knob."""
+        colours: list[np.ndarray] = []
+        for part in self.parts:
+            names = part.colours.split()
+            colour = _colour(names[self.rng.integers(len(names))], self.config.colour_jitter, self.rng)
+            if part.like is not None:
+                colour = colours[part.like]
+            elif colours:
+                colour = colours[0] + self.config.dissimilarity * (colour - colours[0])
+            colours.append(colour)
+        return colours
+
+    def shift(self, dx: int, dy: int) -> None:
+        """Move by whole pixels."""
+        self.centre = (self.centre[0] + dx, self.centre[1] + dy)
+        self.polygons = [[(x + dx, y + dy) for x, y in polygon] for polygon in self.polygons]
+        self.silhouette = Image.new('L', (self.side, self.side), 0)
+        for polygon in self.polygons:
+            ImageDraw.Draw(self.silhouette).polygon(polygon, fill=255)
 
     def _place(self, part: Part, wobble: np.ndarray) -> list[tuple[float, float]]:
         """Toy frame -> pixels: the part's own turn, then flip, stretch, the toy's turn, scale and shift."""
         points = OUTLINES[part.shape] * (part.w, part.h)
         t = math.radians(part.turn)
         points = points @ np.array([[math.cos(t), math.sin(t)], [-math.sin(t), math.cos(t)]])
-        points = ((*points, part.x, part.y, *wobble)) * (self.flip, 1.0) * self.stretch
+        points = (points + np.array([part.x, part.y]) + wobble) * (self.flip, 1.0) * self.stretch
         c, s = math.cos(self.angle), math.sin(self.angle)
         points = points @ np.array([[c, s], [-s, c]]) * self.radius + self.centre
         return [tuple(p) for p in points]
 
     def paint(self, canvas: Image.Image) -> None:
         """Draw a soft shadow, then the parts with texture, light and outline."""
-        rng, config = self.rng, self.config
         shadow = ImageChops.offset(self.silhouette, int(0.08 * self.radius), int(0.12 * self.radius))
         left, top, right, bottom = self._box(1.5)
         soft = shadow.crop((left, top, right, bottom)).filter(ImageFilter.GaussianBlur(0.10 * self.radius))
         canvas.paste((30, 32, 40), (left, top, right, bottom), soft.point(lambda v: int(v * 0.33)))
-        colours: list[np.ndarray] = []
         width = max(1, round(0.035 * self.radius))
-        for part, polygon in zip(self.parts, self.polygons, strict=True):
-            names = part.colours.split()
-            colour = _colour(names[rng.integers(len(names))], config.colour_jitter, rng)
-            if part.like is not None:
-                colour = colours[part.like]
-            elif colours:
-                colour = colours[0] + config.dissimilarity * (colour - colours[0])
-            colours.append(colour)
+        for part, polygon, colour in zip(self.parts, self.polygons, self.colours, strict=True):
             self._paint_part(canvas, part, polygon, colour, width)
 
     def _box(self, reach: float) -> tuple[int, int, int, int]:
@@ -351,7 +365,7 @@ class _Toy:
         gx, gy = (gx - self.centre[0]) / self.radius, (gy - self.centre[1]) / self.radius
         c, s = math.cos(self.angle), math.sin(self.angle)
         u, v = (gx * c + gy * s) * self.flip + 4, gy * c - gx * s + 4
-        share = _pattern(part.texture, u, v, 0.30, self.rng) * 0.55 * self.config.dissimilarity
+        share = _pattern(part.texture, u, v, 0.30) * 0.55 * self.config.dissimilarity
         second = colour * 0.55 if colour.mean() > 140 else colour + 0.6 * (255 - colour)
         light = 1.06 - 0.10 * gy + 0.05 * gx
         paint = (colour + share[..., None] * (second - colour)) * light[..., None]
@@ -385,11 +399,48 @@ def render_scene(config: ToyboxConfig, rng: np.random.Generator, *, num_objects:
     Returns:
         The picture and the disjoint visible masks, front toys over back toys.
     """
+    ground, toys, visible = _compose(config, rng, num_objects)
+    for toy in toys:
+        toy.paint(ground)
+    k = SUPERSAMPLE
+    masks = np.stack([m[k // 2 :: k, k // 2 :: k] for m in visible])
+    return Scene(_finish(ground, config), masks, np.array([t.category for t in toys]))
+
+
+def render_clip(config: ToyboxConfig, rng: np.random.Generator, reach: int = 8) -> np.ndarray:
+    """Two frames of a scene in which every toy moves a little and the ground stays: (2, H, W, 3) uint8.
+
+    Each toy shifts by its own random even number of pixels, up to ``reach`` in either direction, never by none. There
+    is no truth: the clip is what a camera would see.
+    """
+    ground, toys, _ = _compose(config, rng, None)
+    frames = []
+    for frame in range(2):
+        canvas = ground.copy()
+        for toy in toys:
+            if frame:
+                dx, dy = 0, 0
+                while dx == dy == 0:
+                    dx, dy = (2 * int(v) for v in rng.integers(-(reach // 2), reach // 2 + 1, 2))
+                toy.shift(dx * SUPERSAMPLE, dy * SUPERSAMPLE)
+            toy.paint(canvas)
+        frames.append(_finish(canvas, config))
+    return np.stack(frames)
+
+
+def _finish(canvas: Image.Image, config: ToyboxConfig) -> np.ndarray:
+    return np.asarray(canvas.resize((config.size, config.size), Image.Resampling.BOX))
+
+
+def _compose(
+    config: ToyboxConfig, rng: np.random.Generator, num_objects: int | None
+) -> tuple[Image.Image, list[_Toy], list[np.ndarray]]:
+    """The ground with its clutter, the toys from back to front, and their visible masks, all supersampled."""
     side = config.size * SUPERSAMPLE
     wanted = int(rng.integers(config.min_objects, config.max_objects + 1)) if num_objects is None else num_objects
-    canvas = _background(config, side, rng)
+    ground = _background(config, side, rng)
     for _ in range(rng.poisson(5 * config.clutter)):
-        _scrap(canvas, config, rng)
+        _scrap(ground, config, rng)
     toys: list[_Toy] = []
     visible: list[np.ndarray] = []
     for _ in range(wanted):
@@ -405,18 +456,22 @@ def render_scene(config: ToyboxConfig, rng: np.random.Generator, *, num_objects:
                 toys.append(toy)
                 visible = [*left_over, body]
                 break
-    for toy in toys:
-        toy.paint(canvas)
-    picture = canvas.resize((config.size, config.size), Image.Resampling.BOX)
-    k = SUPERSAMPLE
-    small = [m[k // 2 :: k, k // 2 :: k] for m in visible]
-    return Scene(np.asarray(picture), np.stack(small), np.array([t.category for t in toys]))
+    return ground, toys, visible
 
 
 def scene_at(config: ToyboxConfig, split: str, index: int) -> Scene:
-    """The scene of one index of 'train', 'val' or 'pretrain': the same whenever and wherever it is asked for."""
+    """The scene of one index of 'train' or 'val': the same whenever and wherever it is asked for."""
+    return render_scene(config, _stream(config, split, index))
+
+
+def clip_at(config: ToyboxConfig, index: int) -> np.ndarray:
+    """The clip of one index of the pretraining stream, disjoint from 'train' and 'val'."""
+    return render_clip(config, _stream(config, 'pretrain', index))
+
+
+def _stream(config: ToyboxConfig, split: str, index: int) -> np.random.Generator:
     stream = {'train': 0, 'val': 1, 'pretrain': 2}[split]
-    return render_scene(config, np.random.default_rng([config.seed, stream, index, VERSION]))
+    return np.random.default_rng([config.seed, stream, index, VERSION])
 
 
 # ------------------------------------------------------------------------------------------------ writing COCO

@@ -1,0 +1,67 @@
+"""Imports point one way, and the project's files speak of the project alone."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / 'topdown'
+MAY_IMPORT = {
+    'config': set(), 'slots': set(), 'codebook': set(), 'metrics': set(), 'plots': set(), 'decoders': set(),
+    'data.toybox': set(), 'data.coco': set(), 'data': {'config', 'data.coco', 'data.toybox'},
+    'encoder': {'config'}, 'model': {'config', 'slots', 'codebook', 'decoders'}, 'results': {'config'},
+    'checkpoint': {'config'}, 'evaluate': {'metrics', 'model', 'encoder', 'data.coco'},
+    'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'data'},
+    'pretrain': {'encoder', 'data.toybox'}, '': set(),
+}  # fmt: skip
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob('*.py')):
+        parts = path.relative_to(PACKAGE).with_suffix('').parts
+        yield '.'.join(p for p in parts if p != '__init__'), path
+
+
+def test_imports_point_from_the_root_to_the_leaves():
+    for name, path in modules():
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or '').split('.')[0] == 'topdown':
+                inner = node.module.removeprefix('topdown').lstrip('.')
+                imported |= {inner} if inner else {alias.name for alias in node.names}
+        assert imported <= MAY_IMPORT[name], f'topdown.{name} imports {imported - MAY_IMPORT[name]}'
+
+
+def test_notebooks_import_the_package_only():
+    for path in (ROOT / 'book').glob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not isinstance(node, (ast.ClassDef, ast.While)), f'{path.name}: modules and loops belong in topdown'
+
+
+def test_import_of_the_package_is_light():
+    code = "import sys, topdown; assert 'torch' not in sys.modules and 'timm' not in sys.modules"
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'book').glob('[0-9]*.py')), ids=lambda p: p.name)
+def test_notebook_is_paired_and_up_to_date(path):
+    import json
+
+    notebook = json.loads(path.with_suffix('.ipynb').read_text())
+    cells = re.split(r'^# %%', path.read_text(), flags=re.M)[1:]
+    assert len(cells) == len(notebook['cells'])
+    for text, cell in zip(cells, notebook['cells'], strict=True):
+        head, _, body = text.partition('\n')
+        if '[markdown]' in head:
+            body = re.sub(r'^# ?', '', body, flags=re.M)
+        assert body.strip() == ''.join(cell['source']).strip()
+    code = [c for c in notebook['cells'] if c['cell_type'] == 'code']
+    assert all(c['execution_count'] for c in code), 'outputs are not stored: run make execute'
+    assert sum('parameters' in c['metadata'].get('tags', []) for c in code) == 1
+    assert any('NBVAL_CHECK_OUTPUT' in ''.join(c['source']) for c in code)
+    assert notebook['metadata']['kernelspec']['language'] == 'python'
+    assert path.with_suffix('.ipynb').stat().st_size < 1.5e6

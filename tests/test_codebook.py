@@ -1,0 +1,105 @@
+"""The codebook against NumPy, and its invariants."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from topdown.codebook import Codebook, nearest_index, perplexity
+
+
+def ready(size=5, width=3, **options):
+    """A codebook with codes in place."""
+    book = Codebook(size, width, **options)
+    book.codes.copy_(torch.randn(size, width))
+    book.cluster_size.copy_(torch.rand(size) + 1)
+    book.code_sum.copy_(book.codes * book.cluster_size[:, None])
+    book.initialized.fill_(True)
+    return book
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 9), width=st.integers(1, 5), count=st.integers(1, 30))
+def test_assignment_and_update_equal_reference(seed, size, width, count):
+    torch.manual_seed(seed)
+    book = ready(size, width, decay=0.9, dead_below=0.0)
+    codes, hits, sums = (t.clone().double().numpy() for t in (book.codes, book.cluster_size, book.code_sum))
+    x = torch.randn(count, width)
+    out = book.train()(x)
+    vectors = x.double().numpy()
+    index = np.array([np.argmin([np.sum((v - c) ** 2) for c in codes]) for v in vectors])
+    np.testing.assert_array_equal(out.index.numpy(), index)
+    np.testing.assert_allclose(out.codes.numpy(), codes[index], atol=1e-6)  # codes from before the update
+    for e in range(size):
+        members = vectors[index == e]
+        hits[e] = 0.9 * hits[e] + 0.1 * len(members)
+        sums[e] = 0.9 * sums[e] + 0.1 * members.sum(0)
+    smoothed = (hits + 1e-5) / (hits.sum() + size * 1e-5) * hits.sum()
+    np.testing.assert_allclose(book.cluster_size.numpy(), hits, rtol=1e-5)
+    np.testing.assert_allclose(book.codes.numpy(), sums / smoothed[:, None], rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_passes_straight_through():
+    book = ready().eval()
+    x = torch.randn(2, 4, 3, requires_grad=True)
+    weight = torch.randn(2, 4, 3)
+    (book(x).codes * weight).sum().backward()
+    torch.testing.assert_close(x.grad, weight)
+
+
+def test_commitment_pulls_the_input_only():
+    book = ready().eval()
+    x = torch.randn(7, 3, requires_grad=True)
+    out = book(x)
+    out.commitment.backward()
+    torch.testing.assert_close(x.grad, 2 * (x.detach() - book.codes[out.index]) / x.numel())
+
+
+def test_starts_by_kmeans_from_training_data_only():
+    torch.manual_seed(0)
+    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    x = centres.repeat_interleave(40, 0) + 0.1 * torch.randn(120, 2)
+    book = Codebook(3, 2)
+    with pytest.raises(RuntimeError, match='training batch'):
+        book.eval()(x)
+    for seed in range(20):  # Lloyd's algorithm depends on its start; among 20, the right one is found
+        torch.manual_seed(seed)
+        book.start(x)
+        if len(set(nearest_index(centres, book.codes).tolist())) == 3:
+            break
+    found = book.codes[nearest_index(centres, book.codes)]
+    torch.testing.assert_close(found, centres, atol=0.1, rtol=0)
+    torch.testing.assert_close(book.cluster_size.sort().values, torch.full((3,), 40.0))
+
+
+def test_evaluation_changes_nothing():
+    book = ready().eval()
+    before = {name: t.clone() for name, t in book.state_dict().items()}
+    book(torch.randn(50, 3))
+    assert all(torch.equal(before[name], t) for name, t in book.state_dict().items())
+
+
+def test_dead_codes_are_revived_from_the_batch():
+    torch.manual_seed(0)
+    book = ready(4, 2, decay=0.5, dead_below=0.3)
+    book.codes[3] = 1000.0
+    book.cluster_size[3] = 0.4
+    x = torch.randn(32, 2)
+    book.train()(x)
+    assert (x == book.codes[3]).all(1).any()
+    assert book.cluster_size[3] == pytest.approx(0.3)
+    torch.testing.assert_close(book.code_sum[3], 0.3 * book.codes[3])
+
+
+def test_perplexity_counts_codes_in_use():
+    assert perplexity(torch.tensor([8.0, 0, 0])) == pytest.approx(1.0)
+    assert perplexity(torch.tensor([5.0, 5, 5, 5, 0])) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    'bad', [{'size': 0}, {'width': 0}, {'decay': 1.0}, {'decay': -0.1}, {'dead_below': -1.0}], ids=str
+)
+def test_impossible_parameters_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Codebook(**{'size': 4, 'width': 2, **bad})

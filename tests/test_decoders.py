@@ -1,0 +1,97 @@
+"""Decoders: against torch's own transformer, and what autoregression must not see."""
+
+import pytest
+import torch
+from torch import nn
+
+from topdown.decoders import AutoregressiveDecoder, MLPDecoder
+
+
+def torch_layer(ours, width, heads):
+    """torch's decoder layer with our weights."""
+    theirs = nn.TransformerDecoderLayer(width, heads, 4 * width, dropout=0.0, batch_first=True, norm_first=True)
+    pairs = (theirs.self_attn, ours.self_attention), (theirs.multihead_attn, ours.cross_attention)
+    for attention, mine in pairs:
+        attention.in_proj_weight.data = torch.cat([p.weight for p in (mine.project_q, mine.project_k, mine.project_v)])
+        attention.in_proj_bias.data = torch.cat([p.bias for p in (mine.project_q, mine.project_k, mine.project_v)])
+        attention.out_proj.load_state_dict(mine.project_out.state_dict())
+    theirs.norm1.load_state_dict(ours.norm_self.state_dict())
+    theirs.norm2.load_state_dict(ours.norm_cross.state_dict())
+    theirs.norm3.load_state_dict(ours.norm_mlp.state_dict())
+    theirs.linear1.load_state_dict(ours.mlp[0].state_dict())
+    theirs.linear2.load_state_dict(ours.mlp[2].state_dict())
+    return theirs
+
+
+def test_equals_torch_transformer():
+    torch.manual_seed(0)
+    decoder = AutoregressiveDecoder(16, 8, num_layers=3, num_heads=4).eval()
+    slots, target = torch.randn(2, 5, 8), torch.randn(2, 9, 16)
+    x = torch.cat([decoder.begin_token.expand(2, -1, -1), target[:, :-1]], 1)
+    x, memory = decoder.project_input(x), decoder.project_slots(slots)
+    for layer in decoder.layers[:-1]:
+        x = torch_layer(layer, 16, 4)(x, memory, tgt_mask=nn.Transformer.generate_square_subsequent_mask(9))
+    last = torch_layer(decoder.layers[-1], 16, 4)
+    expected = last(x, memory, tgt_mask=nn.Transformer.generate_square_subsequent_mask(9))
+    normed = last.norm1(x)
+    causal = nn.Transformer.generate_square_subsequent_mask(9)
+    x = x + last.self_attn(normed, normed, normed, attn_mask=causal, need_weights=False)[0]
+    weights = last.multihead_attn(last.norm2(x), memory, memory)[1]
+    out = decoder(slots, target)
+    torch.testing.assert_close(out.reconstruction, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(out.masks, weights.transpose(1, 2), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(out.masks.sum(1), torch.ones(2, 9))
+
+
+def test_sees_only_earlier_tokens():
+    torch.manual_seed(0)
+    decoder = AutoregressiveDecoder(16, 8, num_layers=2, num_heads=2).eval()
+    slots, target = torch.randn(1, 3, 8), torch.randn(1, 10, 16)
+    changed = target.clone()
+    changed[:, 6] += 1
+    first, second = (decoder(slots, t).reconstruction for t in (target, changed))
+    torch.testing.assert_close(first[:, :7], second[:, :7])
+    assert not torch.allclose(first[:, 7:], second[:, 7:])
+
+
+def test_input_masking_follows_the_given_pattern():
+    torch.manual_seed(0)
+    decoder = AutoregressiveDecoder(16, 8, num_layers=1, num_heads=2).eval()
+    slots, target = torch.randn(1, 3, 8), torch.randn(1, 6, 16)
+    hidden = torch.zeros(1, 6, dtype=torch.bool)
+    hidden[0, 2] = True
+    changed = target.clone()
+    changed[:, 1] += 1  # token 1 is the input of position 2
+    first, second = (decoder(slots, t, hidden_BN=hidden).reconstruction for t in (target, changed))
+    torch.testing.assert_close(first, second)
+    assert not torch.allclose(decoder(slots, target).reconstruction, first)
+
+
+def test_input_masking_is_random_in_training_only():
+    torch.manual_seed(0)
+    decoder = AutoregressiveDecoder(16, 8, num_layers=1, num_heads=2, input_masking=0.5)
+    slots, target = torch.randn(1, 3, 8), torch.randn(1, 20, 16)
+    first, second = (decoder.train()(slots, target).reconstruction for _ in range(2))
+    assert not torch.allclose(first, second)
+    first, second = (decoder.eval()(slots, target).reconstruction for _ in range(2))
+    torch.testing.assert_close(first, second)
+
+
+def test_mlp_decoder_mixes_by_opacity():
+    torch.manual_seed(0)
+    decoder = MLPDecoder(6, 4, num_patches=9, hidden_size=8)
+    slots, target = torch.randn(2, 3, 4), torch.randn(2, 9, 6)
+    out = decoder(slots, target)
+    parts = decoder.mlp(decoder.project_slots(slots)[:, :, None] + decoder.position)
+    alpha = parts[..., 6].softmax(1)
+    torch.testing.assert_close(out.masks, alpha)
+    torch.testing.assert_close(out.reconstruction, torch.einsum('bkn,bknd->bnd', alpha, parts[..., :6]))
+    with pytest.raises(ValueError, match='9 patches'):
+        decoder(slots, target[:, :4])
+
+
+def test_impossible_parameters_are_refused():
+    with pytest.raises(ValueError, match='num_heads'):
+        AutoregressiveDecoder(16, 8, num_heads=3)
+    with pytest.raises(ValueError, match='input_masking'):
+        AutoregressiveDecoder(16, 8, num_heads=2, input_masking=1.0)

@@ -1,0 +1,99 @@
+"""The two-pass model as a whole."""
+
+import pytest
+import torch
+
+from topdown.config import ModelConfig
+from topdown.model import SlotModel
+
+SMALL = {'slots': 4, 'slot_size': 8, 'codebook_size': 6, 'decoder_layers': 1, 'decoder_heads': 2, 'decoder_hidden': 16}
+
+
+def make(**changes):
+    torch.manual_seed(0)
+    return SlotModel(ModelConfig(**{**SMALL, **changes}), feature_size=12, num_patches=9)
+
+
+@pytest.mark.parametrize('decoder', ['autoregressive', 'mlp'])
+@pytest.mark.parametrize(
+    'changes',
+    [{}, {'top_down': False}, {'quantize': False}, {'channel': False}, {'spatial': False}, {'shift': False},
+     {'predictor': 'mlp'}, {'qkv_size': 16, 'attention_heads': 2}, {'commitment': 0.1}],
+    ids=str,
+)  # fmt: skip
+def test_shapes_and_gradients(decoder, changes):
+    model = make(decoder=decoder, **changes)
+    out = model(torch.randn(5, 9, 12))
+    assert out.slots.shape == (5, 4, 8)
+    assert out.attention.shape == out.masks.shape == (5, 4, 9)
+    assert out.reconstruction.shape == (5, 9, 12)
+    torch.testing.assert_close(out.attention.sum(1), torch.ones(5, 9))
+    out.loss.backward()
+    unused = {name for name, p in model.named_parameters() if p.grad is None}
+    # with channel off, the codes serve no purpose and nothing else loses its gradient
+    assert unused <= {'decoder.mask_token'}, unused
+
+
+def test_both_passes_start_alike_and_the_pathway_can_be_recomputed():
+    model = make().eval()
+    tokens, noise = torch.randn(3, 9, 12), torch.randn(3, 4, 8)
+    model.train()(tokens)
+    model.eval()
+    out = model(tokens, noise)
+    keys_values = model.slot_attention.keys_values(model.head(tokens))
+    start = model.slot_init(noise)
+    slots, attention = model.slot_attention(start, *keys_values)
+    torch.testing.assert_close(out.first_slots, slots)
+    torch.testing.assert_close(out.first_attention, attention)
+    codes = model.codebook.codes[out.code_index]
+    channel = model.modulation.channel(codes)
+    torch.testing.assert_close(out.channel_scale, channel)
+    spatial = 1 + attention - attention.mean(-1, keepdim=True)
+    again, _ = model.slot_attention(start, *keys_values, channel, spatial)
+    torch.testing.assert_close(out.slots, again)
+
+
+def test_identity_modulation_repeats_the_first_pass():
+    model = make(quantize=False)
+    model.modulation.channel.weight.data.zero_()
+    model.modulation.channel.bias.data.fill_(1.0)
+    model.modulation.spatial = False
+    out = model(torch.randn(3, 9, 12))
+    torch.testing.assert_close(out.slots, out.first_slots)
+    torch.testing.assert_close(out.attention, out.first_attention)
+
+
+def test_gradients_reach_the_first_pass_by_codes_and_by_attention():
+    for changes in ({'spatial': False}, {'channel': False}):
+        model = make(**changes)
+        out = model(torch.randn(3, 9, 12))
+        source = out.first_slots if 'spatial' in changes else out.first_attention
+        (gradient,) = torch.autograd.grad(out.loss, source)
+        assert gradient.abs().sum() > 0
+
+
+def test_baseline_starts_from_the_same_weights():
+    plain, full = make(top_down=False).state_dict(), make().state_dict()
+    assert set(plain) < set(full)
+    assert all(torch.equal(plain[name], full[name]) for name in plain)
+
+
+def test_no_tensor_of_size_batch_slots_patches_width():
+    """The factored modulation never makes the map it stands for."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    sizes = set()
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            for t in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(t, torch.Tensor):
+                    sizes.add(t.numel())
+            return out
+
+    model = make(decoder='autoregressive')
+    with Watch():
+        model(torch.randn(5, 9, 12), need_masks=False).loss.backward()
+    assert 5 * 4 * 9 in sizes  # attention is
+    assert 5 * 4 * 9 * 8 not in sizes
