@@ -29,12 +29,12 @@
 # again, and a finished one is not trained again; `-p fresh True` starts over.
 
 # %% tags=["parameters"]
-preset = "toybox"  # smoke, toybox, toybox_long or coco
-data_root = ""  # folder of the data set; Toybox is made in the user's cache if empty
-run_dir = "runs"  # where checkpoints, tables and figures go
+preset = 'toybox'  # smoke, toybox, toybox_long or coco
+data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
+run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
 steps = 0  # optimiser steps of every run; 0 leaves it to the preset
-models = "baseline,top-down"  # any of baseline, top-down, six-iterations
+models = 'baseline,top-down'  # any of baseline, top-down, six-iterations
 fresh = False  # delete earlier runs of this preset first
 
 # %% [markdown]
@@ -46,7 +46,6 @@ fresh = False  # delete earlier runs of this preset first
 # %%
 import os
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -55,24 +54,24 @@ import topdown
 from topdown import plots
 
 plots.style()
-preset = os.environ.get("TOPDOWN_PRESET", preset)
+preset = os.environ.get('TOPDOWN_PRESET', preset)
 variants = {
-    "baseline": {"top_down": False},
-    "top-down": {},
-    "six-iterations": {"top_down": False, "iterations": 6},
+    'baseline': {'top_down': False},
+    'top-down': {},
+    'six-iterations': {'top_down': False, 'iterations': 6},
 }
-chosen = [name.strip() for name in str(models).split(",")]
+chosen = [name.strip() for name in str(models).split(',')]
 if not set(chosen) <= set(variants):
-    raise ValueError(f"models must be among {', '.join(variants)}, got {models!r}")
+    raise ValueError(f'models must be among {", ".join(variants)}, got {models!r}')
 if not isinstance(fresh, bool):
-    raise ValueError(f"fresh must be True or False, got {fresh!r}")
-changes = {"seeds": seeds, "steps": steps}
+    raise ValueError(f'fresh must be True or False, got {fresh!r}')
+changes = {'seeds': seeds, 'steps': steps}
 base = topdown.preset(preset, data_root=data_root, **{k: v for k, v in changes.items() if v})
 folder = topdown.project_dir() / run_dir / preset
 if fresh:
     shutil.rmtree(folder, ignore_errors=True)
 folder.mkdir(parents=True, exist_ok=True)
-print(f"preset {base.name}: {base.train.steps} steps of {base.train.batch_size} pictures, {base.seeds} seed(s)")
+print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} pictures, {base.seeds} seed(s)')
 
 # %% [markdown]
 # ## The data
@@ -82,20 +81,21 @@ print(f"preset {base.name}: {base.train.steps} steps of {base.train.batch_size} 
 # categories. Grouping patches by how they look therefore breaks toys apart and joins parts of different toys.
 
 # %%
-train_set = topdown.open_dataset(base, "train")
-val_set = topdown.open_dataset(base, "val")
-print(f"{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation pictures, "
-      f"{len(val_set.category_names)} categories")
+train_set = topdown.open_dataset(base, 'train')
+val_set = topdown.open_dataset(base, 'val')
+print(
+    f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation pictures, '
+    f'{len(val_set.category_names)} categories'
+)
 
 # %%
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(val_set, encoder, base.data.keep_crowd)
 show = list(range(min(6, len(eval_set))))
 pictures = eval_set.images[show].permute(0, 2, 3, 1).numpy()
-truth = {"instances": eval_set.instances[show].clip(0), "classes": eval_set.classes[show].clip(0)}
-plots.save(plots.show_masks(pictures, truth, truth="instances"), folder / "data.png")
-plots.show_masks(pictures[:3], {"instances": truth["instances"][:3]}, truth="instances");
-
+truth = {'instances': eval_set.instances[show].clip(0), 'classes': eval_set.classes[show].clip(0)}
+plots.save(plots.show_masks(pictures, truth, truth='instances'), folder / 'data.png')
+plots.show_masks(pictures[:3], {'instances': truth['instances'][:3]}, truth='instances')
 # %% [markdown]
 # ## What any method must beat
 #
@@ -115,8 +115,8 @@ def untrained():
 
 baseline_rows = topdown.baselines(eval_set, base.model.slots, untrained)
 for name, per_image in baseline_rows.items():
-    rows.append({"model": name, "masks": "-", "seed": 0, **topdown.summarize(per_image)})
-pd.DataFrame(rows).drop(columns=["masks", "seed"]).set_index("model").round(1)
+    rows.append({'model': name, 'masks': '-', 'seed': 0, **topdown.summarize(per_image)})
+pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model').round(1)
 
 # %% [markdown]
 # ## Training
@@ -134,11 +134,11 @@ runs = {}
 for seed in range(base.seeds):
     for name in chosen:
         config = base.with_(seed=seed, **variants[name])
-        run = topdown.train_model(config, folder / f"{name}-seed{seed}-{config.key}", encoder, data, eval_set)
+        run = topdown.train_model(config, folder / f'{name}-seed{seed}-{config.key}', encoder, data, eval_set)
         runs[name, seed] = run
-        for source in ("decoder", "slots"):
+        for source in ('decoder', 'slots'):
             score = topdown.evaluate_model(run.model, eval_set, source)
-            rows.append({"model": name, "masks": source, **score, **topdown.provenance(config, run.seconds)})
+            rows.append({'model': name, 'masks': source, **score, **topdown.provenance(config, run.seconds)})
 
 # %% [markdown]
 # The loss falls in two stages. First the decoder learns the mean token of every place while the slots still share
@@ -148,23 +148,22 @@ for seed in range(base.seeds):
 # %%
 log = pd.concat(run.log.assign(model=name, seed=seed) for (name, seed), run in runs.items())
 evaluations = pd.concat(run.evaluations.assign(model=name, seed=seed) for (name, seed), run in runs.items())
-log.to_csv(folder / "log.csv", index=False)
-evaluations.to_csv(folder / "evaluations.csv", index=False)
-plots.save(plots.show_training(log, evaluations), folder / "training.png")
-plots.show_training(log, evaluations);
-
+log.to_csv(folder / 'log.csv', index=False)
+evaluations.to_csv(folder / 'evaluations.csv', index=False)
+plots.save(plots.show_training(log, evaluations), folder / 'training.png')
+plots.show_training(log, evaluations)
 # %% [markdown]
 # ## The result
 #
-# Mean over validation pictures, in percent; with several seeds, mean ± standard deviation over seeds. Masks come from the
-# decoder, as in the paper's tables, or from slot attention itself; the table says which.
+# Mean over validation pictures, in percent; with several seeds, mean ± standard deviation over seeds. Masks come from
+# the decoder, as in the paper's tables, or from slot attention itself; the table says which.
 
 # %%
 results = pd.DataFrame(rows)
-results["dataset"] = base.data.dataset
-results.to_csv(folder / "results.csv", index=False)
-table = topdown.mean_and_spread(results, ["model", "masks"])
-print(f"data set: {base.data.dataset}, preset: {base.name}, protocol: {base.data.protocol}")
+results['dataset'] = base.data.dataset
+results.to_csv(folder / 'results.csv', index=False)
+table = topdown.mean_and_spread(results, ['model', 'masks'])
+print(f'data set: {base.data.dataset}, preset: {base.name}, protocol: {base.data.protocol}')
 table
 
 # %% [markdown]
@@ -174,12 +173,11 @@ table
 
 # %%
 last_seed = base.seeds - 1
-columns = {"truth": eval_set.instances.clip(0)}
+columns = {'truth': eval_set.instances.clip(0)}
 columns |= {name: topdown.predict(runs[name, last_seed].model, eval_set).numpy() for name in chosen}
 shown = {title: labels[show] for title, labels in columns.items()}
-plots.save(plots.show_masks(pictures, shown, truth="truth"), folder / "masks.png")
-plots.show_masks(pictures[:4], {k: v[:4] for k, v in shown.items()}, truth="truth");
-
+plots.save(plots.show_masks(pictures, shown, truth='truth'), folder / 'masks.png')
+plots.show_masks(pictures[:4], {k: v[:4] for k, v in shown.items()}, truth='truth')
 # %% [markdown]
 # ## Attention before and after modulation
 #
@@ -187,12 +185,12 @@ plots.show_masks(pictures[:4], {k: v[:4] for k, v in shown.items()}, truth="trut
 # are scaled, by what the codes say (per channel) and by where the first pass looked (per patch).
 
 # %%
-if ("top-down", last_seed) in runs:
-    model = runs["top-down", last_seed].model
+if ('top-down', last_seed) in runs:
+    model = runs['top-down', last_seed].model
     _, out = next(topdown.run_model(model, eval_set, limit=8))
-    maps = {"first pass": out.first_attention[0], "second pass": out.attention[0], "decoder": out.masks[0]}
+    maps = {'first pass': out.first_attention[0], 'second pass': out.attention[0], 'decoder': out.masks[0]}
     maps = {title: m.float().cpu().numpy() for title, m in maps.items()}
-    plots.save(plots.show_attention(pictures[0], maps, eval_set.grid), folder / "attention.png")
+    plots.save(plots.show_attention(pictures[0], maps, eval_set.grid), folder / 'attention.png')
     plots.show_attention(pictures[0], maps, eval_set.grid)
 
 # %% [markdown]
@@ -202,13 +200,13 @@ if ("top-down", last_seed) in runs:
 # perplexity: the number of codes that are in use, if all were used alike.
 
 # %%
-if ("top-down", last_seed) in runs:
-    model = runs["top-down", last_seed].model
+if ('top-down', last_seed) in runs:
+    model = runs['top-down', last_seed].model
     parts = list(topdown.run_model(model, eval_set))
     index = torch.cat([out.code_index for _, out in parts]).cpu()
     masks = torch.cat([out.masks for _, out in parts]).float().cpu()
     hits = torch.bincount(index.flatten(), minlength=base.model.codebook_size).numpy()
-    plots.save(plots.show_code_usage(hits), folder / "codes.png")
+    plots.save(plots.show_code_usage(hits), folder / 'codes.png')
     plots.show_code_usage(hits)
 
 # %% [markdown]
@@ -216,7 +214,7 @@ if ("top-down", last_seed) in runs:
 # stand for kinds of things, a row repeats itself.
 
 # %%
-if ("top-down", last_seed) in runs:
+if ('top-down', last_seed) in runs:
     labels = topdown.predict(model, eval_set)
     images = eval_set.images.permute(0, 2, 3, 1).numpy()
     crops = {}
@@ -224,8 +222,8 @@ if ("top-down", last_seed) in runs:
         where = (index == code).nonzero()
         mass = torch.stack([masks[b, k].sum() for b, k in where])
         found = [where[i].tolist() for i in mass.argsort(descending=True)[:8]]
-        crops[f"code {code}"] = [plots.crop_to_mask(images[b], (labels[b] == k).numpy()) for b, k in found]
-    plots.save(plots.show_codes(crops), folder / "code_crops.png")
+        crops[f'code {code}'] = [plots.crop_to_mask(images[b], (labels[b] == k).numpy()) for b, k in found]
+    plots.save(plots.show_codes(crops), folder / 'code_crops.png')
     plots.show_codes(crops)
 
 # %% [markdown]
@@ -237,19 +235,19 @@ if ("top-down", last_seed) in runs:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-checks = {"losses are finite": bool(log["loss"].notna().all())}
+checks = {'losses are finite': bool(log['loss'].notna().all())}
 for (name, _), run in runs.items():
-    _, out = next(topdown.run_model(run.model, eval_set, limit=8, precision="fp32"))
+    _, out = next(topdown.run_model(run.model, eval_set, limit=8, precision='fp32'))
     ones = torch.ones(())
-    checks["attention sums to one over slots"] = bool((out.attention.sum(1) - ones).abs().max() < 1e-5)
-    checks["masks sum to one over slots"] = bool((out.masks.sum(1) - ones).abs().max() < 1e-5)
-    if name == "top-down":
-        checks["spatial scale has mean one"] = bool((out.spatial_scale.mean(-1) - ones).abs().max() < 1e-5)
-        checks["modulation changes the attention"] = not torch.equal(out.attention, out.first_attention)
-upper = results[results.model == "truth pooled to patches"].mbo_i.item()
+    checks['attention sums to one over slots'] = bool((out.attention.sum(1) - ones).abs().max() < 1e-5)
+    checks['masks sum to one over slots'] = bool((out.masks.sum(1) - ones).abs().max() < 1e-5)
+    if name == 'top-down':
+        checks['spatial scale has mean one'] = bool((out.spatial_scale.mean(-1) - ones).abs().max() < 1e-5)
+        checks['modulation changes the attention'] = not torch.equal(out.attention, out.first_attention)
+upper = results[results.model == 'truth pooled to patches'].mbo_i.item()
 checks["no model beats the patch grid's upper bound in mBO"] = bool((results.mbo_i <= upper).all())
 assert all(checks.values()), checks
-print("\n".join(f"{name}: {value}" for name, value in checks.items()))
+print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
 # %% [markdown]
 # ## What was seen, and its limits

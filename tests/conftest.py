@@ -36,7 +36,7 @@ def tiny(toybox_root):
 
 @pytest.fixture
 def coco_root(tmp_path):
-    """Genuine COCO layout: polygons, uncompressed crowd RLE, compressed RLE, a grayscale picture, one without objects."""
+    """Genuine COCO layout: polygons, crowd and compressed RLE, a grayscale picture, one without objects."""
     rng = np.random.default_rng(0)
     sizes = {7: (60, 80), 9: (90, 64), 12: (64, 64), 15: (100, 50)}  # id: (height, width)
     crowd = np.zeros((90, 64), bool)

@@ -118,9 +118,7 @@ def test_reader_decodes_every_annotation_format(coco_root):
     np.testing.assert_array_equal(masks[0], expected)
     assert masks[1].sum() == pytest.approx(200, abs=45)
     masks, _, _ = data.read_truth(2)
-    np.testing.assert_array_equal(
-        masks[0], np.fromfunction(lambda y, x: (y - 30) ** 2 + (x - 30) ** 2 < 300, (64, 64))
-    )
+    np.testing.assert_array_equal(masks[0], np.fromfunction(lambda y, x: (y - 30) ** 2 + (x - 30) ** 2 < 300, (64, 64)))
     sample = data[3]
     assert sample.masks.shape == (0, 32, 32)
     assert sample.image.shape == (3, 32, 32)

@@ -129,7 +129,13 @@ def test_baselines_and_scores(tiny, encoder):
     data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
     rows = topdown.baselines(data, 5, lambda: topdown.build_model(tiny, encoder))
     means = {name: topdown.summarize(r) for name, r in rows.items()}
-    assert set(means) == {'truth pooled to patches', 'block grid', 'k-means on colours', 'k-means on tokens', 'random slots'}
+    assert set(means) == {
+        'truth pooled to patches',
+        'block grid',
+        'k-means on colours',
+        'k-means on tokens',
+        'random slots',
+    }
     best = means.pop('truth pooled to patches')
     assert all(best[m] > row[m] for row in means.values() for m in ('fg_ari', 'mbo_i', 'miou'))
     perfect = topdown.score(data.instances.clip(0), data)

@@ -260,10 +260,12 @@ PRESETS: dict[str, Config] = {
     'coco': _PAPER,
     'voc': dataclasses.replace(_PAPER.with_(dataset='voc', slots=6, steps=250_000, random_crop=True), name='voc'),
     'movi_c': dataclasses.replace(
-        _PAPER.with_(dataset='movi_c', slots=11, slot_size=128, decoder_heads=4, mask_size=128, flip=False), name='movi_c'
+        _PAPER.with_(dataset='movi_c', slots=11, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
+        name='movi_c',
     ),
     'movi_e': dataclasses.replace(
-        _PAPER.with_(dataset='movi_e', slots=24, slot_size=128, decoder_heads=4, mask_size=128, flip=False), name='movi_e'
+        _PAPER.with_(dataset='movi_e', slots=24, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
+        name='movi_e',
     ),
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; the rest the released

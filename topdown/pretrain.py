@@ -1,8 +1,8 @@
 """Self-supervised pretraining of the embedded encoder: no labels, no masks.
 
-``python -m topdown.pretrain --folder runs/pretrain`` makes the shipped weights. It watches two-frame clips of Toybox scenes
-(a stream of their own, disjoint from training and validation pictures) in which every toy moves a little. Two losses
-share one masked forward pass over the first frame:
+``python -m topdown.pretrain --folder runs/pretrain`` makes the shipped weights. It watches two-frame clips of
+Toybox scenes (a stream of their own, disjoint from training and validation pictures) in which every toy moves a
+little. Two losses share one masked forward pass over the first frame:
 
 * masked colour prediction: pixels of random 2 x 2 blocks of patches are blanked, and from the final tokens of the
   blanked patches the mean colours of their 4 x 4 pixel cells are predicted (L1). Blocks, not single patches, so that
@@ -39,7 +39,6 @@ from tqdm.auto import tqdm
 
 from topdown.data.toybox import ToyboxConfig, clip_at
 from topdown.encoder import TOYBOX_MEAN, TOYBOX_STD, vit_toybox_patch8_96
-
 
 SIZE = 96
 REACH, STEP = 8, 2

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import os
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from topdown.config import Config
 
+BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 METRICS = ('fg_ari', 'mbo_i', 'mbo_c', 'miou')
 
 
@@ -80,14 +82,59 @@ def project_dir() -> Path:
     return here.parent if here.name == 'book' else here
 
 
+def publish(folder: Path, figures: Path, readme: Path | None = None) -> None:
+    """Copy a run's rows and figures to where the book and the README show them.
+
+    Writes ``figures/tables/<preset>.csv`` (all rows), ``<preset>_summary.csv`` (means), the PNGs, and the
+    table between the markers of the README.
+
+    Args:
+        folder: a run's folder, named after its preset, with results.csv.
+        figures: the project's ``figures`` folder.
+        readme: the file whose table is replaced.
+    """
+    results = pd.read_csv(folder / 'results.csv')
+    tables = figures / 'tables'
+    tables.mkdir(parents=True, exist_ok=True)
+    results.to_csv(tables / f'{folder.name}.csv', index=False)
+    summary = summary_table(results)
+    summary.to_csv(tables / f'{folder.name}_summary.csv', index=False)
+    for picture in folder.glob('*.png'):
+        shutil.copy(picture, figures / picture.name)
+    if readme is not None:
+        before, rest = readme.read_text().split(BEGIN)
+        after = rest.split(END)[1]
+        readme.write_text(f'{before}{BEGIN}\n{markdown(summary)}\n{END}{after}')
+
+
+def summary_table(results: pd.DataFrame) -> pd.DataFrame:
+    """One row a model and mask source, with the names that readers see."""
+    table = mean_and_spread(results, ['model', 'masks']).reset_index()
+    names = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO_i', 'mbo_c': 'mBO_c', 'miou': 'mIoU'}
+    return table.rename(columns=names)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A frame as a Markdown table."""
+    lines = [list(table.columns), ['---'] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Command line: ``python -m topdown.results FOLDER`` prints the result table of a run and lists its figures."""
+    """Command line: ``python -m topdown.results FOLDER`` prints the result table of a run and lists its figures.
+
+    With ``--publish`` they are also copied to ``figures/`` and into the README of the current folder.
+    """
     parser = argparse.ArgumentParser(prog='python -m topdown.results', description='Show the results of a run.')
     parser.add_argument('folder', type=Path, help='folder that holds results.csv, such as runs/toybox')
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument('--publish', action='store_true', help='copy them to figures/ and the README')
+    options = parser.parse_args(arguments)
+    folder = options.folder
     path = folder / 'results.csv'
     if not path.is_file():
         parser.exit(1, f'error: {path} is missing: run book/03_train_coco.ipynb first\n')
+    if options.publish:
+        publish(folder, Path('figures'), Path('README.md'))
     results = pd.read_csv(path)
     names = ', '.join(sorted(results['dataset'].unique()))
     print(f'\nResults on {names} (percent, held-out pictures):\n')
