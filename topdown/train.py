@@ -1,7 +1,7 @@
 """The training loop: warm-up, decay, clipping, bfloat16 autocast, evaluation, checkpoints, resumption.
 
-``train_model(config, folder)`` is all there is to call; ``python -m topdown.train --preset toybox`` does the
-same from a shell. A run that stopped goes on from its last checkpoint and ends, on a CPU, bit for bit where it would have.
+``train_model(config, folder)`` is all there is to call; ``python -m topdown.train --preset toybox`` does the same from
+a shell. A run that stopped goes on from its last checkpoint and ends, on a CPU, bit for bit where it would have.
 """
 
 from __future__ import annotations
