@@ -86,11 +86,12 @@ def test_toybox_on_disk_is_coco(toybox_root, capsys):
 def test_toybox_is_made_once_and_never_half(tmp_path, monkeypatch):
     config = ToyboxConfig(size=32, num_train=2, num_val=1)
 
-    def stop(*_):
+    def stop(config, folder, *_):
+        (folder / 'train2017').mkdir()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr('topdown.data.toybox.json.dumps', stop)
+        patch.setattr('topdown.data.toybox._write', stop)
         with pytest.raises(KeyboardInterrupt):
             make_toybox(ToyboxConfig(size=32, num_train=2, num_val=1, seed=3), tmp_path, progress=False)
     assert list(tmp_path.iterdir()) == []

@@ -25,9 +25,10 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -533,16 +534,38 @@ def make_toybox(
 def _write(config: ToyboxConfig, folder: Path, processes: int, progress: bool) -> None:
     from tqdm.auto import tqdm
 
-    jobs = [(config, s, i, folder) for s, n in (('train', config.num_train), ('val', config.num_val)) for i in range(n)]
     (folder / 'annotations').mkdir()
-    records: dict[str, list] = {'train': [], 'val': []}
-    for split in records:
+    for split in ('train', 'val'):
         (folder / f'{split}2017').mkdir()
-    bar = tqdm(total=len(jobs), desc='making Toybox', unit='picture', disable=not progress)
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context('spawn')) as pool, bar:
-        for split, *record in pool.map(_write_one, jobs, chunksize=25):
-            records[split].append(record)
-            bar.update()
+    # Workers are plain subprocesses: multiprocessing would run a caller's script again in every worker.
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get('PYTHONPATH')])]
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
+    command = [sys.executable, '-m', 'topdown.data.toybox', json.dumps(dataclasses.asdict(config)), str(folder)]
+    workers = [
+        subprocess.Popen([*command, str(i), str(processes)], stdout=subprocess.PIPE, text=True, env=environment)
+        for i in range(processes)
+    ]
+    found: list[tuple[str, dict, list[dict]]] = []
+    total = config.num_train + config.num_val
+    with tqdm(total=total, desc='making Toybox', unit='picture', disable=not progress) as bar:
+
+        def collect(worker: subprocess.Popen) -> int:
+            for line in worker.stdout:
+                found.append(json.loads(line))
+                bar.update()
+            return worker.wait()
+
+        try:
+            with ThreadPoolExecutor(processes) as pool:
+                codes = list(pool.map(collect, workers))
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.stdout.close()
+    if any(codes) or len(found) != total:
+        raise RuntimeError(f'making Toybox failed after {len(found)} of {total} pictures; see the message above')
+    found.sort(key=lambda row: row[1]['id'])
+    records = {split: [row[1:] for row in found if row[0] == split] for split in ('train', 'val')}
     categories = [{'id': i, 'name': name, 'supercategory': 'toy'} for i, name in enumerate(CATEGORIES, 1)]
     for split, rows in records.items():
         annotations = [annotation for _, found in rows for annotation in found]
@@ -559,11 +582,10 @@ def _write(config: ToyboxConfig, folder: Path, processes: int, progress: bool) -
     (folder / 'toybox.json').write_text(json.dumps({'version': VERSION, **dataclasses.asdict(config)}, indent=1))
 
 
-def _write_one(job: tuple[ToyboxConfig, str, int, Path]) -> tuple[str, dict, list[dict]]:
+def _write_one(config: ToyboxConfig, split: str, index: int, folder: Path) -> tuple[str, dict, list[dict]]:
     """Render and save one picture; return its COCO records."""
     from pycocotools import mask as mask_tools
 
-    config, split, index, folder = job
     scene = scene_at(config, split, index)
     name = f'{index + 1:012d}.jpg'
     Image.fromarray(scene.image).save(folder / f'{split}2017' / name, quality=93, subsampling=0)
@@ -577,3 +599,15 @@ def _write_one(job: tuple[ToyboxConfig, str, int, Path]) -> tuple[str, dict, lis
             'segmentation': {'size': [config.size] * 2, 'counts': rle['counts'].decode()},
         })  # fmt: skip
     return split, image, annotations
+
+
+def _work(arguments: list[str]) -> None:
+    """One worker of ``_write``: every so-manieth picture; a line of JSON records for each."""
+    config, folder = ToyboxConfig(**json.loads(arguments[0])), Path(arguments[1])
+    jobs = [(split, i) for split, n in (('train', config.num_train), ('val', config.num_val)) for i in range(n)]
+    for split, index in jobs[int(arguments[2]) :: int(arguments[3])]:
+        print(json.dumps(_write_one(config, split, index, folder)), flush=True)
+
+
+if __name__ == '__main__':
+    _work(sys.argv[1:])
