@@ -237,11 +237,11 @@ _TOYBOX = Config(
     encoder=EncoderConfig(encoder='vit_toybox_patch8_96', image_size=96, block=5, final_norm=True),
     model=ModelConfig(
         slots=7, slot_size=64, codebook_size=64, dead_below=0.3, decoder='mlp', decoder_layers=2, decoder_heads=4,
-        decoder_hidden=256,
+        decoder_hidden=128,
     ),
     train=TrainConfig(
-        steps=1500, batch_size=32, lr=4e-4, warmup_steps=200, half_life=1500, workers=0, cache_tokens=True,
-        eval_every=500, checkpoint_every=500, log_every=10,
+        steps=3000, batch_size=16, lr=2e-3, warmup_steps=200, half_life=1000, workers=0, cache_tokens=True,
+        eval_every=1000, checkpoint_every=500, log_every=10,
     ),
 )  # fmt: skip
 
@@ -256,7 +256,7 @@ PRESETS: dict[str, Config] = {
         name='smoke',
     ),
     'toybox': _TOYBOX,
-    'toybox_long': dataclasses.replace(_TOYBOX.with_(steps=6000, half_life=3000, seeds=5), name='toybox_long'),
+    'toybox_long': dataclasses.replace(_TOYBOX.with_(steps=12_000, half_life=4000, eval_every=3000, seeds=5), name='toybox_long'),
     'coco': _PAPER,
     'voc': dataclasses.replace(_PAPER.with_(dataset='voc', slots=6, steps=250_000, random_crop=True), name='voc'),
     'movi_c': dataclasses.replace(
