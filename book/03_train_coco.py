@@ -110,7 +110,7 @@ rows = []
 
 
 def untrained():
-    return topdown.build_model(base.with_(seed=12345), encoder)
+    return topdown.build_model(base.with_(seed=12345, top_down=False), encoder)
 
 
 baseline_rows = topdown.baselines(eval_set, base.model.slots, untrained)

@@ -56,11 +56,11 @@ def test_common_fate_loss_without_known_shifts_is_zero():
 
 
 def test_pretraining_runs_and_calibrates(tmp_path):
-    config = pretrain.PretrainConfig(clips=24, minutes=0.03, batch_size=4)
+    config = pretrain.PretrainConfig(clips=24, minutes=0.03, batch_size=4, calibration_views=48)
     vit = pretrain.pretrain(config, tmp_path)
     frames, shifts = pretrain.render_clips(config, tmp_path)
     torch.manual_seed(config.seed)
-    images, _ = pretrain.draw_views(frames, shifts, 1024)
+    images, _ = pretrain.draw_views(frames, shifts, config.calibration_views)
     with torch.no_grad():
         tokens = vit.forward_features(images).flatten(0, 1)
     torch.testing.assert_close(tokens.mean(0), torch.zeros(128), atol=1e-3, rtol=0)

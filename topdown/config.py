@@ -256,7 +256,9 @@ PRESETS: dict[str, Config] = {
         name='smoke',
     ),
     'toybox': _TOYBOX,
-    'toybox_long': dataclasses.replace(_TOYBOX.with_(steps=12_000, half_life=4000, eval_every=3000, seeds=5), name='toybox_long'),
+    'toybox_long': dataclasses.replace(
+        _TOYBOX.with_(steps=12_000, half_life=4000, eval_every=3000, seeds=5), name='toybox_long'
+    ),
     'coco': _PAPER,
     'voc': dataclasses.replace(_PAPER.with_(dataset='voc', slots=6, steps=250_000, random_crop=True), name='voc'),
     'movi_c': dataclasses.replace(

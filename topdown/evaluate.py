@@ -219,7 +219,8 @@ def baselines(
     Args:
         data: the set.
         count: number of segments, the model's K.
-        untrained: makes an untrained model, for the row 'random slots' (slot-attention masks).
+        untrained: makes an untrained model (without the pathway: it has no codes yet), for the row
+            'random slots' (slot-attention masks).
         seed: of k-means and of the slots' noise.
     """
     rows = {

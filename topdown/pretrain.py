@@ -68,6 +68,8 @@ class PretrainConfig:
     """Weight of the common-fate loss; 0 leaves masked colour prediction alone."""
     temperature: float = 0.2
     """Of the common-fate loss."""
+    calibration_views: int = 1024
+    """Pictures over which the final norm is recalibrated."""
     seed: int = 0
 
 
@@ -262,7 +264,7 @@ def pretrain(config: PretrainConfig, folder: Path) -> nn.Module:
     log.close()
     model.eval()
     torch.manual_seed(config.seed)
-    calibrate(model.vit, draw_views(frames, shifts, 1024)[0])
+    calibrate(model.vit, draw_views(frames, shifts, config.calibration_views)[0])
     save_file(model.vit.state_dict(), folder / 'vit_toybox_patch8_96.safetensors')
     return model.vit
 

@@ -80,7 +80,11 @@ class TrainData:
             return
         workers = self.config.train.workers
         loader = DataLoader(
-            _Views(self.dataset), batch_sampler=plan, num_workers=workers, pin_memory=device.type == 'cuda'
+            _Views(self.dataset),
+            batch_sampler=plan,
+            num_workers=workers,
+            pin_memory=device.type == 'cuda',
+            generator=torch.Generator(),  # else the loader draws from the global one, and resuming would differ
         )
         for images in loader:
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.train.precision == 'bf16'):
@@ -166,11 +170,12 @@ def train_model(
         FloatingPointError: if the loss is not finite.
     """
     folder, options = Path(folder), config.train
+    train_set = open_dataset(config, 'train', progress) if data is None else None  # missing data is found out first
+    val_set = open_dataset(config, 'val', progress) if eval_set is None else None
     encoder = encoder or make_encoder(config)
     device = next(encoder.parameters()).device
-    data = data or TrainData(open_dataset(config, 'train', progress), encoder, config, progress)
-    if eval_set is None:
-        eval_set = make_eval_set(open_dataset(config, 'val', progress), encoder, config.data.keep_crowd, progress)
+    data = data or TrainData(train_set, encoder, config, progress)
+    eval_set = eval_set or make_eval_set(val_set, encoder, config.data.keep_crowd, progress)
     model = build_model(config, encoder)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
     fingerprint = encoder.fingerprint()
