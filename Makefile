@@ -1,7 +1,7 @@
 # Two commands matter: `make train` and `make test`. Both create .venv on first use.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := $(abspath $(VENV))/bin
 PRESET ?= toybox
 DATA ?=
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
@@ -49,7 +49,7 @@ book: install
 	$(BIN)/python tests/check_book.py
 
 pair: install
-	cd book && for f in [0-9]*.py; do ../$(BIN)/jupytext --to ipynb --update $$f; done
+	cd book && for f in [0-9]*.py; do $(BIN)/jupytext --to ipynb --update $$f; done
 
 execute: pair
 	for f in $(NOTEBOOKS); do $(BIN)/papermill --cwd . -k python3 $$f $$f; done

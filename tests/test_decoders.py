@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from topdown.decoders import AutoregressiveDecoder, MLPDecoder
+from topdown.decoders import AutoregressiveDecoder, MLPDecoder, SlotwiseDecoder
 
 
 def torch_layer(ours, width, heads):
@@ -86,6 +86,20 @@ def test_mlp_decoder_mixes_by_opacity():
     alpha = parts[..., 6].softmax(1)
     torch.testing.assert_close(out.masks, alpha)
     torch.testing.assert_close(out.reconstruction, torch.einsum('bkn,bknd->bnd', alpha, parts[..., :6]))
+    with pytest.raises(ValueError, match='9 patches'):
+        decoder(slots, target[:, :4])
+
+
+def test_slotwise_decoder_gives_every_slot_one_token():
+    torch.manual_seed(0)
+    decoder = SlotwiseDecoder(6, 4, num_patches=9, hidden_size=8)
+    decoder.place.data.normal_()
+    slots, target = torch.randn(2, 3, 4), torch.randn(2, 9, 6)
+    out = decoder(slots, target)
+    torch.testing.assert_close(out.masks.sum(1), torch.ones(2, 9))
+    tokens = decoder.token_mlp(slots)
+    expected = decoder.place + torch.einsum('bkn,bkd->bnd', out.masks, tokens)
+    torch.testing.assert_close(out.reconstruction, expected)
     with pytest.raises(ValueError, match='9 patches'):
         decoder(slots, target[:, :4])
 

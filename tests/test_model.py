@@ -14,7 +14,7 @@ def make(**changes):
     return SlotModel(ModelConfig(**{**SMALL, **changes}), feature_size=12, num_patches=9)
 
 
-@pytest.mark.parametrize('decoder', ['autoregressive', 'mlp'])
+@pytest.mark.parametrize('decoder', ['autoregressive', 'mlp', 'slotwise'])
 @pytest.mark.parametrize(
     'changes',
     [{}, {'top_down': False}, {'quantize': False}, {'channel': False}, {'spatial': False}, {'shift': False},

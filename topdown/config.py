@@ -105,13 +105,13 @@ class ModelConfig:
     commitment: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
-    """autoregressive or mlp."""
+    """autoregressive, mlp or slotwise."""
     decoder_layers: int = 4
     """Layers of the autoregressive decoder."""
     decoder_heads: int = 8
     """Heads of the autoregressive decoder."""
     decoder_hidden: int = 1024
-    """Hidden width of the MLP decoder."""
+    """Hidden width of the MLP and the slotwise decoder."""
     input_masking: float = 0.1
     """Share of the autoregressive decoder's inputs replaced by a mask token in training."""
 
@@ -119,7 +119,7 @@ class ModelConfig:
         for name in ('slots', 'slot_size', 'iterations', 'attention_heads', 'codebook_size', 'decoder_layers'):
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
         _check(self.predictor in ('linear', 'mlp'), f"predictor must be 'linear' or 'mlp', got {self.predictor!r}")
-        decoders = ('autoregressive', 'mlp')
+        decoders = ('autoregressive', 'mlp', 'slotwise')
         _check(self.decoder in decoders, f'decoder must be one of {", ".join(decoders)}, got {self.decoder!r}')
         _check(0 <= self.input_masking < 1, f'input_masking must lie in [0, 1), got {self.input_masking}')
         _check(self.commitment >= 0, f'commitment must not be negative, got {self.commitment}')
@@ -236,13 +236,14 @@ _TOYBOX = Config(
     data=DataConfig(dataset='toybox', mask_size=192),
     encoder=EncoderConfig(encoder='vit_toybox_patch8_96', image_size=96, block=5, final_norm=True),
     model=ModelConfig(
-        slots=7, slot_size=64, codebook_size=64, dead_below=0.3, decoder='mlp', decoder_layers=2, decoder_heads=4,
+        slots=7, slot_size=64, codebook_size=64, dead_below=0.3, decoder='slotwise', decoder_layers=2, decoder_heads=4,
         decoder_hidden=128,
     ),
     train=TrainConfig(
         steps=3000, batch_size=16, lr=2e-3, warmup_steps=200, half_life=1000, workers=0, cache_tokens=True,
         eval_every=1000, checkpoint_every=500, log_every=10,
     ),
+    seeds=2,
 )  # fmt: skip
 
 _PAPER = Config(name='coco')

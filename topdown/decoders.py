@@ -132,6 +132,47 @@ class AutoregressiveDecoder(nn.Module):
         return Decoded(x, None if weights is None else weights.transpose(1, 2))
 
 
+class SlotwiseDecoder(nn.Module):
+    """Each slot has one token for all its patches; an MLP draws its mask; a shared map adds what place alone decides.
+
+    ::
+
+        y_k = MLP_y(s_k),   a_kn = MLP_a(P s_k + e_n),   alpha = softmax_k a
+        x^_n = b_n + sum_k alpha_kn y_k,   mask = alpha
+
+    Unlike with ``MLPDecoder``, a slot cannot draw an object and the ground around it: whatever differs within its mask
+    is error. Meant for small encoders, whose tokens vary little within an object.
+
+    Args:
+        feature_size: D.
+        slot_size: d.
+        num_patches: N.
+        hidden_size: width of the hidden layers.
+    """
+
+    def __init__(self, feature_size: int, slot_size: int, num_patches: int, hidden_size: int) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1, num_patches, feature_size))
+        self.position = nn.Parameter(0.02 * torch.randn(1, 1, num_patches, hidden_size))
+        self.project_slots = nn.Linear(slot_size, hidden_size)
+        self.mask_mlp = nn.Sequential(
+            nn.ReLU(), nn.Linear(hidden_size, hidden_size),
+            nn.ReLU(), nn.Linear(hidden_size, 1),
+        )  # fmt: skip
+        self.token_mlp = nn.Sequential(
+            nn.Linear(slot_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, feature_size)
+        )
+
+    def forward(self, slots_BKd: Tensor, target_BND: Tensor, need_masks: bool = True) -> Decoded:
+        """Decode; of the target only the number of patches is used."""
+        if target_BND.shape[1] != self.place.shape[1]:
+            raise ValueError(f'the decoder was built for {self.place.shape[1]} patches and got {target_BND.shape[1]}')
+        opacity = self.mask_mlp(self.project_slots(slots_BKd)[:, :, None] + self.position).squeeze(-1)
+        alpha = opacity.float().softmax(dim=1)
+        reconstruction = self.place + alpha.transpose(1, 2) @ self.token_mlp(slots_BKd).float()
+        return Decoded(reconstruction, alpha if need_masks else None)
+
+
 class MLPDecoder(nn.Module):
     """Each slot predicts every patch and its own opacity; patches are the opacity-weighted mean (DINOSAUR).
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from topdown.codebook import Codebook
 from topdown.config import ModelConfig
-from topdown.decoders import AutoregressiveDecoder, Decoded, MLPDecoder
+from topdown.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder
 from topdown.slots import InputHead, Modulation, SlotAttention, SlotInit
 
 
@@ -55,8 +55,9 @@ class SlotModel(nn.Module):
             config.slot_size, config.slot_size, config.iterations, qkv_size, config.attention_heads
         )
         self.decoder: nn.Module
-        if config.decoder == 'mlp':
-            self.decoder = MLPDecoder(feature_size, config.slot_size, num_patches, config.decoder_hidden)
+        if config.decoder in ('mlp', 'slotwise'):
+            kind = MLPDecoder if config.decoder == 'mlp' else SlotwiseDecoder
+            self.decoder = kind(feature_size, config.slot_size, num_patches, config.decoder_hidden)
         else:
             self.decoder = AutoregressiveDecoder(
                 feature_size, config.slot_size, config.decoder_layers, config.decoder_heads, config.input_masking
