@@ -41,6 +41,7 @@ def test_figures_have_a_panel_for_everything(tmp_path):
     assert len(figure.axes) == 6
     figure = plots.show_attention(images[0], {'first': rng.random((4, 9)), 'second': rng.random((4, 9))}, (3, 3))
     assert len(figure.axes) == 10
+    assert [a.get_title() for a in figure.axes[1:5]] == [f'slot {k}' for k in range(4)]
     log = pd.DataFrame({'step': [1, 2], 'loss': [1.0, 0.5], 'perplexity': [2.0, 3.0], 'model': 'a'})
     evaluations = pd.DataFrame({'step': [2], 'fg_ari': [1.0], 'mbo_i': [2.0], 'model': 'a'})
     figure = plots.show_training(log, evaluations)

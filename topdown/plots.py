@@ -88,13 +88,12 @@ def show_attention(image: np.ndarray, rows: dict[str, np.ndarray], grid: tuple[i
     )
     top = max(float(a.max()) for a in rows.values())
     low = min(0.0, *(float(a.min()) for a in rows.values()))
-    for row, (title, maps) in zip(axes, rows.items(), strict=True):
+    for number, (row, (title, maps)) in enumerate(zip(axes, rows.items(), strict=True)):
         _picture(row[0], image, '')
         row[0].set_ylabel(title, fontsize=9)
         for k, axis in enumerate(row[1:]):
-            _picture(
-                axis, maps[k].reshape(grid), f'slot {k}' if row is axes[0] else '', cmap='magma', vmin=low, vmax=top
-            )
+            name = '' if number else f'slot {k}'
+            _picture(axis, maps[k].reshape(grid), name, cmap='magma', vmin=low, vmax=top)
     return figure
 
 
