@@ -232,7 +232,7 @@ if ('top-down', last_seed) in runs:
     labels = topdown.predict(model, eval_set)
     images = eval_set.images.permute(0, 2, 3, 1).numpy()
     crops = {}
-    for code in hits.argsort()[::-1][:6]:
+    for code in [code for code in hits.argsort()[::-1][:6] if hits[code]]:
         where = (index == code).nonzero()
         mass = torch.stack([masks[b, k].sum() for b, k in where])
         found = [where[i].tolist() for i in mass.argsort(descending=True)[:8]]
