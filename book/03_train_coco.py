@@ -94,8 +94,8 @@ eval_set = topdown.make_eval_set(val_set, encoder, base.data.keep_crowd)
 show = list(range(min(6, len(eval_set))))
 pictures = eval_set.images[show].permute(0, 2, 3, 1).numpy()
 truth = {'instances': eval_set.instances[show].clip(0), 'classes': eval_set.classes[show].clip(0)}
-plots.save(plots.show_masks(pictures, truth, truth='instances'), folder / 'data.png')
-_ = plots.show_masks(pictures[:3], {'instances': truth['instances'][:3]}, truth='instances')
+plots.save(plots.show_masks(pictures, truth, truth=('instances', 'classes')), folder / 'data.png')
+_ = plots.show_masks(pictures[:3], {'instances': truth['instances'][:3]}, truth=('instances',))
 # %% [markdown]
 # ## What any method must beat
 #
@@ -190,8 +190,8 @@ last_seed = base.seeds - 1
 columns = {'truth': eval_set.instances.clip(0)}
 columns |= {name: topdown.predict(runs[name, last_seed].model, eval_set).numpy() for name in chosen}
 shown = {title: labels[show] for title, labels in columns.items()}
-plots.save(plots.show_masks(pictures, shown, truth='truth'), folder / 'masks.png')
-_ = plots.show_masks(pictures[:4], {k: v[:4] for k, v in shown.items()}, truth='truth')
+plots.save(plots.show_masks(pictures, shown, truth=('truth',)), folder / 'masks.png')
+_ = plots.show_masks(pictures[:4], {k: v[:4] for k, v in shown.items()}, truth=('truth',))
 # %% [markdown]
 # ## Attention before and after modulation
 #

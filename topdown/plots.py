@@ -54,13 +54,13 @@ def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.6, clear:
     return out
 
 
-def show_masks(images: np.ndarray, columns: dict[str, np.ndarray], truth: str | None = None) -> Figure:
+def show_masks(images: np.ndarray, columns: dict[str, np.ndarray], truth: tuple[str, ...] = ()) -> Figure:
     """Pictures beside their segmentations, a row a picture.
 
     Args:
         images: (B, H, W, 3) in [0, 1].
         columns: title -> labels (B, M, M).
-        truth: the column whose label 0 is background and stays unpainted.
+        truth: the columns whose label 0 is background and stays unpainted.
     """
     count = len(images)
     figure, axes = plt.subplots(
@@ -69,7 +69,7 @@ def show_masks(images: np.ndarray, columns: dict[str, np.ndarray], truth: str | 
     for row in range(count):
         _picture(axes[row, 0], images[row], 'picture' if row == 0 else '')
         for axis, (title, labels) in zip(axes[row, 1:], columns.items(), strict=True):
-            shown = overlay(images[row], labels[row], clear=0 if title == truth else None)
+            shown = overlay(images[row], labels[row], clear=0 if title in truth else None)
             _picture(axis, shown, title if row == 0 else '')
     return figure
 
