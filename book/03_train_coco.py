@@ -99,7 +99,7 @@ _ = plots.show_masks(pictures[:3], {'instances': truth['instances'][:3]}, truth=
 # %% [markdown]
 # ## What any method must beat
 #
-# Four rows that involve no training of slots. *Truth pooled to patches* is the most that masks on this patch grid
+# Five rows that involve no training of slots. *Truth pooled to patches* is the most that masks on this patch grid
 # can reach. A *block grid* of as many cells as there are slots shows how far position alone goes: FG-ARI looks at
 # foreground pixels only, so compact cells score well on it, and a model that does not beat the grid has learned
 # nothing. *k-means* groups each picture's patches by colour, or by the encoder's tokens. *Random slots* are an
@@ -146,9 +146,8 @@ for seed in range(base.seeds):
             rows.append({'model': name, 'masks': source, **score, **topdown.provenance(config, run.seconds)})
 
 # %% [markdown]
-# The loss falls in two stages. First the decoder learns the mean token of every place while the slots still share
-# each picture evenly; then the slots part, and the loss falls again. The metrics only begin to mean something after
-# that second fall.
+# What to look for: a loss that keeps falling, and codes in use that do not dwindle to a few. Bands are the range over
+# seeds; where they overlap, the curves do not tell the models apart.
 
 # %%
 log = pd.concat(run.log.assign(model=name, seed=seed) for (name, seed), run in runs.items())

@@ -54,19 +54,21 @@ def make_eval_set(
         keep_crowd: whether crowd regions count as objects.
         progress: show a bar.
     """
-    samples = [dataset[i] for i in tqdm(range(len(dataset)), desc='reading validation', disable=not progress)]
-    images = torch.stack([s.image for s in samples])
-    keep = [np.ones(len(s.crowd), bool) if keep_crowd else ~s.crowd for s in samples]
+    images, instances, classes, ids = [], [], [], []
+    for i in tqdm(range(len(dataset)), desc='reading validation', disable=not progress):
+        sample = dataset[i]
+        keep = None if keep_crowd else ~sample.crowd
+        images.append(sample.image)
+        instances.append(metrics.instance_labels(sample.masks, keep).astype(np.int16))
+        classes.append(metrics.class_labels(sample.masks, sample.categories, keep).astype(np.int16))
+        ids.append(sample.image_id)
+    images = torch.stack(images)
     return EvalSet(
         tokens=encode_all(encoder, images),
         images=images,
-        instances=np.stack([metrics.instance_labels(s.masks, k) for s, k in zip(samples, keep, strict=True)]).astype(
-            np.int16
-        ),
-        classes=np.stack(
-            [metrics.class_labels(s.masks, s.categories, k) for s, k in zip(samples, keep, strict=True)]
-        ).astype(np.int16),
-        image_ids=[s.image_id for s in samples],
+        instances=np.stack(instances),
+        classes=np.stack(classes),
+        image_ids=ids,
         grid=encoder.grid,
     )
 

@@ -12,8 +12,8 @@ little. Two losses share one masked forward pass over the first frame:
   similar where shifts are equal and dissimilar where they differ (a supervised-contrastive loss, Khosla et al. 2020,
   within each picture, with shifts in place of labels). The encoder itself only ever sees still pictures.
 
-The patch embedding is a stack of three strided convolutions: with it, linear probes learned several times as fast as
-with the usual linear patch embedding. The trials are in the book's page on the encoder.
+The patch embedding is a stack of three strided convolutions: with it and blocks, the category probe rose
+faster than with the usual linear one. The trials are in the book's page on the encoder.
 
 At the end the final norm is recalibrated so that every channel of the tokens has mean zero and variance one over
 Toybox scenes: reconstruction losses then weigh all channels alike.
