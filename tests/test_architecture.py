@@ -11,10 +11,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / 'topdown'
 MAY_IMPORT = {
-    'config': set(), 'slots': set(), 'codebook': set(), 'metrics': set(), 'plots': set(), 'decoders': set(),
-    'data.toybox': set(), 'data.coco': set(), 'data': {'config', 'data.coco', 'data.toybox'},
-    'encoder': {'config'}, 'model': {'config', 'slots', 'codebook', 'decoders'}, 'results': {'config'},
-    'checkpoint': {'config'}, 'evaluate': {'metrics', 'model', 'encoder', 'data.coco'},
+    'protocols': set(), 'statistics': set(), 'config': {'protocols'}, 'slots': set(), 'codebook': set(),
+    'metrics': {'protocols'}, 'plots': set(), 'decoders': set(),
+    'data.toybox': set(), 'data.coco': {'protocols'}, 'data': {'config', 'data.coco', 'data.toybox'},
+    'encoder': {'config'}, 'model': {'config', 'slots', 'codebook', 'decoders'}, 'results': {'config', 'statistics'},
+    'checkpoint': {'config'}, 'evaluate': {'metrics', 'protocols', 'model', 'encoder', 'data.coco'},
+    'cli': {'metrics', 'train', 'config', 'data', 'protocols', 'statistics', 'evaluate', 'plots'},
     'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'data'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),
 }  # fmt: skip

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vector_quantize_pytorch import VectorQuantize
 
 from topdown.codebook import Codebook, nearest_index, perplexity
 
@@ -38,6 +39,55 @@ def test_assignment_and_update_equal_reference(seed, size, width, count):
     smoothed = (hits + 1e-5) / (hits.sum() + size * 1e-5) * hits.sum()
     np.testing.assert_allclose(book.cluster_size.numpy(), hits, rtol=1e-5)
     np.testing.assert_allclose(book.codes.numpy(), sums / smoothed[:, None], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_equals_vector_quantize_pytorch(seed):
+    """Twenty training steps of the library the released code builds on, from the same codes, revival apart."""
+    torch.manual_seed(seed)
+    book = ready(7, 4, decay=0.9, dead_below=0.0)
+    theirs = VectorQuantize(
+        dim=4, codebook_size=7, decay=0.9, eps=1e-5, threshold_ema_dead_code=0, kmeans_init=False, heads=1,
+        commitment_weight=0.25, rotation_trick=False, stochastic_sample_codes=False, use_cosine_sim=False,
+        learnable_codebook=False, sync_codebook=False, ema_update=True, affine_param=False,
+    )  # fmt: skip
+    inner = theirs._codebook
+    inner.embed.data.copy_(book.codes[None])
+    inner.embed_avg.data.copy_(book.code_sum[None])
+    inner.cluster_size.data.copy_(book.cluster_size[None])
+    for _ in range(20):
+        x = torch.randn(3, 6, 4)
+        ours_x, their_x = x.clone().requires_grad_(), x.clone().requires_grad_()
+        found = book.train()(ours_x)
+        codes, index, loss = theirs.train()(their_x)
+        torch.testing.assert_close(found.index, index)
+        torch.testing.assert_close(found.codes, codes, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(0.25 * found.commitment, loss.squeeze(), atol=1e-5, rtol=1e-5)
+        weight = torch.randn(3, 6, 4)
+        ((found.codes * weight).sum() + 0.25 * found.commitment).backward()
+        ((codes * weight).sum() + loss.sum()).backward()
+        torch.testing.assert_close(ours_x.grad, their_x.grad, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(book.codes, inner.embed[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(book.cluster_size, inner.cluster_size[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(book.code_sum, inner.embed_avg[0], atol=1e-5, rtol=1e-5)
+
+
+def test_start_and_revival_equal_vector_quantize_pytorch():
+    """The same random draws, so the same k-means start and the same codes revived where exactly one dies."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 4)
+    theirs = VectorQuantize(
+        dim=4, codebook_size=6, decay=0.9, eps=1e-5, threshold_ema_dead_code=0, kmeans_init=True, kmeans_iters=10,
+        rotation_trick=False, sync_codebook=False,
+    )  # fmt: skip
+    book = Codebook(6, 4, decay=0.9, dead_below=0.0)
+    torch.manual_seed(7)
+    theirs.train()(x[None])
+    torch.manual_seed(7)
+    book.train()(x)
+    inner = theirs._codebook
+    torch.testing.assert_close(book.cluster_size, inner.cluster_size[0])
+    torch.testing.assert_close(book.codes, inner.embed[0], atol=1e-5, rtol=1e-5)
 
 
 def test_gradient_passes_straight_through():

@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from topdown.data.coco import CocoInstances, crop_image, crop_masks, decode_mask
-from topdown.data.toybox import CATEGORIES, ToyboxConfig, clip_at, make_toybox, scene_at
+from topdown.data.toybox import CATEGORIES, ToyboxConfig, clip_at, make_toybox, render_clip, render_scene, scene_at
 
 from .conftest import TINY
 
@@ -63,8 +63,14 @@ def test_toybox_refuses_impossible_parameters(bad):
 
 def test_toybox_clip_moves_toys_over_still_ground():
     clip = clip_at(ToyboxConfig(size=64, clutter=0), 5)
-    still = (clip[0] == clip[1]).all(-1).mean()
-    assert 0.1 < still < 0.95
+    assert clip.shape == (3, 64, 64, 3)
+    still = (clip[0] == clip[1]).all(-1), (clip[1] == clip[2]).all(-1)
+    assert all(0.1 < s.mean() < 0.95 for s in still)
+    scene = render_scene(ToyboxConfig(size=64, clutter=0), np.random.default_rng(3))
+    clip = render_clip(ToyboxConfig(size=64, clutter=0), np.random.default_rng(3))
+    np.testing.assert_array_equal(clip[1], scene.image)  # the middle frame is the scene
+    ground = ~scene.masks.any(0)
+    assert ((clip[0] == clip[1]) | (clip[1] == clip[2])).all(-1)[ground].mean() > 0.8
 
 
 def test_toybox_on_disk_is_coco(toybox_root, capsys):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from topdown.decoders import AutoregressiveDecoder, MLPDecoder, SlotwiseDecoder
+from topdown.decoders import AutoregressiveDecoder, MLPDecoder, SlotwiseDecoder, scan_orders
 
 
 def torch_layer(ours, width, heads):
@@ -95,13 +95,46 @@ def test_slotwise_decoder_gives_every_slot_one_token():
     decoder = SlotwiseDecoder(6, 4, num_patches=9, hidden_size=8)
     decoder.place.data.normal_()
     slots, target = torch.randn(2, 3, 4), torch.randn(2, 9, 6)
-    out = decoder(slots, target)
-    torch.testing.assert_close(out.masks.sum(1), torch.ones(2, 9))
+    attention = torch.rand(2, 3, 9)
+    out = decoder(slots, target, attention)
+    torch.testing.assert_close(out.masks, attention / attention.sum(1, keepdim=True))
     tokens = decoder.token_mlp(slots)
     expected = decoder.place + torch.einsum('bkn,bkd->bnd', out.masks, tokens)
     torch.testing.assert_close(out.reconstruction, expected)
     with pytest.raises(ValueError, match='9 patches'):
-        decoder(slots, target[:, :4])
+        decoder(slots, target[:, :4], attention)
+
+
+def test_scan_orders_are_the_symmetries_of_the_square():
+    orders = scan_orders(16)
+    assert orders[0].tolist() == list(range(16))
+    assert len({tuple(o.tolist()) for o in orders}) == 8
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(16))
+        steps = torch.stack([order // 4, order % 4], 1).diff(dim=0).abs().sum(1)
+        assert (steps == 1).sum() >= 12  # lines are followed
+    with pytest.raises(ValueError, match='square'):
+        scan_orders(12)
+
+
+def test_patch_orders_permute_what_is_seen_and_put_it_back():
+    torch.manual_seed(0)
+    decoder = AutoregressiveDecoder(16, 8, num_layers=2, num_heads=2, num_orders=8).eval()
+    slots, target = torch.randn(1, 3, 8), torch.randn(1, 9, 16)
+    for number, order in enumerate(scan_orders(9)):
+        changed = target.clone()
+        changed[:, order[5]] += 1
+        first, second = (decoder(slots, t, order=number) for t in (target, changed))
+        torch.testing.assert_close(first.reconstruction[:, order[:6]], second.reconstruction[:, order[:6]])
+        assert not torch.allclose(first.reconstruction[:, order[6:]], second.reconstruction[:, order[6:]])
+        torch.testing.assert_close(first.masks[:, :, order[:6]], second.masks[:, :, order[:6]])
+        # the order is a renaming of patches: decoding the permuted picture in raster order gives the same
+        begin = decoder.begin_token.data.clone()
+        decoder.begin_token.data[0] = begin[number]
+        renamed = decoder(slots, target[:, order], order=0).reconstruction
+        decoder.begin_token.data.copy_(begin)
+        torch.testing.assert_close(first.reconstruction[:, order], renamed)
+    torch.testing.assert_close(decoder(slots, target).reconstruction, decoder(slots, target, order=0).reconstruction)
 
 
 def test_impossible_parameters_are_refused():
@@ -109,3 +142,5 @@ def test_impossible_parameters_are_refused():
         AutoregressiveDecoder(16, 8, num_heads=3)
     with pytest.raises(ValueError, match='input_masking'):
         AutoregressiveDecoder(16, 8, num_heads=2, input_masking=1.0)
+    with pytest.raises(ValueError, match='num_orders'):
+        AutoregressiveDecoder(16, 8, num_heads=2, num_orders=9)

@@ -1,79 +1,135 @@
-"""Metrics against scikit-learn, SciPy-free brute force, and the edge cases of the protocol."""
+"""Metrics against scikit-learn and brute force over pixels, and the edge cases of the protocols."""
 
-import itertools
 import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
+from tests.reference import metrics as reference
 from topdown import metrics
+from topdown.protocols import PROTOCOLS
 
 maps = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
+def one(truth, prediction, classes=None):
+    """All metrics of a single image."""
+    found = metrics.make_truth([truth], [np.where(truth > 0, 1, 0) if classes is None else classes])
+    return metrics.score(np.asarray(prediction)[None], found)[0]
+
+
 @settings(max_examples=60, deadline=None)
 @given(rng=maps, objects=st.integers(1, 5), slots=st.integers(1, 7), side=st.integers(2, 12))
-def test_fg_ari_equals_scikit_learn_on_foreground(rng, objects, slots, side):
+def test_ari_equals_scikit_learn(rng, objects, slots, side):
     truth = rng.integers(0, objects + 1, (side, side))
     prediction = rng.integers(0, slots, (side, side))
-    foreground = truth > 0
-    if not foreground.any():
-        return
-    expected = adjusted_rand_score(truth[foreground], prediction[foreground])
-    assert metrics.fg_ari(metrics.joint_histogram(truth, prediction)) == pytest.approx(expected, abs=1e-9)
+    found = one(truth, prediction)
+    assert found['ari'] == pytest.approx(adjusted_rand_score(truth.ravel(), prediction.ravel()), abs=1e-9)
+    if (truth > 0).any():
+        expected = adjusted_rand_score(*reference.foreground(truth, prediction))
+        assert found['fg_ari'] == pytest.approx(expected, abs=1e-9)
 
 
 @settings(max_examples=60, deadline=None)
 @given(rng=maps, objects=st.integers(1, 4), slots=st.integers(1, 5), side=st.integers(2, 10))
-def test_overlaps_equal_brute_force(rng, objects, slots, side):
+def test_everything_equals_brute_force(rng, objects, slots, side):
     truth = rng.integers(-1, objects + 1, (side, side))
+    classes = rng.integers(-1, 3, (side, side)) * 7  # ids need not be consecutive
+    classes[classes < 0] = metrics.IGNORE
     prediction = rng.integers(0, slots, (side, side))
-    valid = truth != metrics.IGNORE
-    ious = [
-        [((truth == o) & (prediction == k)).sum() / max(1, ((truth == o) | ((prediction == k) & valid)).sum())
-         for k in range(slots)]
-        for o in range(1, objects + 1) if (truth == o).any()
-    ]  # fmt: skip
-    joint = metrics.joint_histogram(truth, prediction)
-    if not ious:
-        assert math.isnan(metrics.mean_best_overlap(joint))
+    found = one(truth, prediction, classes)
+    assert found['fg_ari'] == pytest.approx(reference.pair_counting_ari(*reference.foreground(truth, prediction)))
+    assert found['ari'] == pytest.approx(reference.pair_counting_ari(*reference.every(truth, prediction)))
+    by_class = reference.overlaps(classes, prediction)
+    expected = np.mean([max(row) for row in by_class]) if by_class else math.nan
+    assert found['mbo_c'] == pytest.approx(expected, nan_ok=True)
+    rows = reference.overlaps(truth, prediction)
+    if not rows:
+        assert all(math.isnan(found[name]) for name in ('mbo_i', 'miou', 'recall', 'corloc'))
         return
-    assert metrics.mean_best_overlap(joint) == pytest.approx(np.mean([max(row) for row in ious]))
-    padded = [row + [0.0] * len(ious) for row in ious]
-    matched = max(
-        sum(padded[o][k] for o, k in enumerate(columns))
-        for columns in itertools.permutations(range(len(padded[0])), len(padded))
-    )
-    assert metrics.mean_iou(joint) == pytest.approx(matched / len(ious))
+    best = [max(row) for row in rows]
+    assert found['mbo_i'] == pytest.approx(np.mean(best))
+    assert found['miou'] == pytest.approx(reference.mean_iou(rows))
+    assert found['recall'] == pytest.approx(np.mean([b >= 0.5 for b in best]))
+    assert found['corloc'] == float(max(best) >= 0.5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rng=maps, count=st.integers(1, 6))
+def test_batches_equal_single_images(rng, count):
+    truth = rng.integers(-1, 4, (count, 9, 9)) * rng.integers(0, 2, (count, 1, 1))
+    classes = np.where(truth > 0, truth % 2 + 1, truth)
+    prediction = rng.integers(0, 5, (count, 9, 9))
+    together = metrics.score(prediction, metrics.make_truth(truth, classes), batch=4)
+    for row, t, c, p in zip(together, truth, classes, prediction):
+        assert row == pytest.approx(one(t, p, c), nan_ok=True)
+
+
+def test_the_truth_gives_its_label_maps_back():
+    instances = np.array([[[0, 1, 1], [2, -1, 3]], [[0, 0, 0], [0, 5, 5]]])
+    classes = np.array([[[0, 9, 9], [9, 4, 4]], [[0, 0, 0], [0, 9, 9]]])
+    truth = metrics.make_truth(instances, classes)
+    regions = truth.regions.flatten(1).long()
+    assert truth.instance.gather(1, regions).tolist() == [[0, 1, 1, 2, -1, 3], [0, 0, 0, 0, 1, 1]]
+    assert truth.category.gather(1, regions).tolist() == [[0, 2, 2, 2, 1, 1], [0, 0, 0, 0, 1, 1]]
 
 
 def test_edge_cases():
     empty = np.zeros((4, 4), int)
     prediction = np.arange(16).reshape(4, 4) % 2
-    joint = metrics.joint_histogram(empty, prediction)
-    assert metrics.fg_ari(joint) == 1.0
-    assert math.isnan(metrics.mean_best_overlap(joint))
-    one = empty.copy()
-    one[:2] = 1
-    assert metrics.fg_ari(metrics.joint_histogram(one, prediction)) == 0.0
-    assert metrics.fg_ari(metrics.joint_histogram(one, one)) == 1.0
-    ignored = np.full((4, 4), metrics.IGNORE)
-    assert metrics.fg_ari(metrics.joint_histogram(ignored, prediction)) == 1.0
-    perfect = metrics.joint_histogram(one, 1 - one)
-    assert metrics.mean_best_overlap(perfect) == metrics.mean_iou(perfect) == 1.0
+    nothing = one(empty, prediction)
+    assert nothing['fg_ari'] == 1.0
+    assert math.isnan(nothing['mbo_i'])
+    single = empty.copy()
+    single[:2] = 1
+    assert one(single, prediction)['fg_ari'] == 0.0  # the object is split
+    assert one(single, single)['fg_ari'] == 1.0
+    assert one(single, empty)['fg_ari'] == 1.0  # one segment holds all of it
+    overlapping = np.full((4, 4), metrics.IGNORE)
+    assert one(overlapping, prediction)['fg_ari'] == 1.0
+    assert math.isnan(one(overlapping, prediction)['mbo_i'])
+    perfect = one(single, 1 - single)
+    assert perfect == dict.fromkeys(metrics.METRICS, 1.0)
 
 
-def test_overlapping_instances_are_ignored_and_higher_class_wins():
-    masks = np.zeros((2, 3, 3), bool)
-    masks[0, :2], masks[1, 1:] = True, True
-    assert metrics.instance_labels(masks).tolist() == [[1, 1, 1], [-1, -1, -1], [2, 2, 2]]
-    assert metrics.class_labels(masks, np.array([9, 4])).tolist() == [[9] * 3, [9] * 3, [4] * 3]
-    keep = np.array([True, False])
-    assert metrics.instance_labels(masks, keep).tolist() == [[1] * 3, [1] * 3, [0] * 3]
+def test_overlaps_of_instances_and_of_classes_by_protocol():
+    masks = np.zeros((3, 4, 3), bool)
+    masks[0, :2], masks[1, 1:3], masks[2, 2:] = True, True, True
+    categories = np.array([9, 4, 4])
+    assert metrics.instance_labels(masks).tolist() == [[1] * 3, [-1] * 3, [-1] * 3, [3] * 3]
+    assert metrics.class_labels(masks, categories).tolist() == [[9] * 3, [9] * 3, [4] * 3, [4] * 3]
+    assert metrics.class_labels(masks, categories, protocol='spot').tolist() == [[9] * 3, [-1] * 3, [4] * 3, [4] * 3]
+    keep = np.array([True, False, False])
+    assert metrics.instance_labels(masks, keep).tolist() == [[1] * 3, [1] * 3, [0] * 3, [0] * 3]
     assert metrics.instance_labels(np.zeros((0, 3, 3), bool)).tolist() == [[0] * 3] * 3
+    prediction = np.array([[0] * 3, [0] * 3, [1] * 3, [1] * 3])
+    a, b = (metrics.score_image(prediction, masks, categories, protocol=name) for name in ('oclf', 'spot'))
+    assert a['mbo_i'] == b['mbo_i']
+    assert a['mbo_c'] == 1.0
+    assert b['mbo_c'] == 1.0  # the contested row is left out of both sides
+    shifted = np.array([[0] * 3, [1] * 3, [1] * 3, [1] * 3])
+    a, b = (metrics.score_image(shifted, masks, categories, protocol=name) for name in ('oclf', 'spot'))
+    assert a['mbo_c'] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert b['mbo_c'] == 1.0
+
+
+def test_unknown_protocol_names_the_known_ones():
+    assert set(PROTOCOLS) == {'oclf', 'spot'}
+    with pytest.raises(ValueError, match='oclf, spot'):
+        metrics.class_labels(np.zeros((1, 2, 2)), np.array([1]), protocol='coco')
+
+
+def test_histogram_counts_every_pixel_once():
+    rng = np.random.default_rng(0)
+    regions, prediction = (torch.from_numpy(rng.integers(0, n, (3, 20, 20))) for n in (6, 4))
+    joint = metrics.joint_histogram(regions, prediction)
+    assert joint.shape == (3, 6, 4)
+    assert joint.sum((1, 2)).tolist() == [400] * 3
+    assert joint[1, 2, 3] == ((regions[1] == 2) & (prediction[1] == 3)).sum()
 
 
 def test_summarize_skips_images_without_objects():
@@ -83,8 +139,13 @@ def test_summarize_skips_images_without_objects():
         metrics.summarize([])
 
 
-def test_bad_shapes_are_refused():
+def test_bad_input_is_refused():
+    truth = metrics.make_truth(np.zeros((2, 4, 4), int), np.zeros((2, 4, 4), int))
+    with pytest.raises(ValueError, match='shape'):
+        metrics.score(np.zeros((2, 4, 5), int), truth)
     with pytest.raises(ValueError, match='same shape'):
-        metrics.joint_histogram(np.zeros((2, 2), int), np.zeros((2, 3), int))
+        metrics.joint_histogram(torch.zeros(1, 2, 2), torch.zeros(1, 2, 3))
     with pytest.raises(ValueError, match='negative'):
-        metrics.joint_histogram(np.zeros((2, 2), int), np.full((2, 2), -1))
+        metrics.score(np.full((2, 4, 4), -1), truth)
+    with pytest.raises(ValueError, match='same shape'):
+        metrics.make_truth(np.zeros((1, 2, 2), int), np.zeros((1, 2, 3), int))

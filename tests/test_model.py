@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from topdown.config import ModelConfig
+from topdown.config import VARIANTS, ModelConfig
 from topdown.model import SlotModel
+from topdown.slots import Scales
 
 SMALL = {'slots': 4, 'slot_size': 8, 'codebook_size': 6, 'decoder_layers': 1, 'decoder_heads': 2, 'decoder_hidden': 16}
 
@@ -18,7 +19,8 @@ def make(**changes):
 @pytest.mark.parametrize(
     'changes',
     [{}, {'top_down': False}, {'quantize': False}, {'channel': False}, {'spatial': False}, {'shift': False},
-     {'predictor': 'mlp'}, {'qkv_size': 16, 'attention_heads': 2}, {'commitment': 0.1}],
+     {'predictor': 'mlp'}, {'qkv_size': 16, 'attention_heads': 2}, {'commitment': 0.1}, {'rounds': 3},
+     {'share_weights': False}, {'modulate_queries': True, 'modulate_mlp': True, 'spatial': False}],
     ids=str,
 )  # fmt: skip
 def test_shapes_and_gradients(decoder, changes):
@@ -27,7 +29,7 @@ def test_shapes_and_gradients(decoder, changes):
     assert out.slots.shape == (5, 4, 8)
     assert out.attention.shape == out.masks.shape == (5, 4, 9)
     assert out.reconstruction.shape == (5, 9, 12)
-    torch.testing.assert_close(out.attention.sum(1), torch.ones(5, 9))
+    torch.testing.assert_close(out.masks.sum(1), torch.ones(5, 9))
     out.loss.backward()
     unused = {name for name, p in model.named_parameters() if p.grad is None}
     # with channel off, the codes serve no purpose and nothing else loses its gradient
@@ -47,9 +49,9 @@ def test_both_passes_start_alike_and_the_pathway_can_be_recomputed():
     torch.testing.assert_close(out.first_attention, attention)
     codes = model.codebook.codes[out.code_index]
     channel = model.modulation.channel(codes)
-    torch.testing.assert_close(out.channel_scale, channel)
+    torch.testing.assert_close(out.scales.channel, channel)
     spatial = 1 + attention - attention.mean(-1, keepdim=True)
-    again, _ = model.slot_attention(start, *keys_values, channel, spatial)
+    again, _ = model.slot_attention(start, *keys_values, Scales(channel, spatial))
     torch.testing.assert_close(out.slots, again)
 
 
@@ -97,3 +99,51 @@ def test_no_tensor_of_size_batch_slots_patches_width():
         model(torch.randn(5, 9, 12), need_masks=False).loss.backward()
     assert 5 * 4 * 9 in sizes  # attention is
     assert 5 * 4 * 9 * 8 not in sizes
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_every_variant_trains_and_differs(name):
+    """Each variant changes the result of the same weights and noise, or the weights there are."""
+    torch.manual_seed(1)
+    tokens, noise = torch.randn(3, 9, 12), torch.randn(3, 4, 8)
+    model, plain = make(**VARIANTS[name]), make()
+    out, usual = model(tokens, noise), plain(tokens, noise)
+    out.loss.backward()
+    assert torch.isfinite(out.loss)
+    if name != 'top-down':
+        assert not torch.allclose(out.slots, usual.slots)
+    if name == 'released_default':
+        assert out.scales.spatial is None
+        assert None not in (out.scales.query, out.scales.channel, out.scales.mlp)
+
+
+def test_rounds_start_from_the_same_slots_and_use_the_last_pass():
+    torch.manual_seed(0)
+    tokens, noise = torch.randn(3, 9, 12), torch.randn(3, 4, 8)
+    model = make(rounds=2, quantize=False).eval()
+    out = model(tokens, noise)
+    keys_values = model.slot_attention.keys_values(model.head(tokens))
+    start = model.slot_init(noise)
+    slots, attention = model.slot_attention(start, *keys_values)
+    for _ in range(2):
+        slots, attention = model.slot_attention(start, *keys_values, model.modulation(slots, attention))
+    torch.testing.assert_close(out.slots, slots)
+
+
+def test_separate_weights_leave_the_first_pass_alone():
+    tokens, noise = torch.randn(3, 9, 12), torch.randn(3, 4, 8)
+    model = make(share_weights=False, quantize=False)
+    before = model(tokens, noise)
+    for p in model.second_attention.parameters():
+        p.data.mul_(1.5)
+    after = model(tokens, noise)
+    torch.testing.assert_close(before.first_slots, after.first_slots)
+    assert not torch.allclose(before.slots, after.slots)
+
+
+def test_without_quantization_the_scales_come_from_the_slots():
+    model = make(quantize=False)
+    out = model(torch.randn(3, 9, 12))
+    torch.testing.assert_close(out.scales.channel, model.modulation.channel(out.first_slots))
+    assert model.codebook is None
+    assert out.code_index is None

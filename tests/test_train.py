@@ -127,15 +127,12 @@ def test_not_finite_loss_stops(tiny, tmp_path, encoder):
 
 def test_baselines_and_scores(tiny, encoder):
     data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
-    rows = topdown.baselines(data, 5, lambda: topdown.build_model(tiny.with_(top_down=False), encoder))
-    means = {name: topdown.summarize(r) for name, r in rows.items()}
+    labels = topdown.baselines(data, 5, lambda: topdown.build_model(tiny.with_(top_down=False), encoder))
+    means = {name: topdown.summarize(topdown.score(found, data)) for name, found in labels.items()}
     assert set(means) == {
-        'truth pooled to patches',
-        'block grid',
-        'k-means on colours',
-        'k-means on tokens',
-        'random slots',
-    }
+        'truth pooled to patches', 'truth at token means', 'one slot', 'block grid', 'k-means on colours',
+        'k-means on tokens', 'random slots',
+    }  # fmt: skip
     best = means.pop('truth pooled to patches')
     assert all(best[m] > row[m] for row in means.values() for m in ('mbo_i', 'miou'))
     perfect = topdown.score(data.instances.clip(0), data)

@@ -10,15 +10,18 @@ from __future__ import annotations
 import importlib
 
 _WHERE = {
-    'PRESETS': 'config', 'Config': 'config', 'preset': 'config',
+    'PRESETS': 'config', 'VARIANTS': 'config', 'Config': 'config', 'preset': 'config', 'PROTOCOLS': 'protocols',
     'FrozenEncoder': 'encoder',
     'SlotModel': 'model',
     'open_dataset': 'data',
     'TrainData': 'train', 'build_model': 'train', 'load_run': 'train', 'make_encoder': 'train', 'train_model': 'train',
     'EvalSet': 'evaluate', 'baselines': 'evaluate', 'evaluate_model': 'evaluate', 'make_eval_set': 'evaluate',
-    'predict': 'evaluate', 'run_model': 'evaluate', 'score': 'evaluate',
+    'predict': 'evaluate', 'run_model': 'evaluate', 'score': 'evaluate', 'per_image_table': 'evaluate',
+    'segment_image': 'evaluate',
     'summarize': 'metrics',
     'append_rows': 'results', 'mean_and_spread': 'results', 'project_dir': 'results', 'provenance': 'results',
+    'uncertainty_table': 'results', 'paired_table': 'results',
+    'bootstrap_interval': 'statistics', 'compare': 'statistics', 'seed_interval': 'statistics',
 }  # fmt: skip
 
 __all__ = sorted(_WHERE)

@@ -106,14 +106,14 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
-        """k-means on (M, d) vectors; cluster sizes and sums start as those of the final clusters."""
+        """k-means on (M, d) vectors; cluster sizes are those of the last Lloyd step, sums are sizes times means."""
         codes = _draw(vectors, self.size)
+        hits = torch.ones_like(self.cluster_size)
         for _ in range(self.kmeans_iterations):
             index = nearest_index(vectors, codes)
             hits = torch.bincount(index, minlength=self.size).float()
             sums = torch.zeros_like(codes).index_add_(0, index, vectors)
             codes = torch.where(hits[:, None] > 0, sums / hits[:, None].clamp(min=1), codes)
-        hits = torch.bincount(nearest_index(vectors, codes), minlength=self.size).float()
         self.codes.copy_(codes)
         self.cluster_size.copy_(hits)
         self.code_sum.copy_(codes * hits[:, None])

@@ -13,6 +13,8 @@ import types
 import typing
 from dataclasses import dataclass, field
 
+from topdown.protocols import get_protocol
+
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
@@ -28,7 +30,7 @@ class DataConfig:
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
     protocol: str = 'oclf'
-    """Evaluation protocol; see the book's page on evaluation."""
+    """Evaluation protocol, oclf or spot: how pictures and true masks are cut and what overlapping classes mean."""
     mask_size: int = 320
     """Side, in pixels, of the square at which masks are compared."""
     keep_crowd: bool = False
@@ -45,7 +47,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         known = ('toybox', 'coco', 'voc', 'movi_c', 'movi_e', 'clevr6')
         _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
-        _check(self.protocol in ('oclf',), f"protocol must be 'oclf', got {self.protocol!r}")
+        get_protocol(self.protocol)
         _check(self.mask_size > 0, f'mask_size must be positive, got {self.mask_size}')
         _check(self.eval_images >= 0, f'eval_images must not be negative, got {self.eval_images}')
 
@@ -87,15 +89,23 @@ class ModelConfig:
     top_down: bool = True
     """The second, modulated pass; off gives plain slot attention (DINOSAUR)."""
     channel: bool = True
-    """Channel-wise modulation by f(code)."""
+    """Channel-wise modulation of the values by m^c = f(code)."""
     spatial: bool = True
-    """Spatial-wise modulation by the attention map."""
+    """Spatial-wise modulation of the values by the attention map, m^s."""
     shift: bool = True
-    """Centre the attention map at one."""
+    """Centre the attention map at one: m^s = 1 + A - mean_n A; off: m^s = A."""
+    modulate_queries: bool = False
+    """Scale the queries of the second pass, too: q <- m^q q, m^q = f_q(code)."""
+    modulate_mlp: bool = False
+    """Scale the hidden units of the slots' MLP in the second pass, too: h <- m^f h, m^f = f_f(code)."""
     quantize: bool = True
-    """Predict the channel scale from codes; off: from the slots themselves."""
+    """Predict the scales from codes; off: from the slots themselves."""
     predictor: str = 'linear'
-    """f: linear or mlp."""
+    """f: linear, or mlp (d, d / 4, GELU)."""
+    rounds: int = 1
+    """Rounds of feedback: each takes the codes and attention of the pass before it and starts from the same slots."""
+    share_weights: bool = True
+    """One slot attention for all passes; off: the modulated passes have weights of their own."""
     codebook_size: int = 512
     """E."""
     code_decay: float = 0.99
@@ -105,7 +115,7 @@ class ModelConfig:
     commitment: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
-    """autoregressive, mlp or slotwise."""
+    """autoregressive, mlp or slotwise (one token a slot, placed by slot attention's own attention)."""
     decoder_layers: int = 4
     """Layers of the autoregressive decoder."""
     decoder_heads: int = 8
@@ -114,18 +124,45 @@ class ModelConfig:
     """Hidden width of the MLP and the slotwise decoder."""
     input_masking: float = 0.1
     """Share of the autoregressive decoder's inputs replaced by a mask token in training."""
+    patch_order: str = 'raster'
+    """Order in which the autoregressive decoder goes through the patches in training: raster, or random, one of the
+    eight scans of the grid for every batch, each with a begin token of its own (evaluation is in raster order)."""
 
     def __post_init__(self) -> None:
-        for name in ('slots', 'slot_size', 'iterations', 'attention_heads', 'codebook_size', 'decoder_layers'):
+        counts = ('slots', 'slot_size', 'iterations', 'attention_heads', 'codebook_size', 'decoder_layers', 'rounds')
+        for name in counts:
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
         _check(self.predictor in ('linear', 'mlp'), f"predictor must be 'linear' or 'mlp', got {self.predictor!r}")
         decoders = ('autoregressive', 'mlp', 'slotwise')
         _check(self.decoder in decoders, f'decoder must be one of {", ".join(decoders)}, got {self.decoder!r}')
         _check(0 <= self.input_masking < 1, f'input_masking must lie in [0, 1), got {self.input_masking}')
         _check(self.commitment >= 0, f'commitment must not be negative, got {self.commitment}')
+        _check(
+            self.patch_order in ('raster', 'random'),
+            f"patch_order must be 'raster' or 'random', got {self.patch_order!r}",
+        )
+        by_code = self.channel or self.modulate_queries or self.modulate_mlp
         if self.top_down:
-            _check(self.channel or self.spatial, 'top_down needs channel or spatial; for neither set top_down=False')
-        _check(not self.commitment or self.quantize, 'commitment needs quantize=True: there are no codes without it')
+            _check(
+                by_code or self.spatial,
+                'top_down needs something to modulate, such as channel or spatial; for nothing set top_down=False',
+            )
+        else:
+            _check(self.rounds == 1, f'rounds={self.rounds} needs top_down=True: without it there is no feedback')
+            _check(self.share_weights, 'share_weights=False needs top_down=True: there is no second pass without it')
+        _check(
+            not self.commitment or (self.quantize and self.top_down),
+            'commitment needs quantize=True and top_down=True: there are no codes without them',
+        )
+        _check(
+            self.patch_order == 'raster' or self.decoder == 'autoregressive',
+            f'patch_order={self.patch_order!r} needs the autoregressive decoder, not {self.decoder!r}',
+        )
+        qkv = self.qkv_size or self.slot_size
+        _check(
+            qkv % self.attention_heads == 0,
+            f'attention_heads={self.attention_heads} must divide the width of queries, keys and values, {qkv}',
+        )
 
 
 @dataclass(frozen=True)
@@ -248,6 +285,23 @@ _TOYBOX = Config(
 
 _PAPER = Config(name='coco')
 
+VARIANTS: dict[str, dict[str, object]] = {
+    'baseline': {'top_down': False},
+    'top-down': {},
+    'six-iterations': {'top_down': False, 'iterations': 6},
+    'released_default': {'spatial': False, 'modulate_queries': True, 'modulate_mlp': True},
+    'channel only': {'spatial': False},
+    'spatial only': {'channel': False},
+    'without shifting': {'shift': False},
+    'without quantization': {'quantize': False},
+    'mlp predictor': {'predictor': 'mlp'},
+    'two rounds': {'rounds': 2},
+    'three rounds': {'rounds': 3},
+    'separate weights': {'share_weights': False},
+}
+"""Models that chapters compare, as changes to a preset. ``released_default`` is what the released code runs if none of
+its options is set: queries, values and the MLP's hidden units are scaled by channel, and nothing by place."""
+
 PRESETS: dict[str, Config] = {
     'smoke': dataclasses.replace(
         _TOYBOX.with_(
@@ -258,7 +312,7 @@ PRESETS: dict[str, Config] = {
     ),
     'toybox': _TOYBOX,
     'toybox_long': dataclasses.replace(
-        _TOYBOX.with_(steps=12_000, half_life=4000, eval_every=3000, seeds=5), name='toybox_long'
+        _TOYBOX.with_(steps=8000, half_life=2500, eval_every=2000, seeds=5), name='toybox_long'
     ),
     'coco': _PAPER,
     'voc': dataclasses.replace(_PAPER.with_(dataset='voc', slots=6, steps=250_000, random_crop=True), name='voc'),

@@ -1,11 +1,13 @@
 """Decoders: slots to reconstructed patch tokens, and to masks.
 
-Every decoder takes slots (B, K, d) and the target tokens (B, N, D) and returns ``Decoded``: the reconstruction
-(B, N, D) and masks (B, K, N), non-negative and summing to one over slots.
+Every decoder takes slots (B, K, d), the target tokens (B, N, D) and slot attention's attention (B, K, N), uses what it
+needs of them, and returns ``Decoded``: the reconstruction (B, N, D) and masks (B, K, N), non-negative and summing to
+one over slots.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -78,7 +80,7 @@ class DecoderLayer(nn.Module):
 
 
 class AutoregressiveDecoder(nn.Module):
-    """Transformer that predicts token n from tokens before n in raster order (teacher forcing) and the slots.
+    """Transformer that predicts each token from those before it (teacher forcing) and the slots.
 
     No positional embedding, no dropout, no final norm, no output projection. Mask of slot k at patch n: the last
     layer's cross-attention weight, averaged over heads.
@@ -89,16 +91,29 @@ class AutoregressiveDecoder(nn.Module):
         num_layers, num_heads: of the transformer.
         input_masking: share of input tokens, the begin token included, that a learned mask token replaces in
             training mode; 0 turns it off.
+        num_orders: 1 goes through the patches in raster order; 8 draws one of the ``scan_orders`` for every batch in
+            training mode (raster in evaluation), each with a begin token of its own (Kakogeorgiou et al. 2024).
+
+    Raises:
+        ValueError: if ``input_masking`` or ``num_orders`` is out of range, or ``num_heads`` does not divide D.
     """
 
     def __init__(
-        self, feature_size: int, slot_size: int, num_layers: int = 4, num_heads: int = 8, input_masking: float = 0.1
+        self,
+        feature_size: int,
+        slot_size: int,
+        num_layers: int = 4,
+        num_heads: int = 8,
+        input_masking: float = 0.1,
+        num_orders: int = 1,
     ) -> None:
         super().__init__()
         if not 0 <= input_masking < 1:
             raise ValueError(f'input_masking must lie in [0, 1), got {input_masking}')
-        self.input_masking = input_masking
-        self.begin_token = nn.Parameter(0.02 * torch.randn(1, 1, feature_size))
+        if not 1 <= num_orders <= 8:
+            raise ValueError(f'num_orders must lie between 1 and 8, got {num_orders}')
+        self.input_masking, self.num_orders = input_masking, num_orders
+        self.begin_token = nn.Parameter(0.02 * torch.randn(num_orders, 1, feature_size))
         self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, feature_size))
         self.project_input = nn.Sequential(
             nn.Linear(feature_size, feature_size, bias=False), nn.LayerNorm(feature_size)
@@ -107,19 +122,36 @@ class AutoregressiveDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(feature_size, num_heads) for _ in range(num_layers))
 
     def forward(
-        self, slots_BKd: Tensor, target_BND: Tensor, need_masks: bool = True, hidden_BN: Tensor | None = None
+        self,
+        slots_BKd: Tensor,
+        target_BND: Tensor,
+        attention_BKN: Tensor | None = None,
+        need_masks: bool = True,
+        hidden_BN: Tensor | None = None,
+        order: int | None = None,
     ) -> Decoded:
         """Decode.
 
         Args:
             slots_BKd: slots.
             target_BND: tokens to reconstruct, also the teacher-forced input.
+            attention_BKN: not used.
             need_masks: whether to return masks.
             hidden_BN: boolean, which input positions (0 is the begin token) the mask token replaces; drawn at
                 random with share ``input_masking`` in training mode if None.
+            order: which of the orders to go through the patches in; drawn in training mode and 0 (raster) in
+                evaluation mode if None.
         """
         batch, num_patches, _ = target_BND.shape
-        x = torch.cat([self.begin_token.expand(batch, -1, -1).to(target_BND.dtype), target_BND[:, :-1]], dim=1)
+        if order is None:
+            draw = self.training and self.num_orders > 1
+            order = int(torch.randint(self.num_orders, ()).item()) if draw else 0
+        before = target_BND
+        if order:
+            path = scan_orders(num_patches)[order].to(target_BND.device)
+            before = target_BND[:, path]
+        begin = self.begin_token[order].expand(batch, 1, -1).to(target_BND.dtype)
+        x = torch.cat([begin, before[:, :-1]], dim=1)
         if hidden_BN is None and self.training and self.input_masking > 0:
             hidden_BN = torch.rand(batch, num_patches, device=x.device) < self.input_masking
         if hidden_BN is not None:
@@ -129,46 +161,56 @@ class AutoregressiveDecoder(nn.Module):
         weights = None
         for i, layer in enumerate(self.layers):
             x, weights = layer(x, slots, need_weights=need_masks and i == len(self.layers) - 1)
+        if order:
+            back = path.argsort()
+            x, weights = x[:, back], None if weights is None else weights[:, back]
         return Decoded(x, None if weights is None else weights.transpose(1, 2))
 
 
+def scan_orders(num_patches: int) -> Tensor:
+    """The eight ways to scan a square grid line by line, as patch indices (8, N); the first is raster order.
+
+    Raises:
+        ValueError: if the grid is not square.
+    """
+    side = math.isqrt(num_patches)
+    if side**2 != num_patches:
+        raise ValueError(f'patch_order=random needs a square grid of patches, got {num_patches} patches')
+    grid = torch.arange(num_patches).view(side, side)
+    turned = [g.flip(dims) if dims else g for g in (grid, grid.T) for dims in ((), (1,), (0,), (0, 1))]
+    return torch.stack([g.reshape(-1) for g in turned])
+
+
 class SlotwiseDecoder(nn.Module):
-    """Each slot has one token for all its patches; an MLP draws its mask; a shared map adds what place alone decides.
+    """Each slot has one token for all its patches, placed by slot attention; a shared map adds what place alone says.
 
     ::
 
-        y_k = MLP_y(s_k),   a_kn = MLP_a(P s_k + e_n),   alpha = softmax_k a
-        x^_n = b_n + sum_k alpha_kn y_k,   mask = alpha
+        y_k = MLP(s_k),   alpha_kn = A_kn / sum_k A_kn,   x^_n = p_n + sum_k alpha_kn y_kn,   mask = alpha
 
-    Unlike with ``MLPDecoder``, a slot cannot draw an object and the ground around it: whatever differs within its mask
-    is error. Meant for small encoders, whose tokens vary little within an object.
+    A is the last pass's attention (its sum over slots is one with one head). With hard masks this would be k-means in
+    token space, amortised over pictures. A slot cannot describe more than one kind of token, so it cannot take two
+    unlike things (an object and its ground, say) without cost, which the MLP decoder allows.
 
     Args:
         feature_size: D.
         slot_size: d.
         num_patches: N.
-        hidden_size: width of the hidden layers.
+        hidden_size: hidden width of the MLP.
     """
 
     def __init__(self, feature_size: int, slot_size: int, num_patches: int, hidden_size: int) -> None:
         super().__init__()
         self.place = nn.Parameter(torch.zeros(1, num_patches, feature_size))
-        self.position = nn.Parameter(0.02 * torch.randn(1, 1, num_patches, hidden_size))
-        self.project_slots = nn.Linear(slot_size, hidden_size)
-        self.mask_mlp = nn.Sequential(
-            nn.ReLU(), nn.Linear(hidden_size, hidden_size),
-            nn.ReLU(), nn.Linear(hidden_size, 1),
-        )  # fmt: skip
         self.token_mlp = nn.Sequential(
             nn.Linear(slot_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, feature_size)
         )
 
-    def forward(self, slots_BKd: Tensor, target_BND: Tensor, need_masks: bool = True) -> Decoded:
+    def forward(self, slots_BKd: Tensor, target_BND: Tensor, attention_BKN: Tensor, need_masks: bool = True) -> Decoded:
         """Decode; of the target only the number of patches is used."""
         if target_BND.shape[1] != self.place.shape[1]:
             raise ValueError(f'the decoder was built for {self.place.shape[1]} patches and got {target_BND.shape[1]}')
-        opacity = self.mask_mlp(self.project_slots(slots_BKd)[:, :, None] + self.position).squeeze(-1)
-        alpha = opacity.float().softmax(dim=1)
+        alpha = attention_BKN / attention_BKN.sum(dim=1, keepdim=True)
         reconstruction = self.place + alpha.transpose(1, 2) @ self.token_mlp(slots_BKd).float()
         return Decoded(reconstruction, alpha if need_masks else None)
 
@@ -197,8 +239,10 @@ class MLPDecoder(nn.Module):
             nn.ReLU(), nn.Linear(hidden_size, feature_size + 1),
         )  # fmt: skip
 
-    def forward(self, slots_BKd: Tensor, target_BND: Tensor, need_masks: bool = True) -> Decoded:
-        """Decode; of the target only the number of patches is used."""
+    def forward(
+        self, slots_BKd: Tensor, target_BND: Tensor, attention_BKN: Tensor | None = None, need_masks: bool = True
+    ) -> Decoded:
+        """Decode; of the target only the number of patches is used, of the attention nothing."""
         if target_BND.shape[1] != self.position.shape[2]:
             raise ValueError(
                 f'the MLP decoder was built for {self.position.shape[2]} patches and got {target_BND.shape[1]}'

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from topdown import metrics
-from topdown.data.coco import CocoInstances
+from topdown.data.coco import CocoInstances, crop_image, crop_masks, read_picture
 from topdown.encoder import FrozenEncoder
+from topdown.metrics import Truth
 from topdown.model import Output, SlotModel
+from topdown.protocols import get_protocol
 
 BATCH = 32
 
 
 @dataclass
-class EvalSet:
-    """Validation tokens and truth, computed once and used for every model and baseline.
+class TruthSet:
+    """What predictions are scored against."""
 
-    Truth is kept as label maps (see ``metrics.instance_labels`` and ``metrics.class_labels``), so that one joint
-    histogram an image and map is all that an evaluation computes.
-    """
-
-    tokens: Tensor  # (V, N, D)
-    images: Tensor  # (V, 3, S, S)
-    instances: np.ndarray  # (V, M, M) int16
-    classes: np.ndarray  # (V, M, M) int16
+    truth: dict[str, Truth]  # protocol -> true regions at mask size; the first is the main one
     image_ids: list[int]
-    grid: tuple[int, int]
+    file_names: list[str]
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -40,37 +38,117 @@ class EvalSet:
     @property
     def mask_size(self) -> int:
         """M, pixels."""
-        return self.instances.shape[-1]
+        return self.main_truth.regions.shape[-1]
+
+    @property
+    def main_truth(self) -> Truth:
+        """Under the experiment's own protocol."""
+        return next(iter(self.truth.values()))
+
+    @property
+    def instances(self) -> np.ndarray:
+        """Label maps (V, M, M) int16: 0 background, instances from 1, ``IGNORE`` left out."""
+        return self._map(self.main_truth.instance)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Label maps (V, M, M) int16: 0 background, the classes of a picture from 1, ``IGNORE`` left out."""
+        return self._map(self.main_truth.category)
+
+    def _map(self, owner: Tensor) -> np.ndarray:
+        regions = self.main_truth.regions
+        return owner.to(torch.int16).gather(1, regions.flatten(1).long()).view(regions.shape).numpy()
 
 
-def make_eval_set(
-    dataset: CocoInstances, encoder: FrozenEncoder, keep_crowd: bool = False, progress: bool = False
-) -> EvalSet:
-    """Encode and label a validation set.
+@dataclass
+class EvalSet(TruthSet):
+    """Validation tokens and truth, computed once and used for every model and baseline."""
+
+    tokens: Tensor  # (V, N, D)
+    images: Tensor  # (V, 3, S, S)
+    grid: tuple[int, int]
+
+
+def make_truth_set(
+    dataset: CocoInstances, keep_crowd: bool = False, progress: bool = False, protocols: tuple[str, ...] = ()
+) -> TruthSet:
+    """Label a validation set.
 
     Args:
         dataset: the pictures.
-        encoder: the frozen encoder.
-        keep_crowd: whether crowd regions count as objects.
+        keep_crowd: whether crowd regions count as objects (protocol ``spot`` always counts them).
         progress: show a bar.
+        protocols: further protocols, beside the data set's own, to make the truth of: one prediction can then be
+            scored under each.
     """
-    images, instances, classes, ids = [], [], [], []
-    for i in tqdm(range(len(dataset)), desc='reading validation', disable=not progress):
-        sample = dataset[i]
-        keep = None if keep_crowd else ~sample.crowd
-        images.append(sample.image)
-        instances.append(metrics.instance_labels(sample.masks, keep).astype(np.int16))
-        classes.append(metrics.class_labels(sample.masks, sample.categories, keep).astype(np.int16))
-        ids.append(sample.image_id)
-    images = torch.stack(images)
-    return EvalSet(
-        tokens=encode_all(encoder, images),
-        images=images,
-        instances=np.stack(instances),
-        classes=np.stack(classes),
-        image_ids=ids,
-        grid=encoder.grid,
+    names = list(dict.fromkeys((dataset.protocol.name, *protocols)))
+    maps: dict[str, tuple[list, list]] = {name: ([], []) for name in names}
+    for i in tqdm(range(len(dataset)), desc='reading true masks', disable=not progress):
+        masks, categories, crowd = dataset.read_truth(i)
+        for name, (instances, classes) in maps.items():
+            protocol = get_protocol(name)
+            keep = None if keep_crowd or protocol.keep_crowd else ~crowd
+            cut = crop_masks(masks, dataset.mask_size, protocol.mask_resize)
+            instances.append(metrics.instance_labels(cut, keep).astype(np.int16))
+            classes.append(metrics.class_labels(cut, categories, keep, name).astype(np.int16))
+    return TruthSet(
+        truth={name: metrics.make_truth(*pair) for name, pair in maps.items()},
+        image_ids=list(dataset.ids),
+        file_names=[dataset.file_name(i) for i in range(len(dataset))],
     )
+
+
+def make_eval_set(
+    dataset: CocoInstances,
+    encoder: FrozenEncoder,
+    keep_crowd: bool = False,
+    progress: bool = False,
+    protocols: tuple[str, ...] = (),
+) -> EvalSet:
+    """Encode and label a validation set, cut as its own protocol has it; arguments as for ``make_truth_set``."""
+    known = make_truth_set(dataset, keep_crowd, progress, protocols)
+    pictures = tqdm(range(len(dataset)), desc='reading pictures', disable=not progress)
+    images = torch.stack([dataset.view(i) for i in pictures])
+    return EvalSet(**vars(known), tokens=encode_all(encoder, images), images=images, grid=encoder.grid)
+
+
+def read_predictions(folder: str | Path, dataset: CocoInstances) -> np.ndarray:
+    """Predicted label maps of any program: ``<picture's name>.png`` for every picture, a label from 0 a pixel.
+
+    A map has the size of the cut masks (M x M) or of the whole picture; the latter is cut as true masks are.
+
+    Returns:
+        (V, M, M) int32.
+
+    Raises:
+        FileNotFoundError: if the folder or a map is missing.
+        ValueError: if a map is no label map or of another size.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder} is not a folder: pass one that holds a PNG of labels for every picture')
+    size, labels = dataset.mask_size, []
+    for i in range(len(dataset)):
+        path = folder / Path(dataset.file_name(i)).with_suffix('.png').name
+        if not path.is_file():
+            raise FileNotFoundError(f'{path} is missing: every picture of the set needs a map of its labels')
+        try:
+            with Image.open(path) as picture:
+                found = np.array(picture)
+        except OSError as error:
+            raise ValueError(f'{path} cannot be read ({error}): write it again') from error
+        record = dataset.coco.imgs[dataset.ids[i]]
+        whole = (record['height'], record['width'])
+        if found.ndim != 2 or found.shape not in ((size, size), whole):
+            raise ValueError(
+                f'{path} has shape {found.shape}: write one channel of labels, of {size} x {size} pixels or of '
+                f"the picture's {whole[0]} x {whole[1]}"
+            )
+        if found.shape != (size, size):
+            _, found = np.unique(found, return_inverse=True)
+            found = crop_masks(found.reshape(1, *whole).astype(np.uint8), size, dataset.protocol.mask_resize)[0]
+        labels.append(found.astype(np.int32))
+    return np.stack(labels)
 
 
 @torch.no_grad()
@@ -142,24 +220,82 @@ def predict(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int 
     return torch.cat(parts)
 
 
-def score(labels: Tensor | np.ndarray, data: EvalSet) -> list[dict[str, float]]:
-    """Metrics of predicted label maps (V, M, M), a row an image: fg_ari, mbo_i, mbo_c, miou as shares.
+def segment_image(
+    image: str | Path | np.ndarray,
+    model: SlotModel,
+    encoder: FrozenEncoder,
+    size: int = 320,
+    source: str = 'decoder',
+    protocol: str = 'oclf',
+    seed: int = 0,
+) -> tuple[Tensor, np.ndarray]:
+    """Segments of one picture.
+
+    Args:
+        image: a file, or an array (H, W, 3) or (H, W) of uint8, or of floats in [0, 1].
+        model, encoder: see ``train.load_run``.
+        size: side M of the label map, pixels.
+        source: see ``predict``.
+        protocol: how the picture is cut to the encoder's square.
+        seed: of the slots' noise.
+
+    Returns:
+        The cut picture (3, S, S) and its labels (M, M).
 
     Raises:
-        ValueError: if the number or size of maps is not that of the set.
+        FileNotFoundError, ValueError: if the picture is missing or unreadable, or of another shape or range.
     """
-    labels = np.asarray(labels)
-    if labels.shape != data.instances.shape:
-        raise ValueError(f'predictions have shape {labels.shape}, the set has {data.instances.shape}')
-    rows = []
-    for prediction, instances, classes in zip(labels, data.instances, data.classes, strict=True):
-        joint = metrics.joint_histogram(instances, prediction)
-        by_class = metrics.joint_histogram(classes, prediction)
-        rows.append({
-            'fg_ari': metrics.fg_ari(joint), 'mbo_i': metrics.mean_best_overlap(joint),
-            'mbo_c': metrics.mean_best_overlap(by_class), 'miou': metrics.mean_iou(joint),
-        })  # fmt: skip
-    return rows
+    if isinstance(image, (str, Path)):
+        picture = read_picture(Path(image))
+    else:
+        array = np.asarray(image)
+        if array.ndim == 2:
+            array = array[..., None].repeat(3, axis=2)
+        if array.ndim != 3 or array.shape[2] != 3:
+            raise ValueError(f'image must have shape (H, W, 3) or (H, W), got {np.shape(image)}')
+        scale = 255 if array.dtype == np.uint8 else 1
+        picture = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).float() / scale
+        if not 0 <= float(picture.min()) <= float(picture.max()) <= 1:
+            raise ValueError(f'image must be uint8 or lie in [0, 1], got {array.dtype} up to {array.max()}')
+    picture = crop_image(picture, encoder.config.image_size, resize=get_protocol(protocol).image_resize)
+    nothing = metrics.make_truth(np.zeros((1, size, size), np.int16), np.zeros((1, size, size), np.int16))
+    data = EvalSet({protocol: nothing}, [0], [''], encode_all(encoder, picture[None]), picture[None], encoder.grid)
+    return picture, predict(model, data, source, seed)[0].numpy()
+
+
+def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = None) -> list[dict[str, float]]:
+    """Metrics of predicted label maps (V, M, M), a row an image, as shares (see ``metrics.score``).
+
+    Args:
+        labels: predicted labels >= 0.
+        data: the set.
+        protocol: one that the set has the truth of; its main one if None.
+
+    Raises:
+        ValueError: if the number or size of maps is not that of the set, or the set lacks the protocol.
+    """
+    if protocol is not None and protocol not in data.truth:
+        raise ValueError(f'the set has the truth of {", ".join(data.truth)}, not of protocol {protocol!r}')
+    return metrics.score(labels, data.truth[protocol] if protocol else data.main_truth)
+
+
+def per_image_table(labels: Tensor | np.ndarray, data: TruthSet) -> pd.DataFrame:
+    """One row an image and protocol: image_id, file_name, protocol and every metric as a share.
+
+    Sorted by how far the protocols disagree, by whatever metric they disagree on most, in column ``disagreement``.
+    """
+    parts = []
+    for protocol in data.truth:
+        part = pd.DataFrame(score(labels, data, protocol))
+        part.insert(0, 'image_id', data.image_ids)
+        part.insert(1, 'file_name', data.file_names)
+        part.insert(2, 'protocol', protocol)
+        parts.append(part)
+    table = pd.concat(parts, ignore_index=True)
+    values = table.groupby('image_id')[list(metrics.METRICS)]
+    spread = (values.max() - values.min()).max(axis=1).rename('disagreement')
+    table = table.join(spread, on='image_id')
+    return table.sort_values(['disagreement', 'image_id', 'protocol'], ascending=[False, True, True], kind='stable')
 
 
 def evaluate_model(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0) -> dict[str, float]:
@@ -204,19 +340,38 @@ def patch_colours(data: EvalSet) -> Tensor:
 
 def pooled_truth(data: EvalSet) -> Tensor:
     """The upper bound of the patch grid: each patch gets the true label that covers most of it."""
-    count = int(data.instances.max()) + 1
-    parts = []
-    for instances in torch.from_numpy(np.maximum(data.instances, 0)).split(64):
-        shares = F.one_hot(instances.long(), count).permute(0, 3, 1, 2).float()
-        labels = F.adaptive_avg_pool2d(shares, data.grid).flatten(2).argmax(dim=1)
-        parts.append(labels_from_patches(labels, data.grid, data.mask_size, count).to(torch.uint8))
+    labels = _patch_truth(data)
+    return labels_from_patches(labels, data.grid, data.mask_size, int(labels.max()) + 1).to(torch.uint8)
+
+
+def truth_at_token_means(data: EvalSet) -> Tensor:
+    """What the tokens allow to models with one token a segment, were the segments known.
+
+    Every true segment (background included) is given the mean of its patches' tokens, and every patch then goes to the
+    nearest mean.
+    """
+    truth = _patch_truth(data)
+    member = F.one_hot(truth, int(truth.max()) + 1).float()
+    size = member.sum(1)
+    means = member.transpose(1, 2) @ data.tokens / size[..., None].clamp(min=1)
+    distance = torch.cdist(data.tokens, means).masked_fill((size == 0)[:, None], float('inf'))
+    return labels_from_patches(distance.argmin(-1), data.grid, data.mask_size, member.shape[-1]).to(torch.uint8)
+
+
+def _patch_truth(data: EvalSet) -> Tensor:
+    """The true label (V, N) that covers most of each patch."""
+    maps = torch.from_numpy(np.maximum(data.instances, 0))
+    count, parts = int(maps.max()) + 1, []
+    for part in maps.split(64):
+        shares = F.one_hot(part.long(), count).permute(0, 3, 1, 2).float()
+        parts.append(F.adaptive_avg_pool2d(shares, data.grid).flatten(2).argmax(dim=1))
     return torch.cat(parts)
 
 
 def baselines(
     data: EvalSet, count: int, untrained: Callable[[], SlotModel] | None = None, seed: int = 0
-) -> dict[str, list[dict[str, float]]]:
-    """Rows per image of every baseline: name -> output of ``score``.
+) -> dict[str, Tensor]:
+    """Label maps (V, M, M) of every baseline, by name.
 
     Args:
         data: the set.
@@ -225,12 +380,14 @@ def baselines(
             'random slots' (slot-attention masks).
         seed: of k-means and of the slots' noise.
     """
-    rows = {
-        'truth pooled to patches': score(pooled_truth(data), data),
-        'block grid': score(block_grid(data, count), data),
-        'k-means on colours': score(kmeans(data, patch_colours(data), count, seed), data),
-        'k-means on tokens': score(kmeans(data, data.tokens, count, seed), data),
+    labels = {
+        'truth pooled to patches': pooled_truth(data),
+        'truth at token means': truth_at_token_means(data),
+        'one slot': torch.zeros(data.main_truth.regions.shape, dtype=torch.uint8),
+        'block grid': block_grid(data, count),
+        'k-means on colours': kmeans(data, patch_colours(data), count, seed),
+        'k-means on tokens': kmeans(data, data.tokens, count, seed),
     }
     if untrained is not None:
-        rows['random slots'] = score(predict(untrained(), data, 'slots', seed), data)
-    return rows
+        labels['random slots'] = predict(untrained(), data, 'slots', seed)
+    return labels

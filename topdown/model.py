@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from topdown.codebook import Codebook
 from topdown.config import ModelConfig
-from topdown.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder
-from topdown.slots import InputHead, Modulation, SlotAttention, SlotInit
+from topdown.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder, scan_orders
+from topdown.slots import InputHead, Modulation, Scales, SlotAttention, SlotInit
 
 
 @dataclass
@@ -30,10 +30,9 @@ class Output:
     masks: Tensor | None  # (B, K, N), from the decoder, sums to one over slots
     first_slots: Tensor | None = None  # (B, K, d), first pass
     first_attention: Tensor | None = None  # (B, K, N), first pass
-    code_index: Tensor | None = None  # (B, K) int64
+    code_index: Tensor | None = None  # (B, K) int64, of the first pass's slots
     perplexity: Tensor | None = None  # (), of the codes in this batch
-    channel_scale: Tensor | None = None  # (B, K, C), m^c
-    spatial_scale: Tensor | None = None  # (B, K, N), m^s
+    scales: Scales | None = None  # of the last modulated pass
 
 
 class SlotModel(nn.Module):
@@ -51,26 +50,43 @@ class SlotModel(nn.Module):
         qkv_size = config.qkv_size or config.slot_size
         self.head = InputHead(feature_size, config.slot_size)
         self.slot_init = SlotInit(config.slot_size)
-        self.slot_attention = SlotAttention(
-            config.slot_size, config.slot_size, config.iterations, qkv_size, config.attention_heads
-        )
+        sizes = (config.slot_size, config.slot_size, config.iterations, qkv_size, config.attention_heads)
+        self.slot_attention = SlotAttention(*sizes)
         self.decoder: nn.Module
         if config.decoder in ('mlp', 'slotwise'):
             kind = MLPDecoder if config.decoder == 'mlp' else SlotwiseDecoder
             self.decoder = kind(feature_size, config.slot_size, num_patches, config.decoder_hidden)
         else:
             self.decoder = AutoregressiveDecoder(
-                feature_size, config.slot_size, config.decoder_layers, config.decoder_heads, config.input_masking
+                feature_size,
+                config.slot_size,
+                config.decoder_layers,
+                config.decoder_heads,
+                config.input_masking,
+                num_orders=8 if config.patch_order == 'random' else 1,
             )
+            if config.patch_order == 'random':
+                scan_orders(num_patches)  # refuses what is not a square grid
         # The pathway comes last, so that with one seed the baseline starts from the same weights.
         self.codebook: Codebook | None = None
         self.modulation: Modulation | None = None
+        self.second_attention: SlotAttention | None = None
         if config.top_down:
             if config.quantize:
                 self.codebook = Codebook(config.codebook_size, config.slot_size, config.code_decay, config.dead_below)
             self.modulation = Modulation(
-                config.slot_size, qkv_size, config.channel, config.spatial, config.shift, config.predictor
+                config.slot_size,
+                qkv_size,
+                self.slot_attention.mlp_size,
+                channel=config.channel,
+                spatial=config.spatial,
+                queries=config.modulate_queries,
+                mlp=config.modulate_mlp,
+                shift=config.shift,
+                predictor=config.predictor,
             )
+            if not config.share_weights:
+                self.second_attention = SlotAttention(*sizes)
 
     def forward(self, tokens_BND: Tensor, noise_BKd: Tensor | None = None, need_masks: bool = True) -> Output:
         """One image batch through both passes and the decoder.
@@ -84,21 +100,29 @@ class SlotModel(nn.Module):
         target = tokens_BND.detach()
         if noise_BKd is None:
             noise_BKd = torch.randn(len(target), config.slots, config.slot_size, device=target.device)
-        keys, values = self.slot_attention.keys_values(self.head(target))
+        inputs = self.head(target)
+        keys, values = self.slot_attention.keys_values(inputs)
         start = self.slot_init(noise_BKd)
         slots, attention = self.slot_attention(start, keys, values)
-        pathway: dict[str, Tensor | None] = {}
+        pathway: dict[str, object] = {}
         commitment: Tensor | float = 0.0
         if self.modulation is not None:
-            codes = slots
             pathway |= {'first_slots': slots, 'first_attention': attention}
-            if self.codebook is not None:
-                codes, index, commitment, perplexity = self.codebook(slots)
-                pathway |= {'code_index': index, 'perplexity': perplexity}
-            channel_scale, spatial_scale = self.modulation(codes, attention)
-            pathway |= {'channel_scale': channel_scale, 'spatial_scale': spatial_scale}
-            slots, attention = self.slot_attention(start, keys, values, channel_scale, spatial_scale)
-        decoded: Decoded = self.decoder(slots, target, need_masks=need_masks)
+            again = self.slot_attention
+            if self.second_attention is not None:
+                again = self.second_attention
+                keys, values = again.keys_values(inputs)
+            for number in range(config.rounds):
+                codes = slots
+                if self.codebook is not None:
+                    codes, index, distance, perplexity = self.codebook(slots)
+                    commitment = commitment + distance / config.rounds
+                    if number == 0:
+                        pathway |= {'code_index': index, 'perplexity': perplexity}
+                scales = self.modulation(codes, attention)
+                pathway['scales'] = scales
+                slots, attention = again(start, keys, values, scales)
+        decoded: Decoded = self.decoder(slots, target, attention, need_masks)
         error = F.mse_loss(decoded.reconstruction.float(), target.float())
         return Output(
             loss=error + config.commitment * commitment,

@@ -1,13 +1,13 @@
 """Self-supervised pretraining of the embedded encoder: no labels, no masks.
 
-``python -m topdown.pretrain --folder runs/pretrain`` makes the shipped weights. It watches two-frame clips of
-Toybox scenes (a stream of their own, disjoint from training and validation pictures) in which every toy moves a
-little. Two losses share one masked forward pass over the first frame:
+``python -m topdown.pretrain --folder runs/pretrain`` makes the shipped weights. It watches three-frame clips of
+Toybox scenes (a stream of their own, disjoint from training and validation pictures) in which every toy moves
+steadily. Two losses share one masked forward pass over the middle frame:
 
 * masked colour prediction: pixels of random 2 x 2 blocks of patches are blanked, and from the final tokens of the
   blanked patches the mean colours of their 4 x 4 pixel cells are predicted (L1). Blocks, not single patches, so that
   colours cannot be filled in from next door;
-* common fate: patches that moved alike belong together. Block matching between the two frames, on pixels alone, gives
+* common fate: patches that moved alike belong together. Block matching between the frames, on pixels alone, gives
   the shift of every patch where it is unambiguous; the tokens of the single, partly blanked frame must then be
   similar where shifts are equal and dissimilar where they differ (a supervised-contrastive loss, Khosla et al. 2020,
   within each picture, with shifts in place of labels). The encoder itself only ever sees still pictures.
@@ -45,6 +45,7 @@ REACH, STEP = 8, 2
 SHIFTS = [(dy, dx) for dy in range(-REACH, REACH + 1, STEP) for dx in range(-REACH, REACH + 1, STEP)]
 STILL = len(SHIFTS) // 2
 UNKNOWN = -1
+STILL_SHARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -153,36 +154,47 @@ def sincos_position(side: int, width: int) -> Tensor:
 
 
 def block_shifts(clip: np.ndarray, patch: int = 8) -> np.ndarray:
-    """Shift of every patch of the first frame into the second, by exhaustive block matching.
+    """Motion of every patch of the middle frame of three, by exhaustive block matching on pixels alone.
 
-    A patch is still where the frames agree, has moved where one shift fits far better than staying and than every
-    shift not next to it, and is unknown otherwise (flat, covered or on an edge between motions).
+    Motion is taken as steady over the three frames, so that what is covered in one direction of time is seen in the
+    other. A pixel is still if it equals the same place of the frame before or after: ground in front of a moving
+    thing was in view before, ground behind it is in view after. A patch is still if at least ``STILL_SHARE`` of its
+    pixels are. Any other patch has moved, if one shift fits its changed pixels far better than staying and than every
+    shift not next to it, in one direction of time at least; else its motion is unknown (flat, covered, or on an edge
+    between motions).
 
     Args:
-        clip: (2, S, S, 3) uint8.
+        clip: (3, S, S, 3) uint8.
         patch: side of a patch; S is a multiple of it.
 
     Returns:
-        (S / patch, S / patch) int16 indices into ``SHIFTS``, ``UNKNOWN`` where ambiguous.
+        (S / patch, S / patch) int16 indices into ``SHIFTS`` (pixels a frame), ``UNKNOWN`` where ambiguous.
     """
-    first, second = clip.astype(np.int16)
-    size, side = len(first), len(first) // patch
-    padded = np.pad(second, ((REACH, REACH), (REACH, REACH), (0, 0)), mode='edge')
-    cost = np.empty((len(SHIFTS), side, side), np.float32)  # mean absolute difference, grey levels
-    for i, (dy, dx) in enumerate(SHIFTS):
-        difference = np.abs(first - padded[REACH + dy : REACH + dy + size, REACH + dx : REACH + dx + size]).sum(2)
-        cost[i] = difference.reshape(side, patch, side, patch).sum((1, 3)) / (3 * patch**2)
+    before, now, after = np.ascontiguousarray(clip.transpose(0, 3, 1, 2))
+    size = now.shape[-1]
+    side = size // patch
+    difference = np.empty((2, len(SHIFTS), size, size), np.uint16)  # sum over colours of absolute differences
+    for sign, other, out in ((-1, before, difference[0]), (1, after, difference[1])):
+        padded = np.pad(other, ((0, 0), (REACH, REACH), (REACH, REACH)), mode='edge')
+        for i, (dy, dx) in enumerate(SHIFTS):
+            y, x = REACH + sign * dy, REACH + sign * dx
+            there = padded[:, y : y + size, x : x + size]
+            (np.maximum(now, there) - np.minimum(now, there)).sum(0, dtype=np.uint16, out=out[i])
+    changed = difference[:, STILL].min(0) > 0
+    difference *= changed
+    count = changed.reshape(side, patch, side, patch).sum((1, 3))
+    cost = difference.reshape(2, len(SHIFTS), side, patch, side, patch).sum((3, 5), dtype=np.uint32).min(0)
     best, least, staying = cost.argmin(0), cost.min(0), cost[STILL]
     shifts = np.array(SHIFTS)
     apart = np.abs(shifts[:, None] - shifts[None]).max(2) > STEP
     rival = np.where(np.moveaxis(apart[best], -1, 0), cost, np.inf).min(0)
-    still = staying < 0.3
+    still = count <= (1 - STILL_SHARE) * patch**2
     moved = ~still & (best != STILL) & (least < 0.35 * staying) & (least < 0.7 * rival)
     return np.where(still, STILL, np.where(moved, best, UNKNOWN)).astype(np.int16)
 
 
 def render_clips(config: PretrainConfig, folder: Path, processes: int = 2) -> tuple[Tensor, Tensor]:
-    """First frames (clips, S, S, 3) uint8 and patch shifts (clips, S / 8, S / 8), made once and kept in ``folder``."""
+    """Middle frames (clips, S, S, 3) uint8 and patch shifts (clips, S / 8, S / 8), made once and kept in ``folder``."""
     path = folder / f'clips-{config.picture_size}-{config.clips}.safetensors'
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +212,7 @@ def render_clips(config: PretrainConfig, folder: Path, processes: int = 2) -> tu
 def _clip(job: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     size, index = job
     clip = clip_at(ToyboxConfig(size=size), index)
-    return clip[0], block_shifts(clip)
+    return clip[1], block_shifts(clip)
 
 
 def draw_views(frames: Tensor, shifts: Tensor, batch: int, patch: int = 8) -> tuple[Tensor, Tensor]:

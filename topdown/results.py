@@ -11,13 +11,16 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from topdown.config import Config
+from topdown.statistics import bootstrap_interval, compare, seed_interval
 
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 METRICS = ('fg_ari', 'mbo_i', 'mbo_c', 'miou')
+Scores = dict[tuple[str, int], list[dict[str, float]]]
 
 
 def provenance(config: Config, seconds: float) -> dict[str, object]:
@@ -74,6 +77,74 @@ def mean_and_spread(table: pd.DataFrame, by: str | list[str] = 'model') -> pd.Da
     result = groups[[m for m in METRICS if m in table]].agg(show)
     result['runs'] = groups.size()
     return result
+
+
+def uncertainty_table(scores: Scores) -> pd.DataFrame:
+    """Every mean with two intervals, percent: 95 % bootstrap over images, and 95 % Student's t over seeds.
+
+    Args:
+        scores: (model, seed) -> rows a picture, as ``metrics.score`` gives them, all of the same pictures.
+    """
+    rows = []
+    for model in dict.fromkeys(model for model, _ in scores):
+        table = _stack(scores, model)
+        row: dict[str, object] = {'model': model, 'seeds': len(table[METRICS[0]])}
+        for name in METRICS:
+            values = 100 * table[name]
+            images = bootstrap_interval(np.mean(values, axis=0))
+            seeds = seed_interval(np.nanmean(values, axis=1))
+            row[name] = f'{images.mean:.1f}'
+            row[f'{name}, images'] = f'[{images.low:.1f}, {images.high:.1f}]'
+            row[f'{name}, seeds'] = '-' if np.isnan(seeds.low) else f'[{seeds.low:.1f}, {seeds.high:.1f}]'
+        rows.append(row)
+    return pd.DataFrame(rows).set_index('model')
+
+
+def paired_table(scores: Scores, against: str) -> pd.DataFrame:
+    """Every model minus one of them, on the same pictures (means over seeds) and on the same seeds, points of percent.
+
+    Columns: difference; its 95 % bootstrap interval over pictures and the p-value of the sign-flip permutation test
+    over them; the differences seed by seed and the p-value of the same test over seeds, which with n seeds is at least
+    2 / 2^n.
+
+    Args:
+        scores: as for ``uncertainty_table``.
+        against: the model that is subtracted.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    names = list(dict.fromkeys(model for model, _ in scores))
+    if against not in names:
+        raise ValueError(f'there is no model {against!r} to compare with; there are {", ".join(names)}')
+    base = _stack(scores, against)
+    rows = []
+    for model in names:
+        if model == against:
+            continue
+        table = _stack(scores, model)
+        for name in METRICS:
+            a, b = 100 * table[name], 100 * base[name]
+            images = compare(a.mean(axis=0), b.mean(axis=0))
+            row = {
+                'model': f'{model} - {against}',
+                'metric': name,
+                'difference': f'{images.difference.mean:+.2f}',
+                '95 % over images': f'[{images.difference.low:+.2f}, {images.difference.high:+.2f}]',
+                'p, images': f'{images.p_value:.3f}',
+            }
+            if len(a) == len(b) > 1:
+                by_seed = np.nanmean(a, axis=1) - np.nanmean(b, axis=1)
+                row['by seed'] = ' '.join(f'{d:+.1f}' for d in by_seed)
+                row['p, seeds'] = f'{compare(by_seed, np.zeros_like(by_seed)).p_value:.3f}'
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _stack(scores: Scores, model: str) -> dict[str, np.ndarray]:
+    """Metric -> values (seeds, pictures) of one model."""
+    runs = [rows for (name, _), rows in sorted(scores.items(), key=lambda item: item[0][1]) if name == model]
+    return {name: np.array([[row[name] for row in rows] for rows in runs]) for name in METRICS}
 
 
 def project_dir() -> Path:

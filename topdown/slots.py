@@ -5,22 +5,42 @@ B batch, N patches, D feature width, K slots, d slot width, C key/value/query wi
 
 Equations (Locatello et al. 2020; modulation: Kim et al. 2024)::
 
-    (1)  A_kn = softmax_k( q_k . k_n / sqrt(C) )             competition among slots
+    (1)  A_kn = softmax_k( (m^q_k * q_k) . k_n / sqrt(C) )   competition among slots
     (2)  W_kn = (A_kn + eps) / sum_n (A_kn + eps)             weighted mean over patches
-    (3)  U_k  = m^c_k * sum_n W_kn m^s_kn v_n                 m^c = m^s = 1: the plain, bottom-up pass
-    (4)  S_k <- GRU(U_k, S_k);  S_k <- S_k + MLP(LayerNorm(S_k))
+    (3)  U_k  = m^c_k * sum_n W_kn m^s_kn v_n
+    (4)  S_k <- GRU(U_k, S_k)
+         S_k <- S_k + W_2 (m^f_k * ReLU(W_1 LayerNorm(S_k) + b_1)) + b_2
 
-Equation (3) is the modulation map M_k = m^s_k (outer) m^c_k applied to the values, v_kn = M_kn * v_n, with the sum
-over patches carried out first: nothing of size B x K x N x C exists.
+All scales are one in the plain, bottom-up pass. The paper's modulation sets m^c and m^s; m^q and m^f are further
+options (the released code's shipped default scales by m^q, m^c and m^f). Equation (3) is the modulation map
+M_k = m^s_k (outer) m^c_k applied to the values, v_kn = M_kn * v_n, with the sum over patches carried out first: nothing
+of size B x K x N x C exists.
+
+With H heads, q, k and v are cut into H parts of width C / H, and the softmax of equation (1) runs over slots and heads
+together, as in the released code; the attention returned is the mean over heads and so sums to 1 / H over slots.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPS = 1e-8
+
+
+class Scales(NamedTuple):
+    """What the modulated pass is scaled by, constant over its steps; None stands for ones."""
+
+    channel: Tensor | None = None  # (B, K, C), m^c: values, per channel ("what")
+    spatial: Tensor | None = None  # (B, K, N), m^s: values, per patch ("where")
+    query: Tensor | None = None  # (B, K, C), m^q: queries
+    mlp: Tensor | None = None  # (B, K, hidden width of the MLP), m^f: its hidden units
+
+
+PLAIN = Scales()
 
 
 class InputHead(nn.Module):
@@ -67,7 +87,8 @@ class SlotAttention(nn.Module):
         slot_size: d.
         num_iterations: T, refinement steps of one pass.
         qkv_size: C, width of queries, keys and values; d if None.
-        num_heads: H; the softmax over slots is taken in every head, and the attention returned is their mean.
+        num_heads: H; the softmax runs over slots and heads together, and the attention returned is the mean over
+            heads.
         mlp_size: hidden width of the residual MLP; 4 d if None.
 
     Raises:
@@ -98,63 +119,54 @@ class SlotAttention(nn.Module):
         self.project_k = nn.Linear(input_size, qkv_size, bias=False)
         self.project_v = nn.Linear(input_size, qkv_size, bias=False)
         self.gru = nn.GRUCell(qkv_size, slot_size)
-        hidden = mlp_size or 4 * slot_size
-        self.mlp = nn.Sequential(nn.Linear(slot_size, hidden), nn.ReLU(), nn.Linear(hidden, slot_size))
+        self.mlp_size = mlp_size or 4 * slot_size
+        self.mlp = nn.Sequential(nn.Linear(slot_size, self.mlp_size), nn.ReLU(), nn.Linear(self.mlp_size, slot_size))
 
     def keys_values(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (B, N, input_size) -> keys and values, each (B, H, N, C / H). Shared by both passes."""
         inputs = self.norm_inputs(inputs)
         return self._split(self.project_k(inputs)), self._split(self.project_v(inputs))
 
-    def forward(
-        self,
-        slots_BKd: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        channel_scale_BKC: Tensor | None = None,
-        spatial_scale_BKN: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, slots_BKd: Tensor, keys: Tensor, values: Tensor, scales: Scales = PLAIN) -> tuple[Tensor, Tensor]:
         """One pass of ``num_iterations`` steps.
 
         Args:
             slots_BKd: initial slots.
             keys, values: from ``keys_values``.
-            channel_scale_BKC: m^c of equation (3), held constant over the steps; None for ones.
-            spatial_scale_BKN: m^s of equation (3); None for ones.
+            scales: of equations (1), (3) and (4), held constant over the steps.
 
         Returns:
-            Slots (B, K, d) and the last step's attention A (B, K, N), summing to one over slots, attached to the
-            graph and taken before ``eps`` and renormalisation.
+            Slots (B, K, d) and the last step's attention A (B, K, N), the mean over heads, summing to 1 / H over
+            slots, attached to the graph and taken before ``eps`` and renormalisation.
         """
         slots = slots_BKd
         for _ in range(self.num_iterations):
-            slots, attention = self.step(slots, keys, values, channel_scale_BKC, spatial_scale_BKN)
+            slots, attention = self.step(slots, keys, values, scales)
         return slots, attention
 
-    def step(
-        self,
-        slots: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        channel_scale: Tensor | None = None,
-        spatial_scale: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, slots: Tensor, keys: Tensor, values: Tensor, scales: Scales = PLAIN) -> tuple[Tensor, Tensor]:
         """Equations (1) to (4) once. Shapes as in ``forward``."""
         batch, num_slots, slot_size = slots.shape
-        queries = self._split(self.project_q(self.norm_slots(slots)))
-        logits = queries @ keys.transpose(-1, -2) * self.head_size**-0.5
-        attention = logits.float().softmax(dim=2)  # (B, H, K, N), over slots
+        queries = self.project_q(self.norm_slots(slots))
+        if scales.query is not None:
+            queries = queries * scales.query
+        logits = self._split(queries) @ keys.transpose(-1, -2) * self.head_size**-0.5  # (B, H, K, N)
+        if logits.dtype in (torch.bfloat16, torch.float16):
+            logits = logits.float()
+        attention = logits.flatten(1, 2).softmax(dim=1).view(logits.shape)  # over slots and heads
         weights = attention + EPS
         weights = weights / weights.sum(dim=-1, keepdim=True)
-        if spatial_scale is not None:
-            weights = weights * spatial_scale.unsqueeze(1)
+        if scales.spatial is not None:
+            weights = weights * scales.spatial.unsqueeze(1)
         updates = weights.to(values.dtype) @ values
         updates = updates.transpose(1, 2).reshape(batch, num_slots, self.qkv_size)
-        if channel_scale is not None:
-            updates = updates * channel_scale
+        if scales.channel is not None:
+            updates = updates * scales.channel
         slots = self.gru(updates.flatten(0, 1), slots.flatten(0, 1)).view(batch, num_slots, slot_size)
-        slots = slots + self.mlp(self.norm_mlp(slots))
-        return slots, attention.mean(dim=1)
+        hidden = self.mlp[1](self.mlp[0](self.norm_mlp(slots)))
+        if scales.mlp is not None:
+            hidden = hidden * scales.mlp
+        return slots + self.mlp[2](hidden), attention.mean(dim=1)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, L, C) -> (B, H, L, C / H)."""
@@ -166,51 +178,65 @@ class Modulation(nn.Module):
 
     ::
 
-        m^c_k  = f(c_k)                          f linear, or an MLP with one hidden layer of 4 d
-        m^s_kn = 1 + A_kn - mean_n A_kn          with ``shift`` (mean one over patches)
-        m^s_kn = A_kn                            without
+        m^c_k  = f(c_k),  m^q_k = f_q(c_k),  m^f_k = f_f(c_k)     each f linear, or an MLP
+        m^s_kn = 1 + A_kn - mean_n A_kn                           with ``shift`` (mean one over patches)
+        m^s_kn = A_kn                                             without
+
+    An MLP predictor is Linear(d, d / 4), GELU, Linear, as in the released code. Linear layers start as torch starts
+    them; nothing bounds the scales.
 
     Args:
         slot_size: d.
-        qkv_size: C, width of the values that are scaled.
-        channel, spatial: which of the two scales to use.
+        qkv_size: C, width of the queries and values that are scaled.
+        mlp_size: hidden width of the slots' MLP; 4 d if None.
+        channel, spatial, queries, mlp: which of the scales to use.
         shift: centre the attention map at one.
         predictor: 'linear' or 'mlp'.
 
     Raises:
-        ValueError: for an unknown predictor, or if both scales are off.
+        ValueError: for an unknown predictor, or if all scales are off.
     """
 
     def __init__(
         self,
         slot_size: int,
         qkv_size: int,
+        mlp_size: int | None = None,
+        *,
         channel: bool = True,
         spatial: bool = True,
+        queries: bool = False,
+        mlp: bool = False,
         shift: bool = True,
         predictor: str = 'linear',
     ) -> None:
         super().__init__()
-        if not (channel or spatial):
-            raise ValueError(
-                'modulation needs channel=True or spatial=True; for neither, turn the top-down pathway off'
-            )
+        if not (channel or spatial or queries or mlp):
+            raise ValueError('modulation needs something to scale; for nothing, turn the top-down pathway off')
         if predictor not in ('linear', 'mlp'):
             raise ValueError(f"predictor must be 'linear' or 'mlp', got {predictor!r}")
         self.spatial, self.shift = spatial, shift
-        self.channel: nn.Module | None = None
-        if channel and predictor == 'linear':
-            self.channel = nn.Linear(slot_size, qkv_size)
-        elif channel:
-            hidden = 4 * slot_size
-            self.channel = nn.Sequential(nn.Linear(slot_size, hidden), nn.ReLU(), nn.Linear(hidden, qkv_size))
 
-    def forward(self, codes_BKd: Tensor, attention_BKN: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Codes (B, K, d), attention (B, K, N) -> m^c (B, K, C) and m^s (B, K, N), None where off."""
-        channel_scale = None if self.channel is None else self.channel(codes_BKd)
-        spatial_scale = None
+        def predict(width: int) -> nn.Module:
+            if predictor == 'linear':
+                return nn.Linear(slot_size, width)
+            hidden = max(1, slot_size // 4)
+            return nn.Sequential(nn.Linear(slot_size, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+        self.channel = predict(qkv_size) if channel else None
+        self.query = predict(qkv_size) if queries else None
+        self.mlp = predict(mlp_size or 4 * slot_size) if mlp else None
+
+    def forward(self, codes_BKd: Tensor, attention_BKN: Tensor) -> Scales:
+        """Codes (B, K, d) and attention (B, K, N) -> scales, None where off."""
+        spatial = None
         if self.spatial:
-            spatial_scale = attention_BKN
+            spatial = attention_BKN
             if self.shift:
-                spatial_scale = 1 + attention_BKN - attention_BKN.mean(dim=-1, keepdim=True)
-        return channel_scale, spatial_scale
+                spatial = 1 + attention_BKN - attention_BKN.mean(dim=-1, keepdim=True)
+        return Scales(
+            channel=None if self.channel is None else self.channel(codes_BKd),
+            spatial=spatial,
+            query=None if self.query is None else self.query(codes_BKd),
+            mlp=None if self.mlp is None else self.mlp(codes_BKd),
+        )

@@ -30,4 +30,4 @@ def open_dataset(config: Config, split: str, progress: bool = True):
         raise ValueError(f'there is no reader for dataset {data.dataset!r} in this version; readable: toybox, coco')
     elif not root:
         raise FileNotFoundError(f'preset {config.name!r} needs data_root, the folder that holds COCO 2017. {COCO_HELP}')
-    return CocoInstances(root, split, config.encoder.image_size, data.mask_size, limit)
+    return CocoInstances(root, split, config.encoder.image_size, data.mask_size, limit, data.protocol)

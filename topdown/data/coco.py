@@ -1,7 +1,8 @@
 """COCO instance annotations, and every data set that is written like them (Toybox).
 
-Pictures and masks are cut as protocol ``oclf`` has it: pictures are resized as tensors to the short side, bicubic
-without antialiasing, clamped to [0, 1] and cropped in the centre; masks are resized nearest-exact and cropped alike.
+Pictures and masks are cut as the protocol has it. Under ``oclf``, pictures are resized as tensors to the short side,
+bicubic without antialiasing, clamped to [0, 1] and cropped in the centre; masks are resized nearest-exact and cropped
+alike. Under ``spot``, bilinear with antialiasing and nearest.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pycocotools import mask as mask_tools
 from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from topdown.protocols import get_protocol
 
 COCO_HELP = (
     'Download train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download '
@@ -49,17 +52,21 @@ class CocoInstances(Dataset):
         image_size: side S of the cut picture.
         mask_size: side M of the cut masks.
         limit: use the first so many pictures; 0 for all.
+        protocol: oclf or spot.
 
     Raises:
         FileNotFoundError: if a folder or file is missing, naming it and the remedy.
         ValueError: if the annotation file is not one of COCO instances, or a picture cannot be read.
     """
 
-    def __init__(self, root: str | Path, split: str, image_size: int, mask_size: int, limit: int = 0) -> None:
+    def __init__(
+        self, root: str | Path, split: str, image_size: int, mask_size: int, limit: int = 0, protocol: str = 'oclf'
+    ) -> None:
         if split not in ('train', 'val'):
             raise ValueError(f"split must be 'train' or 'val', got {split!r}")
         self.root, self.split = Path(root).expanduser(), split
         self.image_size, self.mask_size = image_size, mask_size
+        self.protocol = get_protocol(protocol)
         self.annotation_file = self._find_annotations()
         self.images = self._find_images()
         self.coco = _open_annotations(self.annotation_file)
@@ -71,29 +78,28 @@ class CocoInstances(Dataset):
 
     def __getitem__(self, i: int) -> Sample:
         """Picture and truth, centre-cropped."""
-        record = self.coco.imgs[self.ids[i]]
-        image = crop_image(self.read_image(i), self.image_size)
+        image = self.view(i)
         masks, categories, crowd = self.read_truth(i)
-        return Sample(image, crop_masks(masks, self.mask_size), categories, crowd, self.ids[i], record['file_name'])
+        masks = crop_masks(masks, self.mask_size, self.protocol.mask_resize)
+        return Sample(image, masks, categories, crowd, self.ids[i], self.file_name(i))
+
+    def file_name(self, i: int) -> str:
+        """Name of the picture's file within the folder of pictures."""
+        return self.coco.imgs[self.ids[i]]['file_name']
 
     def view(self, i: int, flip: bool = False, at: tuple[float, float] | None = None) -> Tensor:
         """The cut picture alone (3, S, S), for training; ``flip`` and ``at`` (see ``crop_image``) vary it."""
-        image = crop_image(self.read_image(i), self.image_size, at)
+        image = crop_image(self.read_image(i), self.image_size, at, self.protocol.image_resize)
         return image.flip(-1) if flip else image
 
     def read_image(self, i: int) -> Tensor:
         """The whole picture (3, H, W) float32 in [0, 1]; grayscale pictures become three equal channels."""
-        path = self.images / self.coco.imgs[self.ids[i]]['file_name']
-        try:
-            with Image.open(path) as picture:
-                array = np.array(picture.convert('RGB'))
-        except FileNotFoundError:
+        path = self.images / self.file_name(i)
+        if not path.is_file():
             raise FileNotFoundError(
                 f'{path} is missing, though {self.annotation_file.name} lists it: unpack the pictures again'
-            ) from None
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f'{path} cannot be read ({error}): delete it and unpack it again') from error
-        return torch.from_numpy(array).permute(2, 0, 1).float() / 255
+            )
+        return read_picture(path)
 
     def read_truth(self, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Masks (O, H, W) bool, categories (O,), crowd (O,), at the picture's own size; O may be 0."""
@@ -122,6 +128,23 @@ class CocoInstances(Dataset):
         raise FileNotFoundError(f'{self.root / f"{self.split}2017"} is missing. {COCO_HELP}')
 
 
+def read_picture(path: Path) -> Tensor:
+    """A picture file as (3, H, W) float32 in [0, 1]; grayscale pictures become three equal channels.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no picture or damaged.
+    """
+    try:
+        with Image.open(path) as picture:
+            array = np.array(picture.convert('RGB'))
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{path} is missing: check the path') from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f'{path} cannot be read ({error}): delete it and get it again') from error
+    return torch.from_numpy(array).permute(2, 0, 1).float() / 255
+
+
 def decode_mask(segmentation: list | dict, height: int, width: int) -> np.ndarray:
     """COCO polygons, uncompressed RLE or compressed RLE -> (H, W) bool."""
     if isinstance(segmentation, list):
@@ -133,30 +156,34 @@ def decode_mask(segmentation: list | dict, height: int, width: int) -> np.ndarra
     return mask_tools.decode(rle).astype(bool)
 
 
-def crop_image(image: Tensor, size: int, at: tuple[float, float] | None = None) -> Tensor:
-    """(3, H, W) -> (3, size, size): short side to ``size``, bicubic without antialiasing, clamp, crop.
+def crop_image(image: Tensor, size: int, at: tuple[float, float] | None = None, resize: str = 'bicubic') -> Tensor:
+    """(3, H, W) -> (3, size, size): short side to ``size``, crop, clamp to [0, 1].
 
-    The crop lies in the centre, or at shares ``at`` (down, right; each in [0, 1]) of the room there is.
+    The crop lies in the centre, or at shares ``at`` (down, right; each in [0, 1]) of the room there is. ``resize`` is
+    'bicubic' (not antialiased) or 'bilinear' (antialiased).
     """
     height, width = image.shape[-2:]
     if min(height, width) != size:
         new = _short_side(height, width, size)
-        image = F.interpolate(image[None], new, mode='bicubic', align_corners=False, antialias=False)[0]
+        image = F.interpolate(image[None], new, mode=resize, align_corners=False, antialias=resize == 'bilinear')[0]
     top, left = _centre(image.shape[-2:], size)
     if at is not None:
         top, left = (round(share * (extent - size)) for share, extent in zip(at, image.shape[-2:], strict=True))
     return image[:, top : top + size, left : left + size].clamp(0, 1)
 
 
-def crop_masks(masks: np.ndarray, size: int) -> np.ndarray:
-    """(O, H, W) bool -> (O, size, size): short side to ``size``, nearest-exact, centre crop as the picture."""
+def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> np.ndarray:
+    """(O, H, W) bool or uint8 -> (O, size, size): short side to ``size`` by nearest neighbour, centre crop.
+
+    ``resize`` is 'nearest-exact' or 'nearest'.
+    """
     height, width = masks.shape[-2:]
     new = _short_side(height, width, size)
     if new != (height, width) and len(masks):
-        resized = F.interpolate(torch.from_numpy(masks)[None].to(torch.uint8), new, mode='nearest-exact')
-        masks = resized[0].numpy().astype(bool)
+        resized = F.interpolate(torch.from_numpy(masks)[None].to(torch.uint8), new, mode=resize)
+        masks = resized[0].numpy().astype(masks.dtype)
     elif new != (height, width):
-        masks = np.zeros((0, *new), bool)
+        masks = np.zeros((0, *new), masks.dtype)
     top, left = _centre(new, size)
     return masks[:, top : top + size, left : left + size]
 

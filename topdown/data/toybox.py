@@ -35,7 +35,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the pictures of an unchanged configuration change."""
 
 SUPERSAMPLE = 2
@@ -340,9 +340,9 @@ class _Toy:
 
     def paint(self, canvas: Image.Image) -> None:
         """Draw a soft shadow, then the parts with texture, light and outline."""
-        shadow = ImageChops.offset(self.silhouette, int(0.08 * self.radius), int(0.12 * self.radius))
+        shadow = ImageChops.offset(self.silhouette, int(0.03 * self.radius), int(0.06 * self.radius))
         left, top, right, bottom = self._box(1.5)
-        soft = shadow.crop((left, top, right, bottom)).filter(ImageFilter.GaussianBlur(0.10 * self.radius))
+        soft = shadow.crop((left, top, right, bottom)).filter(ImageFilter.GaussianBlur(0.03 * self.radius))
         canvas.paste((30, 32, 40), (left, top, right, bottom), soft.point(lambda v: int(v * 0.33)))
         width = max(1, round(0.035 * self.radius))
         for part, polygon, colour in zip(self.parts, self.polygons, self.colours, strict=True):
@@ -409,22 +409,26 @@ def render_scene(config: ToyboxConfig, rng: np.random.Generator, *, num_objects:
 
 
 def render_clip(config: ToyboxConfig, rng: np.random.Generator, reach: int = 8) -> np.ndarray:
-    """Two frames of a scene in which every toy moves a little and the ground stays: (2, H, W, 3) uint8.
+    """Three frames of a scene in which every toy moves steadily and the ground stays: (3, H, W, 3) uint8.
 
-    Each toy shifts by its own random even number of pixels, up to ``reach`` in either direction, never by none. There
-    is no truth: the clip is what a camera would see.
+    Each toy shifts by its own random even number of pixels a frame, up to ``reach`` in either direction, never by
+    none. The middle frame is the scene as ``render_scene`` composes it. There is no truth: the clip is what a camera
+    would see.
     """
     ground, toys, _ = _compose(config, rng, None)
+    velocities = []
+    for _ in toys:
+        dx, dy = 0, 0
+        while dx == dy == 0:
+            dx, dy = (2 * int(v) for v in rng.integers(-(reach // 2), reach // 2 + 1, 2))
+        velocities.append((dx * SUPERSAMPLE, dy * SUPERSAMPLE))
     frames = []
-    for frame in range(2):
+    for time in (-1, 0, 1):
         canvas = ground.copy()
-        for toy in toys:
-            if frame:
-                dx, dy = 0, 0
-                while dx == dy == 0:
-                    dx, dy = (2 * int(v) for v in rng.integers(-(reach // 2), reach // 2 + 1, 2))
-                toy.shift(dx * SUPERSAMPLE, dy * SUPERSAMPLE)
+        for toy, (dx, dy) in zip(toys, velocities, strict=True):
+            toy.shift(time * dx, time * dy)
             toy.paint(canvas)
+            toy.shift(-time * dx, -time * dy)
         frames.append(_finish(canvas, config))
     return np.stack(frames)
 

@@ -1,0 +1,128 @@
+"""The topdown command: scoring checkpoints and foreign predictions, segmenting pictures, and its errors."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import topdown
+from topdown.cli import main
+from topdown.data.coco import CocoInstances
+from topdown.evaluate import make_truth_set, read_predictions, segment_image
+
+
+@pytest.fixture(scope='module')
+def checkpoint(toybox_root, tmp_path_factory):
+    """A model of two steps."""
+    config = topdown.preset(
+        'smoke', data_root=str(toybox_root), toybox={'num_train': 24, 'num_val': 8}, steps=2, batch_size=4,
+        eval_images=6, codebook_size=8, eval_every=0,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp('run')
+    topdown.train_model(config, folder, progress=False)
+    return folder / 'checkpoint.safetensors'
+
+
+def test_evaluates_a_checkpoint_under_both_protocols(checkpoint, tmp_path, capsys):
+    table = tmp_path / 'tables' / 'images.csv'
+    main(['evaluate', str(checkpoint), '--protocols', 'oclf', 'spot', '--table', str(table), '--limit', '4'])
+    printed = capsys.readouterr().out
+    assert 'toybox, 4 images' in printed
+    rows = pd.read_csv(table)
+    assert len(rows) == 8
+    assert set(rows.protocol) == {'oclf', 'spot'}
+    mean = 100 * rows[rows.protocol == 'oclf'].mbo_i.mean()
+    assert f'{mean:.1f} [' in printed
+
+
+def write_predictions(dataset, folder, make):
+    folder.mkdir(exist_ok=True)
+    for i in range(len(dataset)):
+        record = dataset.coco.imgs[dataset.ids[i]]
+        labels = make(i, record['height'], record['width'])
+        name = dataset.file_name(i).replace('.jpg', '.png')
+        Image.fromarray(labels.astype(np.uint8)).save(folder / name)
+
+
+def test_scores_label_maps_of_other_programs(coco_root, tmp_path, capsys):
+    dataset = CocoInstances(coco_root, 'val', 32, 320)
+    folder = tmp_path / 'maps'
+
+    def whole(i, height, width):
+        masks, _, crowd = dataset.read_truth(i)
+        labels = np.zeros((height, width), int)
+        for o in np.flatnonzero(~crowd):
+            labels[masks[o]] = 40 + o  # labels may be any numbers
+        return labels
+
+    write_predictions(dataset, folder, whole)
+    main(['evaluate', '--predictions', str(folder), '--data-root', str(coco_root), '--protocols', 'oclf', 'spot'])
+    printed = capsys.readouterr().out
+    assert 'coco, 4 images' in printed
+    table = topdown.per_image_table(read_predictions(folder, dataset), make_truth_set(dataset, protocols=('spot',)))
+    mine = table[table.protocol == 'oclf'].dropna()
+    assert (mine.mbo_i > 0.97).all()  # the truth itself, but for overlapping pixels
+    crowded = table[(table.image_id == 9)].set_index('protocol')
+    assert crowded.mbo_i['spot'] < 0.9 < crowded.mbo_i['oclf']  # spot counts the crowd that was not predicted
+    assert table.image_id.iloc[0] == 9  # where the protocols disagree most comes first
+    write_predictions(dataset, folder, lambda i, h, w: np.zeros((320, 320)))
+    assert (read_predictions(folder, dataset) == 0).all()
+
+
+def test_wrong_predictions_are_named(coco_root, tmp_path, capsys):
+    dataset = CocoInstances(coco_root, 'val', 32, 320)
+    folder = tmp_path / 'maps'
+    write_predictions(dataset, folder, lambda i, h, w: np.zeros((h, w)))
+    arguments = ['evaluate', '--predictions', str(folder), '--data-root', str(coco_root)]
+    (folder / '000000000012.png').unlink()
+    for change, message in (
+        (lambda path: None, '000000000012.png is missing'),
+        (lambda path: path.write_bytes(b'no picture'), '000000000012.png cannot be read'),
+        (lambda path: Image.new('L', (5, 5)).save(path), 'has shape (5, 5)'),
+        (lambda path: Image.new('RGB', (320, 320)).save(path), 'one channel'),
+    ):
+        change(folder / '000000000012.png')
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 1
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(['evaluate', '--data-root', str(coco_root)])
+    assert 'either a checkpoint or --predictions' in capsys.readouterr().err
+
+
+def test_segments_pictures(checkpoint, tmp_path, capsys):
+    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / 'cat.png')
+    main(['segment', str(tmp_path / 'cat.png'), '--checkpoint', str(checkpoint), '--out', str(tmp_path / 'out')])
+    labels = np.asarray(Image.open(tmp_path / 'out' / 'cat.png'))
+    assert labels.shape == (320, 320)
+    assert labels.max() < 7
+    assert Image.open(tmp_path / 'out' / 'cat_overlay.png').size == (320, 320)
+    assert f'{len(np.unique(labels))} segments' in capsys.readouterr().out
+    model, encoder, _ = topdown.load_run(checkpoint)
+    _, same = segment_image(picture, model, encoder)
+    np.testing.assert_array_equal(same, labels)
+    _, gray = segment_image(picture[..., 0] / 255.0, model, encoder, size=96)
+    assert gray.shape == (96, 96)
+    for wrong, message in ((np.zeros((4, 4, 2)), 'shape'), (np.full((9, 9, 3), 200.0), r'\[0, 1\]')):
+        with pytest.raises(ValueError, match=message):
+            segment_image(wrong, model, encoder)
+    with pytest.raises(SystemExit):
+        main(['segment', str(tmp_path / 'dog.png'), '--checkpoint', str(checkpoint)])
+    assert 'dog.png is missing' in capsys.readouterr().err
+
+
+def test_train_is_a_command_too(toybox_root, tmp_path, capsys):
+    changes = [
+        'steps=1',
+        'eval_images=2',
+        f'data_root={toybox_root}',
+        f'toybox={json.dumps({"num_train": 24, "num_val": 8})}',
+    ]
+    main(['train', '--preset', 'smoke', '--folder', str(tmp_path), *changes])
+    assert 'fg_ari' in capsys.readouterr().out
+    assert torch.is_tensor(topdown.load_run(tmp_path / 'checkpoint.safetensors')[0].slot_init.mean)

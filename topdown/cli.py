@@ -1,0 +1,113 @@
+"""Command line: ``topdown train | evaluate | segment``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from topdown import metrics, train
+from topdown.config import PRESETS, preset
+from topdown.data import open_dataset
+from topdown.protocols import PROTOCOLS
+from topdown.statistics import bootstrap_interval
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score a checkpoint, or label maps that any program wrote, under one or several protocols."""
+    from topdown.evaluate import make_eval_set, make_truth_set, per_image_table, predict, read_predictions
+
+    if (options.checkpoint is None) == (options.predictions is None):
+        raise ValueError('give either a checkpoint or --predictions FOLDER')
+    first, *others = options.protocols
+    changes = {'protocol': first, **({'data_root': options.data_root} if options.data_root else {})}
+    if options.limit is not None:
+        changes['eval_images'] = options.limit
+    if options.checkpoint is not None:
+        model, encoder, saved = train.load_run(options.checkpoint)
+        config = saved.config.with_(**changes)
+        data = make_eval_set(open_dataset(config, 'val'), encoder, config.data.keep_crowd, True, tuple(others))
+        labels = predict(model, data, options.source, precision=config.train.precision)
+    else:
+        config = preset(options.preset, **changes)
+        dataset = open_dataset(config, 'val')
+        labels = read_predictions(options.predictions, dataset)
+        data = make_truth_set(dataset, config.data.keep_crowd, True, tuple(others))
+    table = per_image_table(labels, data)
+    if options.table:
+        options.table.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(options.table, index=False)
+    rows = []
+    for protocol, part in table.groupby('protocol', sort=False):
+        for name in metrics.METRICS:
+            found = bootstrap_interval(part[name].to_numpy())
+            shown = f'{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]'
+            rows.append({'protocol': protocol, 'metric': name, 'percent [95 % over images]': shown})
+    print(f'{config.data.dataset}, {len(data)} images')
+    frame = pd.DataFrame(rows).pivot(index='metric', columns='protocol', values='percent [95 % over images]')
+    print(frame.loc[list(metrics.METRICS), list(options.protocols)].to_string())
+
+
+def segment(options: argparse.Namespace) -> None:
+    """Segment single pictures: a PNG of labels and an overlay for each."""
+    import torch
+    from PIL import Image
+
+    from topdown.evaluate import segment_image
+    from topdown.plots import overlay
+
+    model, encoder, saved = train.load_run(options.checkpoint)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path in options.images:
+        image, labels = segment_image(path, model, encoder, options.size, options.source, saved.config.data.protocol)
+        Image.fromarray(labels.astype(np.uint8)).save(options.out / f'{path.stem}.png')
+        shown = torch.nn.functional.interpolate(image[None], labels.shape, mode='bilinear', antialias=True)[0]
+        painted = overlay(shown.permute(1, 2, 0).numpy().clip(0, 1), labels)
+        Image.fromarray((255 * painted).round().astype(np.uint8)).save(options.out / f'{path.stem}_overlay.png')
+        print(f'{options.out / path.stem}.png: {len(np.unique(labels))} segments')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(prog='topdown', description='Slot attention that modulates itself.')
+    commands = parser.add_subparsers(dest='command', required=True)
+    commands.add_parser('train', help='train one model (see topdown train --help)', add_help=False)
+    part = commands.add_parser('evaluate', help='score a checkpoint, or label PNGs from any program')
+    part.add_argument('checkpoint', nargs='?', type=Path, help='checkpoint.safetensors of a run')
+    part.add_argument('--predictions', type=Path, help='folder of <picture name>.png, a label from 0 a pixel')
+    part.add_argument('--preset', default='coco', choices=list(PRESETS), help='with --predictions: data and sizes')
+    part.add_argument('--data-root', default='', help='folder of the data set')
+    part.add_argument('--protocols', nargs='+', default=['oclf'], choices=list(PROTOCOLS), help='one or several')
+    part.add_argument('--source', default='decoder', choices=['decoder', 'slots', 'first'], help='whose masks')
+    part.add_argument('--limit', type=int, help='use the first so many pictures; 0 for all')
+    part.add_argument('--table', type=Path, help='write one row an image and protocol to this CSV file')
+    part.set_defaults(run=evaluate)
+    part = commands.add_parser('segment', help='segment single pictures')
+    part.add_argument('images', nargs='+', type=Path, help='picture files')
+    part.add_argument('--checkpoint', required=True, type=Path, help='checkpoint.safetensors of a run')
+    part.add_argument('--out', type=Path, default=Path('segments'), help='folder for label PNGs and overlays')
+    part.add_argument('--size', type=int, default=320, help='side of the masks, in pixels')
+    part.add_argument('--source', default='decoder', choices=['decoder', 'slots', 'first'], help='whose masks')
+    part.set_defaults(run=segment)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the ``topdown`` command."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ['train']:
+        train.main(arguments[1:])
+        return
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, RuntimeError) as error:
+        parser.exit(1, f'error: {error}\n')
+
+
+if __name__ == '__main__':
+    main()

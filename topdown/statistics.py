@@ -1,0 +1,101 @@
+"""How sure a mean is: intervals over images, spread over seeds, and paired comparisons. Arrays in, numbers out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Interval(NamedTuple):
+    """A mean and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """A against B on the same images (or seeds)."""
+
+    difference: Interval  # mean of a - b
+    p_value: float  # two-sided sign-flip permutation test of a mean difference of zero
+    count: int  # pairs used
+
+
+def bootstrap_interval(values: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+    """Mean of values and its percentile bootstrap interval (Efron 1979); NaN values (no object) are left out.
+
+    Args:
+        values: (V,), one an image.
+        level: of confidence, in (0, 1).
+        resamples: bootstrap samples.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: if ``level`` is out of range or no value is left.
+    """
+    values = _clean(values)
+    if not 0 < level < 1:
+        raise ValueError(f'level must lie between 0 and 1, got {level}')
+    mean = float(values.mean())
+    if len(values) == 1 or np.all(values == values[0]):
+        return Interval(mean, mean, mean)
+    found = stats.bootstrap(
+        (values,), np.mean, confidence_level=level, n_resamples=resamples, method='percentile',
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return Interval(mean, float(found.low), float(found.high))
+
+
+def compare(a: np.ndarray, b: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Comparison:
+    """Paired comparison: values of two models on the same images, in the same order.
+
+    Pairs with a NaN are left out. The p-value is that of a permutation test that flips the signs of differences; with
+    few pairs all flips are enumerated.
+
+    Args:
+        a, b: (V,), one an image.
+        level, resamples, seed: as in ``bootstrap_interval``; ``resamples`` also bounds the permutations.
+
+    Raises:
+        ValueError: if lengths differ or no pair is left.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f'a and b must be arrays of one length, got shapes {a.shape} and {b.shape}')
+    difference = _clean(a - b)
+    test = stats.permutation_test(
+        (difference,), lambda x, axis: x.mean(axis=axis), permutation_type='samples', vectorized=True,
+        n_resamples=resamples, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return Comparison(bootstrap_interval(difference, level, resamples, seed), float(test.pvalue), len(difference))
+
+
+def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:
+    """Mean over seeds and Student's t interval of it; with one seed the interval is NaN: nothing is known of it.
+
+    Args:
+        values: (R,), one a run.
+        level: of confidence, in (0, 1).
+
+    Raises:
+        ValueError: if ``level`` is out of range or no value is left.
+    """
+    values = _clean(values)
+    if not 0 < level < 1:
+        raise ValueError(f'level must lie between 0 and 1, got {level}')
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Interval(mean, float('nan'), float('nan'))
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return Interval(mean, mean - half, mean + half)
+
+
+def _clean(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        raise ValueError('no values: every image was without objects, or there was none')
+    return values
