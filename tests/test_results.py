@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from topdown import preset, results
+from topdown import VARIANTS, preset, results
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,6 +42,7 @@ def test_publish_replaces_the_readme_table(tmp_path):
     run.mkdir(parents=True)
     pd.DataFrame({'model': ['a'], 'masks': ['-'], 'fg_ari': [1.0]}).to_csv(run / 'results.csv', index=False)
     (run / 'masks.png').write_bytes(b'png')
+    (run / 'paired.csv').write_text('model\nb - a\n')
     readme.write_text(f'before\n{results.BEGIN}\nold\n{results.END}\nafter\n')
     results.publish(run, figures, readme)
     assert readme.read_text() == (
@@ -49,6 +51,43 @@ def test_publish_replaces_the_readme_table(tmp_path):
     )
     assert (figures / 'masks.png').read_bytes() == b'png'
     assert (figures / 'tables' / 'toybox.csv').exists()
+    assert (figures / 'tables' / 'toybox_paired.csv').exists()
+    other = run.rename(tmp_path / 'runs' / 'toybox_long')
+    results.publish(other, figures)
+    assert (figures / 'toybox_long' / 'masks.png').exists()
+
+
+def rows(values):
+    return [dict.fromkeys(('fg_ari', 'mbo_i', 'mbo_c', 'miou'), value) for value in values]
+
+
+def test_uncertainty_and_pairs_are_those_of_the_pictures_and_seeds():
+    rng = np.random.default_rng(0)
+    pictures = rng.uniform(0.2, 0.8, 100)
+    scores = {}
+    for seed in range(5):
+        scores['a', seed] = rows(pictures + 0.01 * seed)
+        scores['b', seed] = rows(pictures + 0.01 * seed + 0.02 + 0.001 * rng.normal(size=100))
+    table = results.uncertainty_table(scores)
+    assert table.seeds.tolist() == [5, 5]
+    assert table.loc['a', 'mbo_i'] == f'{100 * (pictures.mean() + 0.02):.1f}'
+    low, high = (float(v) for v in table.loc['a', 'mbo_i, seeds'].strip('[]').split(','))
+    assert high - low == pytest.approx(2 * 2.776 * 1.5811 / 5**0.5, abs=0.11)  # Student's t with 4 degrees of freedom
+    paired = results.paired_table(scores, 'a').set_index('metric').loc['mbo_i']
+    assert paired.model == 'b - a'
+    assert float(paired.difference) == pytest.approx(2, abs=0.05)
+    assert float(paired['p, images']) < 0.01
+    assert float(paired['p, seeds']) == pytest.approx(2 / 32, abs=0.001)  # five seeds cannot say more
+    with pytest.raises(ValueError, match='no model'):
+        results.paired_table(scores, 'c')
+
+
+def test_pictures_without_objects_do_not_spoil_intervals():
+    scores = {('a', 0): rows([0.5, float('nan'), 0.7]), ('b', 0): rows([0.6, float('nan'), 0.8])}
+    assert results.uncertainty_table(scores).loc['a', 'mbo_i'] == '60.0'
+    paired = results.paired_table(scores, 'a')
+    assert paired.difference.tolist() == ['+10.00'] * 4
+    assert 'p, seeds' not in paired
 
 
 def test_command_line_without_results(tmp_path, capsys):
@@ -57,12 +96,18 @@ def test_command_line_without_results(tmp_path, capsys):
     assert 'results.csv is missing' in capsys.readouterr().err
 
 
-def test_committed_tables_are_those_the_readers_see():
-    table = pd.read_csv(ROOT / 'figures' / 'tables' / 'toybox.csv')
+@pytest.mark.parametrize('preset_name', ['toybox', 'toybox_long'])
+def test_committed_tables_are_those_the_readers_see(preset_name):
+    table = pd.read_csv(ROOT / 'figures' / 'tables' / f'{preset_name}.csv')
     summary = results.summary_table(table)
-    shown = pd.read_csv(ROOT / 'figures' / 'tables' / 'toybox_summary.csv').astype(str)
+    shown = pd.read_csv(ROOT / 'figures' / 'tables' / f'{preset_name}_summary.csv').astype(str)
     pd.testing.assert_frame_equal(summary.astype(str), shown, check_dtype=False)
-    assert results.markdown(summary) in (ROOT / 'README.md').read_text()
+    if preset_name == 'toybox':
+        assert results.markdown(summary) in (ROOT / 'README.md').read_text()
     assert (table.dataset == 'toybox').all()
-    trained = table[table.model.isin(['baseline', 'top-down'])]
+    trained = table[table.model.isin(VARIANTS)]
+    assert len(trained)
+    for (model, seed), row in trained.groupby(['model', 'seed']):
+        config = preset(preset_name, seed=int(seed), **VARIANTS[model])
+        assert (row.config == config.key).all(), f'{preset_name}: {model} was run with other settings than the preset has'
     assert trained[['commit', 'config', 'torch', 'seconds']].notna().all(axis=None)

@@ -88,13 +88,20 @@ class SlotModel(nn.Module):
             if not config.share_weights:
                 self.second_attention = SlotAttention(*sizes)
 
-    def forward(self, tokens_BND: Tensor, noise_BKd: Tensor | None = None, need_masks: bool = True) -> Output:
+    def forward(
+        self,
+        tokens_BND: Tensor,
+        noise_BKd: Tensor | None = None,
+        need_masks: bool = True,
+        hidden_BN: Tensor | None = None,
+    ) -> Output:
         """One image batch through both passes and the decoder.
 
         Args:
             tokens_BND: patch tokens, input and target alike (detached as target).
             noise_BKd: standard normal noise of the slots' start; drawn if None.
             need_masks: whether the decoder's masks are wanted (training does without).
+            hidden_BN: for the autoregressive decoder, which of its inputs are masked; drawn in training mode if None.
         """
         config = self.config
         target = tokens_BND.detach()
@@ -122,7 +129,8 @@ class SlotModel(nn.Module):
                 scales = self.modulation(codes, attention)
                 pathway['scales'] = scales
                 slots, attention = again(start, keys, values, scales)
-        decoded: Decoded = self.decoder(slots, target, attention, need_masks)
+        given = {} if hidden_BN is None else {'hidden_BN': hidden_BN}
+        decoded: Decoded = self.decoder(slots, target, attention, need_masks, **given)
         error = F.mse_loss(decoded.reconstruction.float(), target.float())
         return Output(
             loss=error + config.commitment * commitment,

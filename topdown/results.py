@@ -18,6 +18,7 @@ import torch
 from topdown.config import Config
 from topdown.statistics import bootstrap_interval, compare, seed_interval
 
+DEFAULT_PRESET = 'toybox'
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 METRICS = ('fg_ari', 'mbo_i', 'mbo_c', 'miou')
 Scores = dict[tuple[str, int], list[dict[str, float]]]
@@ -156,8 +157,9 @@ def project_dir() -> Path:
 def publish(folder: Path, figures: Path, readme: Path | None = None) -> None:
     """Copy a run's rows and figures to where the book and the README show them.
 
-    Writes ``figures/tables/<preset>.csv`` (all rows), ``<preset>_summary.csv`` (means), the PNGs, and the
-    table between the markers of the README.
+    Writes ``figures/tables/<preset>.csv`` (all rows), ``<preset>_summary.csv`` (means), ``_uncertainty``, ``_paired`` and
+    ``_protocols`` where the run has them, the PNGs (the default preset's to ``figures``, others' to
+    ``figures/<preset>``), and the table between the markers of the README.
 
     Args:
         folder: a run's folder, named after its preset, with results.csv.
@@ -170,8 +172,13 @@ def publish(folder: Path, figures: Path, readme: Path | None = None) -> None:
     results.to_csv(tables / f'{folder.name}.csv', index=False)
     summary = summary_table(results)
     summary.to_csv(tables / f'{folder.name}_summary.csv', index=False)
+    for name in ('uncertainty', 'paired', 'protocols'):
+        if (folder / f'{name}.csv').is_file():
+            shutil.copy(folder / f'{name}.csv', tables / f'{folder.name}_{name}.csv')
+    pictures = figures if folder.name == DEFAULT_PRESET else figures / folder.name
+    pictures.mkdir(exist_ok=True)
     for picture in folder.glob('*.png'):
-        shutil.copy(picture, figures / picture.name)
+        shutil.copy(picture, pictures / picture.name)
     if readme is not None:
         before, rest = readme.read_text().split(BEGIN)
         after = rest.split(END)[1]
@@ -194,18 +201,19 @@ def markdown(table: pd.DataFrame) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Command line: ``python -m topdown.results FOLDER`` prints the result table of a run and lists its figures.
 
-    With ``--publish`` they are also copied to ``figures/`` and into the README of the current folder.
+    With ``--publish`` they are also copied to ``figures/`` of the current folder, and those of the default preset into
+    its README.
     """
     parser = argparse.ArgumentParser(prog='python -m topdown.results', description='Show the results of a run.')
     parser.add_argument('folder', type=Path, help='folder that holds results.csv, such as runs/toybox')
-    parser.add_argument('--publish', action='store_true', help='copy them to figures/ and the README')
+    parser.add_argument('--publish', action='store_true', help='copy them to figures/, the default ones to the README too')
     options = parser.parse_args(arguments)
     folder = options.folder
     path = folder / 'results.csv'
     if not path.is_file():
         parser.exit(1, f'error: {path} is missing: run book/03_train_coco.ipynb first\n')
     if options.publish:
-        publish(folder, Path('figures'), Path('README.md'))
+        publish(folder, Path('figures'), Path('README.md') if folder.name == DEFAULT_PRESET else None)
     results = pd.read_csv(path)
     names = ', '.join(sorted(results['dataset'].unique()))
     print(f'\nResults on {names} (percent, held-out pictures):\n')

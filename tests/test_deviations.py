@@ -1,0 +1,26 @@
+"""The package against its oracles over random shapes; the published table is within its own limits."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.deviations import LIMITS, metrics_trial, model_trial
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_ten_optimiser_steps_equal_the_naive_model(seed):
+    for name, value in model_trial(seed).items():
+        assert value <= LIMITS[name], name
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_metrics_equal_their_oracles(seed):
+    for name, value in metrics_trial(seed).items():
+        assert value <= LIMITS[name], name
+
+
+def test_published_deviations_are_within_the_limits():
+    table = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / 'deviations.csv')
+    assert table.quantity.tolist() == list(LIMITS)
+    assert (table['largest deviation'].astype(float) <= table.allowed.astype(float)).all()
