@@ -33,13 +33,12 @@ def model_trial(seed: int) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     heads, decoder_heads, layers = (int(rng.choice(v)) for v in ([1, 2], [1, 2, 4], [1, 2]))
+    top_down = bool(seed % 4)
     config = ModelConfig(
         slots=int(rng.integers(2, 7)), slot_size=16, qkv_size=int(rng.choice([16, 32])), attention_heads=heads,
-        iterations=3, codebook_size=int(rng.integers(4, 12)), dead_below=0.0, commitment=float(rng.choice([0, 0.1])),
-        decoder_layers=layers, decoder_heads=decoder_heads, top_down=bool(seed % 4),
+        iterations=3, codebook_size=int(rng.integers(4, 12)), dead_below=0.0, commitment=float(rng.choice([0, 0.1])) * top_down,
+        decoder_layers=layers, decoder_heads=decoder_heads, top_down=top_down,
     )  # fmt: skip
-    if not config.top_down:
-        config = ModelConfig(**{**vars(config), 'commitment': 0.0})
     batch, num_patches, width = int(rng.integers(1, 4)), int(rng.integers(4, 20)), 24
     model = SlotModel(config, width, num_patches)
     p = {name: t.detach().clone().requires_grad_() for name, t in model.named_parameters()}

@@ -13,9 +13,10 @@ PACKAGE = ROOT / 'topdown'
 MAY_IMPORT = {
     'protocols': set(), 'statistics': set(), 'config': {'protocols'}, 'slots': set(), 'codebook': set(),
     'metrics': {'protocols'}, 'plots': set(), 'decoders': set(),
-    'data.toybox': set(), 'data.coco': {'protocols'}, 'data': {'config', 'data.coco', 'data.toybox'},
+    'data.base': {'protocols'}, 'data.toybox': set(), 'data.coco': {'data.base'}, 'data.labels': {'data.base'},
+    'data': {'config', 'data', 'data.coco', 'data.toybox'},
     'encoder': {'config'}, 'model': {'config', 'slots', 'codebook', 'decoders'}, 'results': {'config', 'statistics'},
-    'checkpoint': {'config'}, 'evaluate': {'metrics', 'protocols', 'model', 'encoder', 'data.coco'},
+    'checkpoint': {'config'}, 'evaluate': {'metrics', 'protocols', 'model', 'encoder', 'data.base'},
     'cli': {'metrics', 'train', 'config', 'data', 'protocols', 'statistics', 'evaluate', 'plots'},
     'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'data'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),

@@ -52,10 +52,10 @@ def test_scores_label_maps_of_other_programs(coco_root, tmp_path, capsys):
     folder = tmp_path / 'maps'
 
     def whole(i, height, width):
-        masks, _, crowd = dataset.read_truth(i)
+        truth = dataset.annotation(i)
         labels = np.zeros((height, width), int)
-        for o in np.flatnonzero(~crowd):
-            labels[masks[o]] = 40 + o  # labels may be any numbers
+        for o in np.flatnonzero(~truth.crowd):
+            labels[truth.masks[o]] = 40 + o  # labels may be any numbers
         return labels
 
     write_predictions(dataset, folder, whole)
@@ -82,7 +82,7 @@ def test_wrong_predictions_are_named(coco_root, tmp_path, capsys):
         (lambda path: None, '000000000012.png is missing'),
         (lambda path: path.write_bytes(b'no picture'), '000000000012.png cannot be read'),
         (lambda path: Image.new('L', (5, 5)).save(path), 'has shape (5, 5)'),
-        (lambda path: Image.new('RGB', (320, 320)).save(path), 'one channel'),
+        (lambda path: Image.new('RGB', (320, 320)).save(path), 'holds colours'),
     ):
         change(folder / '000000000012.png')
         with pytest.raises(SystemExit) as stop:

@@ -30,6 +30,14 @@ def test_presets_survive_json(name):
     assert c.name == name
 
 
+def test_key_tells_experiments_apart_and_survives_new_options():
+    keys = {preset(name).key for name in PRESETS}
+    assert len(keys) == len(PRESETS)
+    c = preset('toybox')
+    assert dataclasses.replace(c, name='other').key == c.key  # a name decides nothing
+    assert c.with_(void='ignore').key != c.key == c.with_(void='background').key
+
+
 def test_key_ignores_seed_and_place_only():
     c = preset('toybox')
     assert c.key == c.with_(seed=3).key == c.with_(data_root='/elsewhere').key == c.with_(seeds=9).key

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from topdown.data.coco import CocoInstances, crop_image, crop_masks, decode_mask
+from topdown.data.base import crop_image, crop_masks
+from topdown.data.coco import CocoInstances, decode_mask
 from topdown.data.toybox import CATEGORIES, ToyboxConfig, clip_at, make_toybox, render_clip, render_scene, scene_at
 
 from .conftest import TINY
@@ -113,18 +114,20 @@ def test_toybox_is_made_once_and_never_half(tmp_path, monkeypatch):
 def test_reader_decodes_every_annotation_format(coco_root):
     data = CocoInstances(coco_root, 'val', 32, 32)
     assert len(data) == 4
-    masks, categories, crowd = data.read_truth(0)
+    truth = data.annotation(0)
+    masks, categories = truth.masks, truth.categories
     assert masks.shape == (2, 60, 80)
     assert masks[0, 25, 30]
     assert not masks[0, 10, 30]
     assert categories.tolist() == [3, 1]
-    masks, _, crowd = data.read_truth(1)
+    truth = data.annotation(1)
+    masks, crowd = truth.masks, truth.crowd
     assert crowd.tolist() == [True, False]
     expected = np.zeros((90, 64), bool)
     expected[5:30, 10:40] = True
     np.testing.assert_array_equal(masks[0], expected)
     assert masks[1].sum() == pytest.approx(200, abs=45)
-    masks, _, _ = data.read_truth(2)
+    masks = data.annotation(2).masks
     np.testing.assert_array_equal(masks[0], np.fromfunction(lambda y, x: (y - 30) ** 2 + (x - 30) ** 2 < 300, (64, 64)))
     sample = data[3]
     assert sample.masks.shape == (0, 32, 32)

@@ -109,5 +109,7 @@ def test_committed_tables_are_those_the_readers_see(preset_name):
     assert len(trained)
     for (model, seed), row in trained.groupby(['model', 'seed']):
         config = preset(preset_name, seed=int(seed), **VARIANTS[model])
-        assert (row.config == config.key).all(), f'{preset_name}: {model} was run with other settings than the preset has'
+        assert (row.config == config.key).all(), (
+            f'{preset_name}: {model} was run with other settings than the preset has'
+        )
     assert trained[['commit', 'config', 'torch', 'seconds']].notna().all(axis=None)

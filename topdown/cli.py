@@ -29,13 +29,15 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.checkpoint is not None:
         model, encoder, saved = train.load_run(options.checkpoint)
         config = saved.config.with_(**changes)
-        data = make_eval_set(open_dataset(config, 'val'), encoder, config.data.keep_crowd, True, tuple(others))
+        data = make_eval_set(
+            open_dataset(config, 'val'), encoder, config.data.keep_crowd, True, tuple(others), config.data.void
+        )
         labels = predict(model, data, options.source, precision=config.train.precision)
     else:
         config = preset(options.preset, **changes)
         dataset = open_dataset(config, 'val')
         labels = read_predictions(options.predictions, dataset)
-        data = make_truth_set(dataset, config.data.keep_crowd, True, tuple(others))
+        data = make_truth_set(dataset, config.data.keep_crowd, True, tuple(others), config.data.void)
     table = per_image_table(labels, data)
     if options.table:
         options.table.parent.mkdir(parents=True, exist_ok=True)

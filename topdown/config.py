@@ -26,7 +26,7 @@ class DataConfig:
     """Which pictures, and how they are cut."""
 
     dataset: str = 'coco'
-    """toybox, coco, voc, movi_c, movi_e or clevr6."""
+    """toybox, coco, voc, ade20k, cityscapes, folder (pictures with label PNGs), movi_c, movi_e or clevr6."""
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
     protocol: str = 'oclf'
@@ -35,6 +35,8 @@ class DataConfig:
     """Side, in pixels, of the square at which masks are compared."""
     keep_crowd: bool = False
     """Whether COCO crowd regions count as objects."""
+    void: str = 'background'
+    """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as in both released evaluators, or ignore."""
     flip: bool = True
     """Random horizontal flips in training."""
     random_crop: bool = False
@@ -45,9 +47,10 @@ class DataConfig:
     """Changes to ToyboxConfig, such as {'dissimilarity': 0.5}."""
 
     def __post_init__(self) -> None:
-        known = ('toybox', 'coco', 'voc', 'movi_c', 'movi_e', 'clevr6')
+        known = ('toybox', 'coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c', 'movi_e', 'clevr6')
         _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
         get_protocol(self.protocol)
+        _check(self.void in ('background', 'ignore'), f"void must be 'background' or 'ignore', got {self.void!r}")
         _check(self.mask_size > 0, f'mask_size must be positive, got {self.mask_size}')
         _check(self.eval_images >= 0, f'eval_images must not be negative, got {self.eval_images}')
 
@@ -251,11 +254,17 @@ class Config:
 
     @property
     def key(self) -> str:
-        """Short hash of everything that decides the result: the seed and where the data lies are left out."""
-        values = self.to_dict()
-        for part, name in (('data', 'data_root'), ('train', 'seed'), ('train', 'workers')):
-            values[part].pop(name)
-        values.pop('seeds')
+        """Short hash of everything that decides the result; the seed and where the data lies are left out.
+
+        Fields at their default are left out, too, so that options added later do not change the hashes of today's runs.
+        """
+        values = {}
+        for part in ('data', 'encoder', 'model', 'train'):
+            settings = getattr(self, part)
+            for field_ in dataclasses.fields(settings):
+                value, usual = getattr(settings, field_.name), getattr(type(settings)(), field_.name)
+                if value != usual and field_.name not in ('data_root', 'seed', 'workers'):
+                    values[field_.name] = value
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from topdown import metrics
-from topdown.data.coco import CocoInstances, crop_image, crop_masks, read_picture
+from topdown.data.base import PictureSet, crop_image, crop_masks, read_labels, read_picture
 from topdown.encoder import FrozenEncoder
 from topdown.metrics import Truth
 from topdown.model import Output, SlotModel
@@ -29,7 +28,7 @@ class TruthSet:
     """What predictions are scored against."""
 
     truth: dict[str, Truth]  # protocol -> true regions at mask size; the first is the main one
-    image_ids: list[int]
+    image_ids: list[int] | list[str]
     file_names: list[str]
 
     def __len__(self) -> int:
@@ -70,7 +69,11 @@ class EvalSet(TruthSet):
 
 
 def make_truth_set(
-    dataset: CocoInstances, keep_crowd: bool = False, progress: bool = False, protocols: tuple[str, ...] = ()
+    dataset: PictureSet,
+    keep_crowd: bool = False,
+    progress: bool = False,
+    protocols: tuple[str, ...] = (),
+    void: str = 'background',
 ) -> TruthSet:
     """Label a validation set.
 
@@ -80,17 +83,28 @@ def make_truth_set(
         progress: show a bar.
         protocols: further protocols, beside the data set's own, to make the truth of: one prediction can then be
             scored under each.
+        void: 'background', or 'ignore' to leave pixels of unknown truth out of truth and prediction.
     """
     names = list(dict.fromkeys((dataset.protocol.name, *protocols)))
     maps: dict[str, tuple[list, list]] = {name: ([], []) for name in names}
     for i in tqdm(range(len(dataset)), desc='reading true masks', disable=not progress):
-        masks, categories, crowd = dataset.read_truth(i)
+        truth = dataset.annotation(i)
+        unknown = None
+        if void == 'ignore' and truth.void is not None:
+            unknown = truth.void
         for name, (instances, classes) in maps.items():
             protocol = get_protocol(name)
-            keep = None if keep_crowd or protocol.keep_crowd else ~crowd
-            cut = crop_masks(masks, dataset.mask_size, protocol.mask_resize)
-            instances.append(metrics.instance_labels(cut, keep).astype(np.int16))
-            classes.append(metrics.class_labels(cut, categories, keep, name).astype(np.int16))
+            keep = None if keep_crowd or protocol.keep_crowd else ~truth.crowd
+            cut = crop_masks(truth.masks, dataset.mask_size, protocol.mask_resize)
+            maps_of_picture = (
+                metrics.instance_labels(cut, keep).astype(np.int16),
+                metrics.class_labels(cut, truth.categories, keep, name).astype(np.int16),
+            )
+            for labels, kept in zip(maps_of_picture, (instances, classes), strict=True):
+                if unknown is not None:
+                    hidden = crop_masks(unknown[None], dataset.mask_size, protocol.mask_resize)[0]
+                    labels[hidden] = metrics.IGNORE
+                kept.append(labels)
     return TruthSet(
         truth={name: metrics.make_truth(*pair) for name, pair in maps.items()},
         image_ids=list(dataset.ids),
@@ -99,20 +113,21 @@ def make_truth_set(
 
 
 def make_eval_set(
-    dataset: CocoInstances,
+    dataset: PictureSet,
     encoder: FrozenEncoder,
     keep_crowd: bool = False,
     progress: bool = False,
     protocols: tuple[str, ...] = (),
+    void: str = 'background',
 ) -> EvalSet:
     """Encode and label a validation set, cut as its own protocol has it; arguments as for ``make_truth_set``."""
-    known = make_truth_set(dataset, keep_crowd, progress, protocols)
+    known = make_truth_set(dataset, keep_crowd, progress, protocols, void)
     pictures = tqdm(range(len(dataset)), desc='reading pictures', disable=not progress)
     images = torch.stack([dataset.view(i) for i in pictures])
     return EvalSet(**vars(known), tokens=encode_all(encoder, images), images=images, grid=encoder.grid)
 
 
-def read_predictions(folder: str | Path, dataset: CocoInstances) -> np.ndarray:
+def read_predictions(folder: str | Path, dataset: PictureSet) -> np.ndarray:
     """Predicted label maps of any program: ``<picture's name>.png`` for every picture, a label from 0 a pixel.
 
     A map has the size of the cut masks (M x M) or of the whole picture; the latter is cut as true masks are.
@@ -132,17 +147,12 @@ def read_predictions(folder: str | Path, dataset: CocoInstances) -> np.ndarray:
         path = folder / Path(dataset.file_name(i)).with_suffix('.png').name
         if not path.is_file():
             raise FileNotFoundError(f'{path} is missing: every picture of the set needs a map of its labels')
-        try:
-            with Image.open(path) as picture:
-                found = np.array(picture)
-        except OSError as error:
-            raise ValueError(f'{path} cannot be read ({error}): write it again') from error
-        record = dataset.coco.imgs[dataset.ids[i]]
-        whole = (record['height'], record['width'])
-        if found.ndim != 2 or found.shape not in ((size, size), whole):
+        found = read_labels(path)
+        whole = dataset.annotation(i).masks.shape[1:]
+        if found.shape not in ((size, size), whole):
             raise ValueError(
-                f'{path} has shape {found.shape}: write one channel of labels, of {size} x {size} pixels or of '
-                f"the picture's {whole[0]} x {whole[1]}"
+                f"{path} has shape {found.shape}: labels must have {size} x {size} pixels or the picture's "
+                f'{whole[0]} x {whole[1]}'
             )
         if found.shape != (size, size):
             _, found = np.unique(found, return_inverse=True)

@@ -157,8 +157,8 @@ def project_dir() -> Path:
 def publish(folder: Path, figures: Path, readme: Path | None = None) -> None:
     """Copy a run's rows and figures to where the book and the README show them.
 
-    Writes ``figures/tables/<preset>.csv`` (all rows), ``<preset>_summary.csv`` (means), ``_uncertainty``, ``_paired`` and
-    ``_protocols`` where the run has them, the PNGs (the default preset's to ``figures``, others' to
+    Writes ``figures/tables/<preset>.csv`` (all rows), ``<preset>_summary.csv`` (means), ``_uncertainty``, ``_paired``
+    and ``_protocols`` where the run has them, the PNGs (the default preset's to ``figures``, others' to
     ``figures/<preset>``), and the table between the markers of the README.
 
     Args:
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog='python -m topdown.results', description='Show the results of a run.')
     parser.add_argument('folder', type=Path, help='folder that holds results.csv, such as runs/toybox')
-    parser.add_argument('--publish', action='store_true', help='copy them to figures/, the default ones to the README too')
+    parser.add_argument('--publish', action='store_true', help='copy them to figures/, the default to the README too')
     options = parser.parse_args(arguments)
     folder = options.folder
     path = folder / 'results.csv'

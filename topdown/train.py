@@ -175,7 +175,7 @@ def train_model(
     encoder = encoder or make_encoder(config)
     device = next(encoder.parameters()).device
     data = data or TrainData(train_set, encoder, config, progress)
-    eval_set = eval_set or make_eval_set(val_set, encoder, config.data.keep_crowd, progress)
+    eval_set = eval_set or make_eval_set(val_set, encoder, config.data.keep_crowd, progress, void=config.data.void)
     model = build_model(config, encoder)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
     fingerprint = encoder.fingerprint()

@@ -57,7 +57,7 @@ def one_pass(p, k, v, slots, iterations, heads, modulation=None):
 
 def attend(x, memory, p, name, heads, causal):
     """Multi-head attention, head by head; returns output and the mean of the heads' weights."""
-    q, k = linear(x, p, f"{name}.project_q"), linear(memory, p, f"{name}.project_k")
+    q, k = linear(x, p, f'{name}.project_q'), linear(memory, p, f'{name}.project_k')
     v = linear(memory, p, f'{name}.project_v')
     size = q.shape[-1] // heads
     outputs, weights = [], []

@@ -1,0 +1,194 @@
+"""What all data sets share: pictures and their true masks, and how both are cut.
+
+Pictures and masks are cut as the protocol has it. Under ``oclf``, pictures are resized as tensors to the short side,
+bicubic without antialiasing, clamped to [0, 1] and cropped in the centre; masks are resized nearest-exact and cropped
+alike. Under ``spot``, bilinear with antialiasing and nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from topdown.protocols import get_protocol
+
+
+@dataclass
+class Annotation:
+    """The truth of one picture, at the picture's own size."""
+
+    masks: np.ndarray  # (O, H, W) bool, full extents; overlaps allowed
+    categories: np.ndarray  # (O,) int64 category ids, positive
+    crowd: np.ndarray  # (O,) bool, regions of several objects
+    void: np.ndarray | None = None  # (H, W) bool, pixels of unknown truth; None for none
+
+
+@dataclass
+class Sample:
+    """One picture with its truth, cut to squares."""
+
+    image: Tensor  # (3, S, S) float32 in [0, 1]
+    masks: np.ndarray  # (O, M, M) bool
+    categories: np.ndarray  # (O,) int64 category ids
+    crowd: np.ndarray  # (O,) bool
+    void: np.ndarray  # (M, M) bool
+    image_id: int | str
+    file_name: str
+    size: tuple[int, int]  # height and width of the whole picture
+
+
+class PictureSet(Dataset):
+    """Pictures with true masks. A data set says where pictures lie (``path``) and what is in them (``annotation``).
+
+    Args:
+        ids: of the pictures, in order.
+        category_names: category id -> name.
+        image_size: side S of the cut picture.
+        mask_size: side M of the cut masks.
+        limit: use the first so many pictures; 0 for all.
+        protocol: oclf or spot.
+    """
+
+    def __init__(
+        self,
+        ids: list[int] | list[str],
+        category_names: dict[int, str],
+        image_size: int,
+        mask_size: int,
+        limit: int = 0,
+        protocol: str = 'oclf',
+    ) -> None:
+        self.ids, self.category_names = ids[: limit or None], category_names
+        self.image_size, self.mask_size = image_size, mask_size
+        self.protocol = get_protocol(protocol)
+
+    def path(self, i: int) -> Path:
+        """The picture's file."""
+        raise NotImplementedError
+
+    def annotation(self, i: int) -> Annotation:
+        """The picture's truth."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, i: int) -> Sample:
+        """Picture and truth, centre-cropped."""
+        picture, truth = self.read_image(i), self.annotation(i)
+        if tuple(picture.shape[1:]) != truth.masks.shape[1:]:
+            raise ValueError(
+                f'{self.path(i)} is {picture.shape[1]} x {picture.shape[2]} pixels, its annotation is for '
+                f'{truth.masks.shape[1]} x {truth.masks.shape[2]}: they do not belong together'
+            )
+        resize = self.protocol.mask_resize
+        void = np.zeros((1, *truth.masks.shape[1:]), bool) if truth.void is None else truth.void[None]
+        return Sample(
+            image=crop_image(picture, self.image_size, resize=self.protocol.image_resize),
+            masks=crop_masks(truth.masks, self.mask_size, resize),
+            categories=truth.categories,
+            crowd=truth.crowd,
+            void=crop_masks(void, self.mask_size, resize)[0],
+            image_id=self.ids[i],
+            file_name=self.file_name(i),
+            size=tuple(picture.shape[1:]),
+        )
+
+    def file_name(self, i: int) -> str:
+        """Name of the picture's file, without its folder."""
+        return self.path(i).name
+
+    def view(self, i: int, flip: bool = False, at: tuple[float, float] | None = None) -> Tensor:
+        """The cut picture alone (3, S, S), for training; ``flip`` and ``at`` (see ``crop_image``) vary it."""
+        image = crop_image(self.read_image(i), self.image_size, at, self.protocol.image_resize)
+        return image.flip(-1) if flip else image
+
+    def read_image(self, i: int) -> Tensor:
+        """The whole picture (3, H, W) float32 in [0, 1]."""
+        return read_picture(self.path(i))
+
+
+def read_picture(path: Path) -> Tensor:
+    """A picture file as (3, H, W) float32 in [0, 1]; grayscale pictures become three equal channels.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no picture or damaged.
+    """
+    try:
+        with Image.open(path) as picture:
+            array = np.array(picture.convert('RGB'))
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{path} is missing: check the path, or unpack the pictures again') from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f'{path} cannot be read ({error}): delete it and get it again') from error
+    return torch.from_numpy(array).permute(2, 0, 1).float() / 255
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """A PNG of labels as (H, W) int64: palette indices, 8-bit or 16-bit gray values, not colours.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged or holds colours.
+    """
+    try:
+        with Image.open(path) as picture:
+            array = np.array(picture)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'{path} is missing: every picture needs its labels; unpack them again') from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f'{path} cannot be read ({error}): delete it and get it again') from error
+    if array.ndim != 2:
+        raise ValueError(f'{path} holds colours, shape {array.shape}: labels must be a palette or gray PNG')
+    return array.astype(np.int64)
+
+
+def crop_image(image: Tensor, size: int, at: tuple[float, float] | None = None, resize: str = 'bicubic') -> Tensor:
+    """(3, H, W) -> (3, size, size): short side to ``size``, crop, clamp to [0, 1].
+
+    The crop lies in the centre, or at shares ``at`` (down, right; each in [0, 1]) of the room there is. ``resize`` is
+    'bicubic' (not antialiased) or 'bilinear' (antialiased).
+    """
+    height, width = image.shape[-2:]
+    if min(height, width) != size:
+        new = _short_side(height, width, size)
+        image = F.interpolate(image[None], new, mode=resize, align_corners=False, antialias=resize == 'bilinear')[0]
+    top, left = _centre(image.shape[-2:], size)
+    if at is not None:
+        top, left = (round(share * (extent - size)) for share, extent in zip(at, image.shape[-2:], strict=True))
+    return image[:, top : top + size, left : left + size].clamp(0, 1)
+
+
+def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> np.ndarray:
+    """(O, H, W) bool or uint8 -> (O, size, size): short side to ``size`` by nearest neighbour, centre crop.
+
+    ``resize`` is 'nearest-exact' or 'nearest'.
+    """
+    height, width = masks.shape[-2:]
+    new = _short_side(height, width, size)
+    if new != (height, width) and len(masks):
+        resized = F.interpolate(torch.from_numpy(masks)[None].to(torch.uint8), new, mode=resize)
+        masks = resized[0].numpy().astype(masks.dtype)
+    elif new != (height, width):
+        masks = np.zeros((0, *new), masks.dtype)
+    top, left = _centre(new, size)
+    return masks[:, top : top + size, left : left + size]
+
+
+def _short_side(height: int, width: int, size: int) -> tuple[int, int]:
+    """torchvision's rule: the short side becomes ``size``, the long one int(size * long / short)."""
+    if height <= width:
+        return size, int(size * width / height)
+    return int(size * height / width), size
+
+
+def _centre(shape: tuple[int, int] | torch.Size, size: int) -> tuple[int, int]:
+    return round((shape[0] - size) / 2), round((shape[1] - size) / 2)

@@ -1,0 +1,242 @@
+"""Data sets whose truth is a PNG of labels a picture: PASCAL VOC 2012, ADE20K, Cityscapes, and any folder.
+
+Each is read in its official layout, with no conversion.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from topdown.data.base import Annotation, PictureSet, read_labels
+
+VOC_CATEGORIES = (
+    'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog',
+    'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor',
+)  # fmt: skip
+VOC_HELP = (
+    'Download VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ and unpack it, so that '
+    'data_root holds VOCdevkit/VOC2012/. For training, also unpack the Semantic Boundaries Dataset, benchmark.tgz '
+    'from http://home.bharathh.info/pubs/codes/SBD/download.html, so that data_root holds benchmark_RELEASE/dataset/.'
+)
+ADE_HELP = (
+    'Download ADEChallengeData2016.zip from http://sceneparsing.csail.mit.edu/ and unpack it, so that data_root holds '
+    'ADEChallengeData2016/ with images/ and annotations/.'
+)
+CITYSCAPES_HELP = (
+    'Log in at https://www.cityscapes-dataset.com/ (registration is free for research), download '
+    'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, and unpack both into one folder, so that it holds '
+    'leftImg8bit/ and gtFine/; then pass that folder as data_root.'
+)
+FOLDER_HELP = (
+    'data_root must hold train/ and val/, each with images/ and labels/: for every picture a PNG of the same name with '
+    'a label in every pixel, 0 for background.'
+)
+CITYSCAPES_THINGS = {
+    24: 'person', 25: 'rider', 26: 'car', 27: 'truck', 28: 'bus', 29: 'caravan', 30: 'trailer', 31: 'train',
+    32: 'motorcycle', 33: 'bicycle',
+}  # fmt: skip
+PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+
+
+class VocSegmentation(PictureSet):
+    """PASCAL VOC 2012 segmentation: val, 1,449 pictures with instances; train, the 10,582 pictures of 'trainaug'.
+
+    The training list is made from the data: pictures of VOC's train list and of both lists of the Semantic Boundaries
+    Dataset, without VOC's validation pictures (or ``trainaug.txt`` among VOC's lists, if somebody put it there). Masks
+    of training pictures are not read.
+
+    Args:
+        root: folder with ``VOCdevkit/VOC2012/`` (or that folder itself) and ``benchmark_RELEASE/dataset/``.
+        split: 'train' or 'val'.
+        image_size, mask_size, limit, protocol: see ``PictureSet``.
+
+    Raises:
+        FileNotFoundError: if a folder or list is missing, naming it and the remedy.
+    """
+
+    def __init__(self, root: str | Path, split: str, image_size: int, mask_size: int, limit=0, protocol='oclf') -> None:
+        root = Path(root).expanduser()
+        places = (root / 'VOCdevkit' / 'VOC2012', root / 'VOC2012', root)
+        self.folder = next((p for p in places if (p / 'JPEGImages').is_dir()), None)
+        if self.folder is None:
+            raise FileNotFoundError(f'{places[0]} is missing. {VOC_HELP}')
+        lists = self.folder / 'ImageSets' / 'Segmentation'
+        ids = _read_list(lists / 'val.txt', VOC_HELP)
+        if split == 'train':
+            ids = self._train_ids(root, lists, set(ids))
+        elif split != 'val':
+            raise ValueError(f"split must be 'train' or 'val', got {split!r}")
+        names = dict(enumerate(VOC_CATEGORIES, 1))
+        super().__init__(ids, names, image_size, mask_size, limit, protocol)
+
+    @staticmethod
+    def _train_ids(root: Path, lists: Path, val: set[str]) -> list[str]:
+        if (lists / 'trainaug.txt').is_file():
+            return sorted(set(_read_list(lists / 'trainaug.txt', VOC_HELP)) - val)
+        places = (root / 'benchmark_RELEASE' / 'dataset', root / 'SBD', root / 'dataset')
+        boundaries = next((p for p in places if (p / 'train.txt').is_file()), None)
+        if boundaries is None:
+            raise FileNotFoundError(f'{places[0] / "train.txt"} is missing. {VOC_HELP}')
+        ids = set(_read_list(lists / 'train.txt', VOC_HELP))
+        for name in ('train.txt', 'val.txt'):
+            ids |= set(_read_list(boundaries / name, VOC_HELP))
+        return sorted(ids - val)
+
+    def path(self, i: int) -> Path:
+        """The picture's file."""
+        return self.folder / 'JPEGImages' / f'{self.ids[i]}.jpg'
+
+    def annotation(self, i: int) -> Annotation:
+        """Instances from SegmentationObject, of the class that most of each has in SegmentationClass; 255 is void."""
+        instances = read_labels(self.folder / 'SegmentationObject' / f'{self.ids[i]}.png')
+        classes = read_labels(self.folder / 'SegmentationClass' / f'{self.ids[i]}.png')
+        objects = [o for o in np.unique(instances) if o not in (0, 255)]
+        masks = _masks(instances, objects)
+        counts = [np.bincount(classes[mask], minlength=256)[1:21] for mask in masks]
+        categories = np.array([c.argmax() + 1 for c in counts], np.int64)
+        return Annotation(masks, categories, np.zeros(len(masks), bool), instances == 255)
+
+
+class Ade20k(PictureSet):
+    """ADE20K's scene-parsing benchmark: 20,210 training and 2,000 validation pictures, 150 classes.
+
+    It has no instances: the region of a class counts as one object. Label 0 is unlabelled: void.
+
+    Args:
+        root: folder with ``ADEChallengeData2016/`` (or that folder itself).
+        split: 'train' or 'val'.
+        image_size, mask_size, limit, protocol: see ``PictureSet``.
+
+    Raises:
+        FileNotFoundError: if a folder is missing, naming it and the remedy.
+    """
+
+    def __init__(self, root: str | Path, split: str, image_size: int, mask_size: int, limit=0, protocol='oclf') -> None:
+        root = Path(root).expanduser()
+        folder = root / 'ADEChallengeData2016' if (root / 'ADEChallengeData2016').is_dir() else root
+        part = _part(split, {'train': 'training', 'val': 'validation'})
+        self.images, self.labels = (folder / kind / part for kind in ('images', 'annotations'))
+        for path in (self.images, self.labels):
+            if not path.is_dir():
+                raise FileNotFoundError(f'{path} is missing. {ADE_HELP}')
+        info = folder / 'objectInfo150.txt'
+        names = {n: f'class {n}' for n in range(1, 151)}
+        if info.is_file():
+            rows = [line.split('\t') for line in info.read_text().splitlines()[1:]]
+            names = {int(row[0]): row[-1].strip() for row in rows}
+        super().__init__(_stems(self.images, ADE_HELP), names, image_size, mask_size, limit, protocol)
+
+    def path(self, i: int) -> Path:
+        """The picture's file."""
+        return self.images / f'{self.ids[i]}.jpg'
+
+    def annotation(self, i: int) -> Annotation:
+        """One mask a class."""
+        labels = read_labels(self.labels / f'{self.ids[i]}.png')
+        present = [c for c in np.unique(labels) if c]
+        categories = np.array(present, np.int64)
+        return Annotation(_masks(labels, present), categories, np.zeros(len(present), bool), labels == 0)
+
+
+class Cityscapes(PictureSet):
+    """Cityscapes, fine annotations: 2,975 training and 500 validation pictures; objects of ten classes of things.
+
+    Values from 1000 are class * 1000 + instance. A thing's class without an instance number is a group: a crowd region.
+    Ids 0 to 6 are void, other stuff is background.
+
+    Args:
+        root: folder with ``leftImg8bit/`` and ``gtFine/``.
+        split: 'train' or 'val'.
+        image_size, mask_size, limit, protocol: see ``PictureSet``.
+
+    Raises:
+        FileNotFoundError: if a folder is missing, naming it and the remedy.
+    """
+
+    def __init__(self, root: str | Path, split: str, image_size: int, mask_size: int, limit=0, protocol='oclf') -> None:
+        root = Path(root).expanduser()
+        part = _part(split, {'train': 'train', 'val': 'val'})
+        self.images, self.labels = root / 'leftImg8bit' / part, root / 'gtFine' / part
+        for path in (self.images, self.labels):
+            if not path.is_dir():
+                raise FileNotFoundError(f'{path} is missing. {CITYSCAPES_HELP}')
+        found = self.images.glob('*/*_leftImg8bit.png')
+        ids = sorted(f'{p.parent.name}/{p.name.removesuffix("_leftImg8bit.png")}' for p in found)
+        if not ids:
+            raise FileNotFoundError(f'{self.images} holds no pictures. {CITYSCAPES_HELP}')
+        super().__init__(ids, CITYSCAPES_THINGS, image_size, mask_size, limit, protocol)
+
+    def path(self, i: int) -> Path:
+        """The picture's file."""
+        return self.images / f'{self.ids[i]}_leftImg8bit.png'
+
+    def annotation(self, i: int) -> Annotation:
+        """Instances and groups of things."""
+        labels = read_labels(self.labels / f'{self.ids[i]}_gtFine_instanceIds.png')
+        values = [v for v in np.unique(labels) if v >= 1000 or v in CITYSCAPES_THINGS]
+        categories = np.array([v // 1000 if v >= 1000 else v for v in values], np.int64)
+        crowd = np.array([v < 1000 for v in values], bool)
+        return Annotation(_masks(labels, values), categories, crowd, labels <= 6)
+
+
+class LabelFolder(PictureSet):
+    """Any pictures with PNGs of instance labels: 0 is background, every other value an object of one category.
+
+    Args:
+        root: folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``.
+        split: 'train' or 'val'.
+        image_size, mask_size, limit, protocol: see ``PictureSet``.
+        void: label of pixels of unknown truth; None for none.
+
+    Raises:
+        FileNotFoundError: if a folder is missing, naming it and the remedy.
+    """
+
+    def __init__(
+        self, root: str | Path, split: str, image_size: int, mask_size: int, limit=0, protocol='oclf', void=None
+    ) -> None:
+        folder = Path(root).expanduser() / _part(split, {'train': 'train', 'val': 'val'})
+        self.images, self.labels, self.void = folder / 'images', folder / 'labels', void
+        for path in (self.images, self.labels):
+            if not path.is_dir():
+                raise FileNotFoundError(f'{path} is missing. {FOLDER_HELP}')
+        self.suffixes = {p.stem: p.suffix for p in self.images.iterdir() if p.suffix.lower() in PICTURES}
+        ids = _stems(self.images, FOLDER_HELP)
+        super().__init__(ids, {1: 'object'}, image_size, mask_size, limit, protocol)
+
+    def path(self, i: int) -> Path:
+        """The picture's file."""
+        return self.images / f'{self.ids[i]}{self.suffixes[self.ids[i]]}'
+
+    def annotation(self, i: int) -> Annotation:
+        """One mask a label."""
+        labels = read_labels(self.labels / f'{self.ids[i]}.png')
+        present = [o for o in np.unique(labels) if o not in (0, self.void)]
+        void = None if self.void is None else labels == self.void
+        return Annotation(_masks(labels, present), np.ones(len(present), np.int64), np.zeros(len(present), bool), void)
+
+
+def _masks(labels: np.ndarray, values: list[int]) -> np.ndarray:
+    """(H, W) and O values -> (O, H, W) bool."""
+    return labels[None] == np.array(values, labels.dtype)[:, None, None]
+
+
+def _part(split: str, names: dict[str, str]) -> str:
+    if split not in names:
+        raise ValueError(f"split must be 'train' or 'val', got {split!r}")
+    return names[split]
+
+
+def _stems(folder: Path, remedy: str) -> list[str]:
+    stems = sorted(p.stem for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+    if not stems:
+        raise FileNotFoundError(f'{folder} holds no pictures. {remedy}')
+    return stems
+
+
+def _read_list(path: Path, remedy: str) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is missing. {remedy}')
+    return path.read_text().split()
