@@ -12,6 +12,7 @@ from pycocotools import mask as mask_tools
 
 from topdown.config import preset
 from topdown.data.toybox import ToyboxConfig, make_toybox
+from topdown.train import make_encoder
 
 torch.set_num_threads(max(1, torch.get_num_threads()))
 TINY = {'num_train': 24, 'num_val': 8}
@@ -23,6 +24,12 @@ def toybox_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('toybox')
     make_toybox(ToyboxConfig(**TINY), root, progress=False)
     return root
+
+
+@pytest.fixture(scope='session')
+def encoder():
+    """The shipped encoder."""
+    return make_encoder(preset('smoke'))
 
 
 @pytest.fixture

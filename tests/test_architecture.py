@@ -14,10 +14,14 @@ MAY_IMPORT = {
     'protocols': set(), 'statistics': set(), 'config': {'protocols'}, 'slots': set(), 'codebook': set(),
     'metrics': {'protocols'}, 'plots': set(), 'decoders': set(),
     'data.base': {'protocols'}, 'data.toybox': set(), 'data.coco': {'data.base'}, 'data.labels': {'data.base'},
+    'data.download': set(), 'data.check': {'data.base', 'data.coco'},
     'data': {'config', 'data', 'data.coco', 'data.toybox'},
     'encoder': {'config'}, 'model': {'config', 'slots', 'codebook', 'decoders'}, 'results': {'config', 'statistics'},
-    'checkpoint': {'config'}, 'evaluate': {'metrics', 'protocols', 'model', 'encoder', 'data.base'},
-    'cli': {'metrics', 'train', 'config', 'data', 'protocols', 'statistics', 'evaluate', 'plots'},
+    'checkpoint': {'config'}, 'evaluate': {'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
+    'cli': {
+        'metrics', 'train', 'config', 'data', 'data.check', 'data.download', 'protocols', 'statistics', 'evaluate',
+        'plots',
+    },
     'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'data'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),
 }  # fmt: skip

@@ -12,12 +12,8 @@ import topdown
 from topdown import evaluate, metrics
 from topdown.checkpoint import load_checkpoint
 from topdown.config import TrainConfig
+from topdown.slots import Scales
 from topdown.train import TrainData, learning_rate, load_run, main, train_model
-
-
-@pytest.fixture(scope='module')
-def encoder():
-    return topdown.make_encoder(topdown.preset('smoke'))
 
 
 def states_equal(first, second):
@@ -194,3 +190,30 @@ def test_command_line(tiny, tmp_path, capsys):
         main(['--preset', 'coco', '--folder', str(tmp_path / 'coco')])
     assert stop.value.code == 1
     assert 'data_root' in capsys.readouterr().err
+
+
+def test_scales_can_be_changed_for_one_prediction(tiny, encoder):
+    data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
+    model = topdown.build_model(tiny, encoder)
+    model.train()(data.tokens)
+    usual = topdown.predict(model, data)
+    none = topdown.predict(model, data, 'slots', change=lambda scales: Scales())
+    assert torch.equal(none, topdown.predict(model, data, 'first'))
+    assert not torch.equal(none, topdown.predict(model, data, 'slots'))
+    assert torch.equal(usual, topdown.predict(model, data))  # nothing stays behind
+    with pytest.raises(ValueError, match='top-down pathway'):
+        topdown.predict(topdown.build_model(tiny.with_(top_down=False), encoder), data, change=lambda s: s)
+
+
+def test_slots_are_given_the_category_of_the_object_they_cover(tiny, encoder):
+    data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
+    labels = torch.from_numpy(data.instances.clip(0))
+    found = topdown.slot_categories(labels, data, 8)
+    for b in range(len(data)):
+        assert found[b, 0] == 0  # the ground is no object
+        for k in range(1, 8):
+            of_object = data.classes[b][data.instances[b] == k]
+            assert found[b, k] == (of_object[0] if len(of_object) else 0)
+    halves = torch.zeros_like(labels)
+    halves[:, :, : labels.shape[2] // 2] = 1
+    assert (topdown.slot_categories(halves, data, 2, threshold=0.99) == 0).all()

@@ -1,4 +1,4 @@
-"""Command line: ``topdown train | evaluate | segment``."""
+"""Command line: ``topdown train | evaluate | segment | data``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from topdown import metrics, train
 from topdown.config import PRESETS, preset
 from topdown.data import open_dataset
+from topdown.data.download import SOURCES
 from topdown.protocols import PROTOCOLS
 from topdown.statistics import bootstrap_interval
 
@@ -72,6 +73,44 @@ def segment(options: argparse.Namespace) -> None:
         print(f'{options.out / path.stem}.png: {len(np.unique(labels))} segments')
 
 
+def data_list(options: argparse.Namespace) -> None:
+    """Print the data sets that can be read."""
+    from topdown.data.check import OFFICIAL
+
+    rows = []
+    for name, source in SOURCES.items():
+        counts = [OFFICIAL.get((name, split), 0) for split in ('train', 'val')]
+        how = 'by hand, after a login' if source.login else f'topdown data fetch {name} FOLDER'
+        rows.append({'name': name, 'data set': source.title, 'train': counts[0], 'val': counts[1], 'get it': how})
+    rows.append({'name': 'toybox', 'data set': 'Toybox', 'train': '-', 'val': '-', 'get it': 'made on first use'})
+    rows.append({'name': 'folder', 'data set': 'any pictures with label PNGs', 'train': '-', 'val': '-', 'get it': '-'})
+    print(pd.DataFrame(rows).to_string(index=False))
+
+
+def data_fetch(options: argparse.Namespace) -> None:
+    """Download and unpack a data set."""
+    from topdown.data.download import fetch
+
+    source = SOURCES[options.name]
+    print(f'{source.title}. Licence: {source.licence}')
+    for path in fetch(source, options.root):
+        print(f'{path} is there')
+
+
+def data_check(options: argparse.Namespace) -> None:
+    """Check a data set whole; the exit status is 1 if there is a problem."""
+    from topdown.data.check import check
+
+    problems = 0
+    for split in options.splits:
+        config = preset('coco', dataset=options.name, data_root=str(options.root))
+        report = check(open_dataset(config, split), options.name, split)
+        print(report)
+        problems += len(report.problems)
+    if problems:
+        raise SystemExit(1)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(prog='topdown', description='Slot attention that modulates itself.')
@@ -94,6 +133,18 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument('--size', type=int, default=320, help='side of the masks, in pixels')
     part.add_argument('--source', default='decoder', choices=['decoder', 'slots', 'first'], help='whose masks')
     part.set_defaults(run=segment)
+    data = commands.add_parser('data', help='list, fetch and check data sets')
+    actions = data.add_subparsers(dest='action', required=True)
+    actions.add_parser('list', help='data sets that can be read').set_defaults(run=data_list)
+    part = actions.add_parser('fetch', help='download and unpack one from its official addresses')
+    part.add_argument('name', choices=[*SOURCES])
+    part.add_argument('root', type=Path, help='folder to hold it')
+    part.set_defaults(run=data_fetch)
+    part = actions.add_parser('check', help='read all of it and name every problem')
+    part.add_argument('name', choices=[*SOURCES, 'folder'])
+    part.add_argument('root', type=Path, help='folder that holds it')
+    part.add_argument('--splits', nargs='+', default=['train', 'val'], choices=['train', 'val'])
+    part.set_defaults(run=data_check)
     return parser
 
 

@@ -19,6 +19,7 @@ from topdown.encoder import FrozenEncoder
 from topdown.metrics import Truth
 from topdown.model import Output, SlotModel
 from topdown.protocols import get_protocol
+from topdown.slots import Scales
 
 BATCH = 32
 
@@ -51,7 +52,7 @@ class TruthSet:
 
     @property
     def classes(self) -> np.ndarray:
-        """Label maps (V, M, M) int16: 0 background, the classes of a picture from 1, ``IGNORE`` left out."""
+        """Label maps (V, M, M) int16: 0 background, category ids, ``IGNORE`` left out."""
         return self._map(self.main_truth.category)
 
     def _map(self, owner: Tensor) -> np.ndarray:
@@ -206,7 +207,14 @@ def run_model(
         model.train(was_training)
 
 
-def predict(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0, precision: str = 'bf16') -> Tensor:
+def predict(
+    model: SlotModel,
+    data: EvalSet,
+    source: str = 'decoder',
+    seed: int = 0,
+    precision: str = 'bf16',
+    change: Callable[[Scales], Scales] | None = None,
+) -> Tensor:
     """Label maps (V, M, M) uint8 of the whole set.
 
     Args:
@@ -215,19 +223,49 @@ def predict(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int 
         source: 'decoder' for the decoder's masks, 'slots' for slot attention's, 'first' for those of the first pass.
         seed: of the slots' noise.
         precision: bf16 or fp32.
+        change: applied to the scales of every modulated pass, to see what each of them does.
 
     Raises:
-        ValueError: for an unknown source, or 'first' without the top-down pathway.
+        ValueError: for an unknown source; 'first' or ``change`` without the top-down pathway.
     """
     if source not in ('decoder', 'slots', 'first'):
         raise ValueError(f"source must be 'decoder', 'slots' or 'first', got {source!r}")
     parts = []
-    for _, out in run_model(model, data, seed, precision):
-        masks = {'decoder': out.masks, 'slots': out.attention, 'first': out.first_attention}[source]
-        if masks is None:
-            raise ValueError(f'the model gives no masks of source {source!r}')
-        parts.append(labels_from_masks(masks, data.grid, data.mask_size).to('cpu', torch.uint8))
+    if change is not None and model.modulation is None:
+        raise ValueError('change needs a model with the top-down pathway: this one has no scales')
+    hook = None if change is None else model.modulation.register_forward_hook(lambda _, __, scales: change(scales))
+    try:
+        for _, out in run_model(model, data, seed, precision):
+            masks = {'decoder': out.masks, 'slots': out.attention, 'first': out.first_attention}[source]
+            if masks is None:
+                raise ValueError(f'the model gives no masks of source {source!r}')
+            parts.append(labels_from_masks(masks, data.grid, data.mask_size).to('cpu', torch.uint8))
+    finally:
+        if hook is not None:
+            hook.remove()
     return torch.cat(parts)
+
+
+def slot_categories(labels: Tensor, data: TruthSet, num_slots: int, threshold: float = 0.5) -> Tensor:
+    """Which true category each slot stands for.
+
+    Args:
+        labels: predicted label maps (V, M, M).
+        data: the set.
+        num_slots: K.
+        threshold: least IoU between a slot's mask and an object.
+
+    Returns:
+        (V, K) int64: category id of the object that the slot's mask overlaps most, 0 if none by ``threshold``.
+    """
+    truth = data.main_truth
+    joint = metrics.joint_histogram(truth.regions, labels, truth.instance.shape[1])
+    joint = F.pad(joint, (0, num_slots - joint.shape[2]))
+    overlap, _ = metrics.iou(metrics.merge_rows(joint, truth.instance))
+    best, which = overlap.max(dim=1)  # (V, K)
+    owner = torch.zeros(len(data), overlap.shape[1] + 1, dtype=torch.int64)
+    owner.scatter_(1, truth.instance.clamp(min=0), truth.category.clamp(min=0))
+    return torch.where(best >= threshold, owner.gather(1, which + 1), 0)
 
 
 def segment_image(

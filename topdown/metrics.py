@@ -34,11 +34,11 @@ METRICS = ('fg_ari', 'ari', 'mbo_i', 'mbo_c', 'miou', 'recall', 'corloc')
 
 @dataclass
 class Truth:
-    """True regions of a batch of images. Rows of instances and classes are numbered from 1; 0 is background."""
+    """True regions of a batch of images. Instances are numbered from 1 in every image; 0 is background."""
 
     regions: Tensor  # (B, H, W) integer, region of every pixel
     instance: Tensor  # (B, R) int64, instance row of every region; IGNORE where left out
-    category: Tensor  # (B, R) int64, class row of every region; IGNORE where left out
+    category: Tensor  # (B, R) int64, category id of every region; IGNORE where left out
 
     def __len__(self) -> int:
         return len(self.regions)
@@ -124,10 +124,10 @@ def make_truth(instances: np.ndarray | Sequence[np.ndarray], classes: np.ndarray
         owners.append((found // width - 1, found % width - 1))
     count = max((len(found) for found, _ in owners), default=1)
     rows = np.full((2, len(maps), count), IGNORE, np.int64)
-    for b, pair in enumerate(owners):
-        for part, found in enumerate(pair):
-            _, compact = np.unique(np.append(found, (IGNORE, 0)), return_inverse=True)  # IGNORE -> 0, background -> 1
-            rows[part, b, : len(found)] = compact[: len(found)] - 1
+    for b, (instance, category) in enumerate(owners):
+        _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE -> 0, background -> 1
+        rows[0, b, : len(instance)] = compact[: len(instance)] - 1
+        rows[1, b, : len(category)] = category
     kind = np.uint8 if count <= 256 else np.int32
     return Truth(torch.from_numpy(np.stack(maps).astype(kind)), *(torch.from_numpy(part) for part in rows))
 

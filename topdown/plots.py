@@ -182,6 +182,112 @@ def crop_to_mask(image: np.ndarray, mask: np.ndarray, size: int = 48, fade: floa
     return crop[pick][:, pick]
 
 
+def show_cells(points: np.ndarray, codes: np.ndarray, path: np.ndarray | None = None) -> Figure:
+    """Points of the plane, codes, and the cells in which each code is the nearest.
+
+    Args:
+        points: (M, 2).
+        codes: (E, 2).
+        path: (T, E, 2), where the codes came from.
+    """
+    low, high = np.concatenate([points, codes]).min(0) - 0.5, np.concatenate([points, codes]).max(0) + 0.5
+    xs, ys = np.meshgrid(np.linspace(low[0], high[0], 240), np.linspace(low[1], high[1], 200))
+    cells = ((np.stack([xs, ys], -1)[:, :, None] - codes) ** 2).sum(-1).argmin(-1)
+    figure, axis = plt.subplots(figsize=(5.2, 3.6))
+    extent = (low[0], high[0], low[1], high[1])
+    axis.imshow(COLOURS[cells % len(COLOURS)], extent=extent, origin='lower', alpha=0.25, aspect='auto')
+    axis.scatter(*points.T, s=6, color='0.25', linewidths=0)
+    if path is not None:
+        for e in range(path.shape[1]):
+            axis.plot(*path[:, e].T, color='0.1', linewidth=1)
+    axis.scatter(*codes.T, s=90, marker='*', color='white', edgecolors='0.1', zorder=3)
+    axis.set(xticks=[], yticks=[], xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    return figure
+
+
+def show_slot_plane(points: np.ndarray, index: np.ndarray, codes: np.ndarray) -> Figure:
+    """Slots in a plane, coloured by their code, and the codes as stars.
+
+    Args:
+        points: (M, 2).
+        index: (M,) code of each.
+        codes: (E, 2).
+    """
+    figure, axis = plt.subplots(figsize=(5.2, 4.0))
+    axis.scatter(*points.T, s=5, c=COLOURS[index % len(COLOURS)], linewidths=0, alpha=0.6)
+    axis.scatter(*codes.T, s=60, marker='*', color='white', edgecolors='0.1', zorder=3)
+    axis.set(xlabel='first principal component', ylabel='second')
+    return figure
+
+
+def show_curves(curves: dict[str, list[float]], xlabel: str, ylabel: str, title: str) -> Figure:
+    """Named curves over 1, 2, ..."""
+    figure, axis = plt.subplots(figsize=(5.2, 2.6))
+    for number, (name, values) in enumerate(curves.items()):
+        axis.plot(np.arange(1, len(values) + 1), values, label=name, color=COLOURS[number])
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title, ylim=(0, None))
+    axis.legend()
+    return figure
+
+
+def show_bars(groups: dict[str, dict[str, float]], ylabel: str) -> Figure:
+    """Bars of several named groups over the same names."""
+    frame = pd.DataFrame([
+        {'group': group, 'name': name, 'value': value} for group, bars in groups.items() for name, value in bars.items()
+    ])  # fmt: skip
+    figure, axis = plt.subplots(figsize=(5.6, 2.8))
+    sns.barplot(frame, x='name', y='value', hue='group', ax=axis, palette=COLOURS[: len(groups)].tolist())
+    axis.set(xlabel='', ylabel=ylabel)
+    axis.legend(title=None)
+    return figure
+
+
+def show_map(values: np.ndarray, xlabel: str, ylabel: str, title: str, centre: float | None = None) -> Figure:
+    """A matrix as a picture with a colour bar; diverging around ``centre`` if it is given.
+
+    Args:
+        values: (rows, columns).
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 2.4))
+    options: dict[str, object] = {'cmap': 'magma'}
+    if centre is not None:
+        reach = float(np.abs(values - centre).max()) or 1.0
+        options = {'cmap': 'RdBu_r', 'vmin': centre - reach, 'vmax': centre + reach}
+    shown = axis.imshow(values, aspect='auto', interpolation='nearest', **options)
+    figure.colorbar(shown, ax=axis, pad=0.01)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    return figure
+
+
+def show_pass_masks(rows: list[tuple[str, np.ndarray, dict[str, np.ndarray]]]) -> Figure:
+    """Pictures with several segmentations each, a row a picture, its name at the left.
+
+    Args:
+        rows: (name, picture (H, W, 3) in [0, 1], title -> labels (M, M)).
+    """
+    titles = list(rows[0][2])
+    width = 1.5 * (1 + len(titles))
+    figure, axes = plt.subplots(len(rows), 1 + len(titles), figsize=(width, 1.5 * len(rows) + 0.3), squeeze=False)
+    for number, (line, (name, picture, columns)) in enumerate(zip(axes, rows, strict=True)):
+        _picture(line[0], picture, 'picture' if not number else '')
+        line[0].set_ylabel(name, fontsize=9)
+        for axis, title in zip(line[1:], titles, strict=True):
+            shown = overlay(picture, columns[title], clear=0 if title == 'truth' else None)
+            _picture(axis, shown, title if not number else '')
+    return figure
+
+
+def show_histogram(values: np.ndarray, xlabel: str, title: str) -> Figure:
+    """Histogram with a line at zero and one at the mean."""
+    figure, axis = plt.subplots(figsize=(5.2, 2.4))
+    axis.hist(values, bins=40, color=COLOURS[1])
+    axis.axvline(0, color='0.3', linewidth=1)
+    axis.axvline(float(np.mean(values)), color=COLOURS[0], linewidth=1.5, label='mean')
+    axis.set(xlabel=xlabel, ylabel='pictures', title=title)
+    axis.legend()
+    return figure
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, making its folder, and close it."""
     path = Path(path)

@@ -174,7 +174,6 @@ def train_model(
     val_set = open_dataset(config, 'val', progress) if eval_set is None else None
     encoder = encoder or make_encoder(config)
     device = next(encoder.parameters()).device
-    data = data or TrainData(train_set, encoder, config, progress)
     eval_set = eval_set or make_eval_set(val_set, encoder, config.data.keep_crowd, progress, void=config.data.void)
     model = build_model(config, encoder)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
@@ -190,6 +189,8 @@ def train_model(
         first, seconds, log = saved.step, saved.seconds, saved.log
     call = torch.compile(model) if options.compile else model
     last = min(options.steps, stop_at or options.steps)
+    if data is None and first < last:  # a finished run needs no tokens
+        data = TrainData(train_set, encoder, config, progress)
     began = time.perf_counter()
 
     def save(step: int) -> None:
@@ -201,7 +202,7 @@ def train_model(
         total=options.steps, initial=first, desc=_title(config), unit='step', disable=not progress, mininterval=2
     )
     with bar:
-        for step, tokens in enumerate(data.batches(first, last), start=first):
+        for step, tokens in enumerate(data.batches(first, last) if first < last else (), start=first):
             rate = learning_rate(options, step)
             for group in optimizer.param_groups:
                 group['lr'] = rate

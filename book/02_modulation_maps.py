@@ -1,0 +1,226 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# %% [markdown]
+# # Modulation maps
+#
+# **Question of this chapter: what exactly is rescaled in the second pass, by how much, and what does it change?**
+#
+# After the first pass, every slot has a code (*what*) and an attention map (*where*). The second pass starts again from the same
+# initial slots, with the same weights; the one thing that differs is that the values a slot collects are multiplied by its
+# modulation map. So whatever differs between the two passes is the modulation's doing. That makes it easy to take apart.
+#
+# The chapter uses the model of [the training chapter](03_train_coco.ipynb), or trains it here.
+
+# %% tags=["parameters"]
+preset = 'toybox'  # smoke, toybox, toybox_long or coco
+data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
+run_dir = 'runs'  # where the trained model is looked for, or put
+
+# %%
+import os
+
+import numpy as np
+import pandas as pd
+import torch
+
+import topdown
+from topdown import plots
+from topdown.slots import Scales, SlotAttention
+
+plots.style()
+preset = os.environ.get('TOPDOWN_PRESET', preset)
+base = topdown.preset(preset, data_root=data_root)
+folder = topdown.project_dir() / run_dir / preset
+checks = {}
+
+encoder = topdown.make_encoder(base)
+eval_set = topdown.make_eval_set(topdown.open_dataset(base, 'val'), encoder, base.data.keep_crowd)
+config = base.with_(seed=0)
+model = topdown.train_model(config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set).model
+pictures = eval_set.images.permute(0, 2, 3, 1).numpy()
+_, out = next(topdown.run_model(model, eval_set, limit=16, precision='fp32'))
+print(f'{base.data.dataset}: {len(eval_set)} held-out pictures')
+
+# %% [markdown]
+# ## What: one number a channel
+#
+# The channel scale $m^c_k = f(c_k)$ is predicted from the slot's code by a linear layer, with nothing that keeps it near one or
+# even positive. Below, the scales of the slots of the first picture, a row a slot; white is one, which would
+# change nothing.
+
+# %%
+channel = out.scales.channel.cpu().numpy()
+plots.save(plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0), folder / 'channel_scale.png')
+print(f'over 16 pictures: mean {channel.mean():.2f}, standard deviation {channel.std():.2f}, ', end='')
+print(f'negative {100 * (channel < 0).mean():.0f} %')
+print(f'standard deviation over slots of one channel: {channel.reshape(-1, channel.shape[-1]).std(0).mean():.2f}')
+_ = plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0)
+
+# %% [markdown]
+# The last number is the one that matters for *what*: a scale that is the same for all slots is no information about any
+# of them, it only trains the second pass's values apart from the first's.
+#
+# ## Where: one number a patch, with mean one
+#
+# The spatial scale is the first pass's attention, shifted:
+#
+# $$ m^s_{k,n} = 1 + A_{k,n} - \frac1N \sum_{n'} A_{k,n'}. $$
+#
+# Why the shift? The attention of a slot is about $1/K$ on average, so scaling by it would shrink all values about
+# $K$-fold, and a slot that looks at few patches would be shrunk more than one that looks at many. After the shift
+# the mean over patches is one for every slot: what is turned up in one place is turned down elsewhere.
+
+# %%
+attention = out.first_attention.cpu()
+shifted = 1 + attention - attention.mean(-1, keepdim=True)
+checks['the spatial scale is the shifted attention'] = bool((shifted - out.scales.spatial.cpu()).abs().max() < 1e-6)
+checks['its mean over patches is one'] = bool((shifted.mean(-1) - 1).abs().max() < 1e-6)
+print(f'attention itself: mean {attention.mean():.3f}; shifted: from {shifted.min():.2f} to {shifted.max():.2f}')
+maps = {'attention, first pass': attention[0].numpy(), 'spatial scale': shifted[0].numpy()}
+plots.save(plots.show_attention(pictures[0], maps, eval_set.grid), folder / 'spatial_scale.png')
+_ = plots.show_attention(pictures[0], maps, eval_set.grid)
+
+# %% [markdown]
+# ## The map is an outer product, and need never be made
+#
+# Slot $k$ sees values $v_{k,n} = M_k[n] \odot v_n$ with $M_k = m^s_k \otimes m^c_k$, a table of patches by channels for every
+# slot of every picture. Written out for the whole batch this is $B \times K \times N \times d$ numbers. But the update is a sum over patches in
+# which the channel scale is constant,
+#
+# $$ U_k = \sum_n W_{k,n}\, m^s_{k,n}\, m^c_k \odot v_n = m^c_k \odot \sum_n (W_{k,n} m^s_{k,n})\, v_n , $$
+#
+# so two small products do. The naive form, against one step of the package:
+
+# %%
+torch.manual_seed(0)
+layer = SlotAttention(8, 8, num_iterations=1).double()
+x, start = torch.randn(2, 12, 8).double(), torch.randn(2, 5, 8).double()
+scales = Scales(torch.randn(2, 5, 8).double(), 1 + 0.3 * torch.randn(2, 5, 12).double())
+keys, values = layer.keys_values(x)
+with torch.no_grad():
+    q = layer.project_q(layer.norm_slots(start))
+    a = (q @ keys[:, 0].transpose(1, 2) / 8**0.5).softmax(1)
+    w = (a + 1e-8) / (a + 1e-8).sum(-1, keepdim=True)
+    naive_map = scales.spatial[..., None] * scales.channel[:, :, None]  # B x K x N x C
+    u = (w[..., None] * naive_map * values[:, 0][:, None]).sum(2)
+    s = layer.gru(u.flatten(0, 1), start.flatten(0, 1)).view(2, 5, 8)
+    s = s + layer.mlp(layer.norm_mlp(s))
+    package, _ = layer(start, keys, values, scales)
+checks['the factored form equals the naive one'] = bool((s - package).abs().max() < 1e-12)
+one = out.scales.spatial[0, 0].cpu()[:, None] * out.scales.channel[0, 0].cpu()
+plots.save(plots.show_map(one.T.numpy(), 'patch', 'channel', 'map of slot 0', centre=1.0), folder / 'map.png')
+_ = plots.show_map(one.T.numpy(), 'patch', 'channel', 'modulation map of slot 0', centre=1.0)
+
+# %% [markdown]
+# Rows of one colour are channels: the channel scale dominates the picture, and the spatial scale shows as columns that are a
+# little stronger or weaker.
+#
+# ## Attention before and after
+
+# %%
+maps = {'first pass': attention[0].numpy(), 'second pass': out.attention[0].cpu().numpy()}
+maps['second - first'] = maps['second pass'] - maps['first pass']
+plots.save(plots.show_attention(pictures[0], maps, eval_set.grid), folder / 'passes.png')
+_ = plots.show_attention(pictures[0], maps, eval_set.grid)
+
+# %% [markdown]
+# ## What each part does
+#
+# Interventions on the trained model, with nothing trained anew. *None* replaces all scales by one: the second pass then
+# repeats the first. *Channel only* and *spatial only* replace the other by one. *Mean channel* gives every slot the
+# average channel scale of the data set: the information *what* is gone, the rescaling stays. *Shuffled codes* gives slots the
+# channel scale of another slot of the same picture. *Spatial of another slot* does the same with *where*.
+#
+# The model was trained with both parts in place. An intervention shows what this model leans on, not how well a model would
+# do that was trained without the part; that is the ablation, and needs training.
+
+# %%
+average = torch.cat([o.scales.channel for _, o in topdown.run_model(model, eval_set)]).float().mean((0, 1))
+interventions = {
+    'both (as trained)': lambda s: s,
+    'none': lambda s: Scales(),
+    'channel only': lambda s: s._replace(spatial=None),
+    'spatial only': lambda s: s._replace(channel=None),
+    'mean channel': lambda s: s._replace(channel=average.to(s.channel).expand_as(s.channel)),
+    'shuffled codes': lambda s: s._replace(channel=s.channel.roll(1, dims=1)),
+    'spatial of another slot': lambda s: s._replace(spatial=s.spatial.roll(1, dims=1)),
+}
+predictions = {name: topdown.predict(model, eval_set, change=change) for name, change in interventions.items()}
+per_image = {name: topdown.score(labels, eval_set) for name, labels in predictions.items()}
+table = pd.DataFrame({name: topdown.summarize(rows) for name, rows in per_image.items()}).T
+first = topdown.score(topdown.predict(model, eval_set, 'first'), eval_set)
+unmodulated = topdown.score(topdown.predict(model, eval_set, 'slots', change=lambda s: Scales()), eval_set)
+checks['without scales the second pass repeats the first'] = all(
+    abs(a['ari'] - b['ari']) < 1e-9 for a, b in zip(first, unmodulated)
+)
+table.to_csv(folder / 'interventions.csv')
+table[['fg_ari', 'ari', 'mbo_i', 'mbo_c']].round(1)
+
+# %% [markdown]
+# How to read it: the gap between *none* and *both* is what the second pass adds to the first. If *mean channel* is close to *both*,
+# the channel scale works as a learned rescaling and codes matter little; if *shuffled codes* or *mean channel* fall
+# towards *none*, the model relies on what the codes say. Note that the first pass is never trained to be good by itself: it is a
+# draft whose only purpose is to make the second pass good, so *none* is no fair stand-in for a model without the pathway.
+#
+# ## Where it helps, where it hurts
+#
+# The difference in mBO$_i$ between the second and the first pass, picture by picture, and by a fixed rule the three pictures with
+# the largest gain and the three with the largest loss.
+
+# %%
+first_pass = topdown.predict(model, eval_set, 'first')
+second_pass = predictions['both (as trained)']
+before = np.array([row['mbo_i'] for row in topdown.score(first_pass, eval_set)])
+after = np.array([row['mbo_i'] for row in per_image['both (as trained)']])
+gain = 100 * (after - before)
+found = topdown.compare(100 * after, 100 * before)
+print(f'second - first pass: {found.difference.mean:+.1f} points of mBO_i, ', end='')
+print(f'95 % over pictures [{found.difference.low:+.1f}, {found.difference.high:+.1f}]')
+print(f'better in {100 * np.nanmean(gain > 0):.0f} % of pictures')
+plots.save(plots.show_histogram(gain[~np.isnan(gain)], 'gain, points', 'second - first pass'), folder / 'gain.png')
+_ = plots.show_histogram(gain[~np.isnan(gain)], 'gain in mBO$_i$, points', 'second minus first pass, by picture')
+
+# %%
+order = [int(i) for i in np.argsort(np.nan_to_num(gain, nan=0.0))]
+truth = eval_set.instances.clip(0)
+rows = [
+    (f'{gain[i]:+.0f}', pictures[i], {'truth': truth[i], 'first pass': first_pass[i], 'second pass': second_pass[i]})
+    for i in [*order[:-4:-1], *order[2::-1]]
+]
+rows = [(name, picture, {k: np.asarray(v) for k, v in columns.items()}) for name, picture, columns in rows]
+plots.save(plots.show_pass_masks(rows), folder / 'helps_and_hurts.png')
+_ = plots.show_pass_masks(rows)
+
+# %% [markdown]
+# ## Checks
+
+# %%
+# NBVAL_CHECK_OUTPUT
+assert all(checks.values()), checks
+print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
+
+# %% [markdown]
+# ## What was seen, and its limits
+#
+# The map is a product of two vectors, costs next to nothing in factored form, and is everything that tells the two passes
+# apart. Interventions show what one trained model relies on. Whether the pathway makes a better *model* is the question of
+# [the training chapter](03_train_coco.ipynb), which compares it with one trained without.
+#
+# **Exercises**
+#
+# 1. Replace the channel scale by its sign, or by its absolute value. Which of the two does the model need?
+# 2. Add `'double spatial': lambda s: s._replace(spatial=1 + 2 * (s.spatial - 1))`. Is more of *where* better?
+# 3. Train with `-p models released_default` in the training chapter: no spatial scale, but queries and the slots' MLP
+#    are scaled. Which interventions make sense there?

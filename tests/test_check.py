@@ -1,0 +1,92 @@
+"""topdown data: faults put into a data set, and what is said of each."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from topdown.cli import main
+from topdown.data import check as module
+from topdown.data.check import check
+from topdown.data.coco import CocoInstances
+
+
+@pytest.fixture(autouse=True)
+def small_sets(monkeypatch):
+    """The fixtures hold four pictures a split."""
+    monkeypatch.setitem(module.OFFICIAL, ('coco', 'val'), 4)
+    monkeypatch.setitem(module.OFFICIAL, ('coco', 'train'), 4)
+
+
+def problems(root):
+    return check(CocoInstances(root, 'val', 32, 32), 'coco', 'val', progress=False).problems
+
+
+def change(root, edit):
+    path = root / 'annotations' / 'instances_val2017.json'
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_whole_set_passes(coco_root, capsys):
+    main(['data', 'check', 'coco', str(coco_root)])
+    printed = capsys.readouterr().out
+    assert 'coco val: 4 pictures, 5 objects, no problems' in printed
+    assert 'note: 1 picture(s) without objects' in printed
+
+
+def test_every_fault_is_named_at_once(coco_root, capsys):
+    pictures = coco_root / 'val2017'
+    (pictures / '000000000007.jpg').unlink()
+    damaged = pictures / '000000000009.jpg'
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    Image.new('RGB', (10, 10)).save(pictures / '000000000012.jpg')
+
+    def edit(content):
+        rows = content['annotations']
+        rows[0]['category_id'] = 99
+        rows[1]['segmentation'] = {'size': [60, 80], 'counts': [60 * 80]}  # no pixel
+        rows.append({**rows[2], 'id': 77, 'image_id': 4711})
+        content['images'].append({'id': 16, 'file_name': '000000000016.jpg', 'height': 9, 'width': 9})
+
+    change(coco_root, edit)
+    found = '\n'.join(problems(coco_root))
+    for part in (
+        '5 pictures, the official split has 4', 'annotates picture 4711', '000000000007.jpg is missing',
+        '000000000009.jpg cannot be read', '000000000012.jpg is 10 x 10 pixels, its annotation is for 64 x 64',
+        '000000000016.jpg is missing', '000000000007.jpg: unknown category 99', '000000000007.jpg: object 1 has no area',
+    ):  # fmt: skip
+        assert part in found
+    assert len(problems(coco_root)) == 8
+    with pytest.raises(SystemExit) as stop:
+        main(['data', 'check', 'coco', str(coco_root), '--splits', 'val'])
+    assert stop.value.code == 1
+    assert '8 problem(s)' in capsys.readouterr().out
+
+
+def test_a_damaged_annotation_is_a_problem_not_a_crash(coco_root):
+    change(coco_root, lambda content: content['annotations'][0].update(segmentation=[[1.0]]))
+    (found,) = problems(coco_root)
+    assert found.startswith('annotation of 000000000007.jpg')
+
+
+def test_label_folders_are_checked_too(tmp_path, capsys):
+    for kind in ('images', 'labels'):
+        (tmp_path / 'val' / kind).mkdir(parents=True)
+    for name in 'ab':
+        Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / 'val' / 'images' / f'{name}.png')
+    Image.fromarray(np.eye(8, 9, dtype=np.uint8)).save(tmp_path / 'val' / 'labels' / 'a.png')
+    with pytest.raises(SystemExit):
+        main(['data', 'check', 'folder', str(tmp_path), '--splits', 'val'])
+    printed = capsys.readouterr().out
+    assert '2 pictures, 1 objects, 1 problem(s)' in printed
+    assert 'b.png is missing' in printed
+
+
+def test_list_names_every_set(capsys):
+    main(['data', 'list'])
+    printed = capsys.readouterr().out
+    for name in ('coco', 'voc', 'ade20k', 'cityscapes', 'toybox', 'folder', '118287', '1449'):
+        assert name in printed

@@ -1,0 +1,287 @@
+"""Get data sets from their official addresses: resumable, checked, and never half there.
+
+An archive is downloaded to ``<root>/.download/<name>.part``; an interrupted download goes on where it stopped. The whole
+file is checked against its published checksum, unpacked beside the data, and moved into place only when all of it is
+unpacked; then the archive is deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+CHUNK = 1 << 20
+RETRIES = 5
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file to download and unpack."""
+
+    url: str
+    gives: str
+    """A path below the root that exists once the archive is unpacked."""
+    md5: str = ''
+    """Published checksum; empty if there is none."""
+    into: str = ''
+    """Folder below the root to unpack into."""
+
+    @property
+    def name(self) -> str:
+        """File name of the archive."""
+        return self.url.rsplit('/', 1)[-1]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from, and under what terms."""
+
+    title: str
+    licence: str
+    archives: tuple[Archive, ...] = ()
+    login: str = ''
+    """How to get it by hand, if it is behind a login."""
+
+
+SOURCES = {
+    'coco': Source(
+        'COCO 2017',
+        'annotations: CC BY 4.0; pictures: terms of Flickr, each with a licence of its own',
+        (
+            Archive(
+                'http://images.cocodataset.org/zips/train2017.zip', 'train2017', 'cced6f7f71b7629ddf16f17bbcfab6b2'
+            ),
+            Archive('http://images.cocodataset.org/zips/val2017.zip', 'val2017', '442b8da7639aecaf257c1dceb8ba8c80'),
+            Archive(
+                'http://images.cocodataset.org/annotations/annotations_trainval2017.zip',
+                'annotations/instances_val2017.json',
+                'f4bbac642086de4f52a3fdda2de5fa2c',
+            ),
+        ),
+    ),
+    'voc': Source(
+        'PASCAL VOC 2012 with the Semantic Boundaries Dataset',
+        'pictures: terms of Flickr; for research',
+        (
+            Archive(
+                'http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar',
+                'VOCdevkit/VOC2012/JPEGImages',
+                '6cd6e144f989b92b3379bac3b3de84fd',
+            ),
+            Archive(
+                'https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz',
+                'benchmark_RELEASE/dataset/train.txt',
+                '82b4d87ceb2ed10f6038a1cba92111cb',
+            ),
+        ),
+    ),
+    'ade20k': Source(
+        'ADE20K scene parsing',
+        'pictures: for research and education; annotations: BSD 3-clause',
+        (
+            Archive(
+                'http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip',
+                'ADEChallengeData2016/objectInfo150.txt',
+                '7328b3957e407ddae1d3cbf487f149ef',
+            ),
+        ),
+    ),
+    'cityscapes': Source(
+        'Cityscapes, fine annotations',
+        'for research; see its terms of use',
+        login='Log in at https://www.cityscapes-dataset.com/ (registration is free for research), download '
+        'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, and unpack both into one folder.',
+    ),
+}
+
+
+def fetch(source: Source, root: str | Path, workers: int = 3, progress: bool = True) -> list[Path]:
+    """Download and unpack what is not there yet.
+
+    Args:
+        source: the data set.
+        root: folder to hold it.
+        workers: downloads at a time.
+        progress: show a bar.
+
+    Returns:
+        The paths that the archives give, those that were there already included.
+
+    Raises:
+        PermissionError: if the data set is behind a login; the message says how to get it.
+        OSError: if the disk is too small, an address cannot be reached after several tries, or a file does not fit its
+            checksum (it is deleted then, so that the next try starts anew).
+    """
+    if source.login:
+        raise PermissionError(f'{source.title} cannot be downloaded without an account. {source.login}')
+    root = Path(root).expanduser()
+    missing = [a for a in source.archives if not (root / a.gives).exists()]
+    root.mkdir(parents=True, exist_ok=True)
+    if missing:
+        _check_space(missing, root)
+        with ThreadPoolExecutor(workers) as pool, _Bar(source.title, progress) as bar:
+            files = list(pool.map(lambda a: download(a.url, root / '.download' / a.name, a.md5, bar), missing))
+        for archive, file in zip(missing, files, strict=True):
+            _unpack(file, root / archive.into)
+            if not (root / archive.gives).exists():
+                raise OSError(f'{archive.url} did not contain {archive.gives}: its makers may have changed it')
+            file.unlink()
+        shutil.rmtree(root / '.download', ignore_errors=True)
+    return [root / a.gives for a in source.archives]
+
+
+def download(url: str, target: Path, md5: str = '', bar: _Bar | None = None, pause: float = 1.0) -> Path:
+    """One file, going on from ``<target>.part`` if it is there; moved to ``target`` when whole and checked.
+
+    Args:
+        url: its address.
+        target: where it goes.
+        md5: checksum; not checked if empty.
+        bar: progress.
+        pause: seconds before the first new try; doubled after each.
+
+    Raises:
+        OSError: see ``fetch``.
+    """
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + '.part')
+    for attempt in range(RETRIES):
+        try:
+            _transfer(url, part, bar)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise OSError(f'{url} answers {error.code} {error.reason}: the address may have changed') from error
+            problem: Exception = error
+        except (OSError, EOFError) as error:
+            problem = error
+        if attempt == RETRIES - 1:
+            raise OSError(
+                f'{url} could not be downloaded in {RETRIES} tries ({problem}); what came so far is kept in {part} '
+                'and the next try goes on from there'
+            ) from problem
+        time.sleep(pause * 2**attempt)
+    if md5 and (found := _md5(part)) != md5:
+        part.unlink()
+        raise OSError(f'{url} is damaged: its checksum is {found}, not {md5}. It was deleted; try again')
+    part.rename(target)
+    return target
+
+
+def _transfer(url: str, part: Path, bar: _Bar | None) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is left to ask for
+            return
+        raise
+    with response:
+        if have and response.status != 206:  # the server starts over, so must the file
+            have = 0
+        length = response.headers.get('Content-Length')
+        total = have + int(length) if length else None
+        if bar:
+            bar.expect(url, total, have)
+        with part.open('ab' if have else 'wb') as file:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                if bar:
+                    bar.update(len(chunk))
+    if total is not None and part.stat().st_size < total:
+        raise EOFError(f'{part.stat().st_size} of {total} bytes came')
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    """Unpack beside the data, then move into place, file by file where folders are there already."""
+    fresh = file.with_name(file.name + '.unpacked')
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                archive.extractall(fresh)
+        else:
+            with tarfile.open(file) as archive:
+                archive.extractall(fresh, filter='data')
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        file.unlink()
+        raise OSError(f'{file} is no whole archive ({error}); it was deleted, try again') from error
+    _merge(fresh, folder)
+
+
+def _merge(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for item in source.iterdir():
+        there = target / item.name
+        if item.is_dir() and there.is_dir():
+            _merge(item, there)
+        else:
+            item.replace(there)
+    source.rmdir()
+
+
+def _check_space(archives: list[Archive], root: Path) -> None:
+    """Archive and unpacked files are on the disk at the same time: twice the size of what is still to come."""
+    need = 0
+    for archive in archives:
+        request = urllib.request.Request(archive.url, method='HEAD')
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                need += 2 * int(response.headers.get('Content-Length') or 0)
+        except (OSError, ValueError):
+            continue  # the download itself will say what is wrong
+    free = shutil.disk_usage(root).free
+    if need > free:
+        raise OSError(
+            f'{root} has {free / 1e9:.1f} GB free, about {need / 1e9:.1f} GB are needed: choose another disk'
+        )
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open('rb') as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class _Bar:
+    """One progress bar for parallel downloads."""
+
+    def __init__(self, title: str, progress: bool) -> None:
+        self.bar = tqdm(desc=title, unit='B', unit_scale=True, total=0, disable=not progress)
+        self.lock, self.seen = threading.Lock(), set()
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def expect(self, url: str, total: int | None, have: int) -> None:
+        """Count a file's size once, and what was there before."""
+        with self.lock:
+            if url not in self.seen:
+                self.seen.add(url)
+                self.bar.total += total or 0
+                self.bar.update(have)
+
+    def update(self, count: int) -> None:
+        """So many bytes came."""
+        with self.lock:
+            self.bar.update(count)
