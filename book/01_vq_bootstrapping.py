@@ -78,8 +78,8 @@ checks['nearest codes equal brute force'] = bool((book.assign(points) == by_hand
 _ = plots.show_cells(points.numpy(), book.codes.numpy())
 
 # %% [markdown]
-# Blobs that got two codes are cut in half, and neighbouring blobs may share one: k-means finds a local optimum and knows
-# nothing of the number of kinds. Codes are a guess.
+# Blobs that got two codes are cut in half, and neighbouring blobs may share one: k-means finds a local optimum and
+# knows nothing of the number of kinds. Codes are a guess.
 #
 # ## Straight through
 #
@@ -89,8 +89,8 @@ _ = plots.show_cells(points.numpy(), book.codes.numpy())
 #
 # $$ \hat c = x + \mathrm{sg}(c_{j(x)} - x), \qquad \frac{\partial \hat c}{\partial x} := 1, $$
 #
-# with $\mathrm{sg}$ stopping the gradient. Three derivatives of $w \cdot \hat c$ with respect to $x$: the true one, by finite
-# differences; straight-through by hand; and the package's.
+# with $\mathrm{sg}$ stopping the gradient. Three derivatives of $w \cdot \hat c$ with respect to $x$: the true one, by
+# finite differences; straight-through by hand; and the package's.
 
 # %%
 book.eval()
@@ -115,8 +115,8 @@ print('straight-through:  ', *package[0].tolist())
 # $$ n_e \leftarrow \gamma n_e + (1 - \gamma)\, \lvert B_e \rvert, \qquad
 #    t_e \leftarrow \gamma t_e + (1 - \gamma) \sum_{x \in B_e} x, \qquad c_e = t_e / n_e, $$
 #
-# where $B_e$ are the vectors of this batch with nearest code $e$. If the assignments stay the same, $c_e$ is the mean of
-# all earlier members, each step back weighted by $\gamma$ less. The package adds a tiny constant to $n_e$ (Laplace
+# where $B_e$ are the vectors of this batch with nearest code $e$. If the assignments stay the same, $c_e$ is the mean
+# of all earlier members, each step back weighted by $\gamma$ less. The package adds a tiny constant to $n_e$ (Laplace
 # smoothing), so that a code without hits does not divide by zero. Here are the ten lines, held against the package
 # while the blobs drift to the right.
 
@@ -141,8 +141,8 @@ _ = plots.show_cells(batch.numpy(), codes.numpy(), torch.stack(path).numpy())
 #
 # ## Dead codes
 #
-# A code that is nearest to nothing never moves again. It costs nothing, but the vocabulary is smaller than it looks. How much of
-# it is in use is measured by the perplexity, the exponential of the entropy of the codes' shares $p_e$,
+# A code that is nearest to nothing never moves again. It costs nothing, but the vocabulary is smaller than it looks.
+# How much of it is in use is measured by the perplexity, the exponential of the entropy of the codes' shares $p_e$,
 #
 # $$ \exp\Bigl(-\sum_e p_e \log p_e\Bigr), $$
 #
@@ -201,8 +201,8 @@ plots.save(plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0]
 _ = plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0])
 
 # %% [markdown]
-# What does a code stand for? For each of the eight most used codes, the slots that lie nearest to it, each shown as the part of
-# its picture that its mask covers. The rule is the distance to the code; nothing was picked by hand.
+# What does a code stand for? For each of the eight most used codes, the slots that lie nearest to it, each shown as
+# the part of its picture that its mask covers. The rule is the distance to the code; nothing was picked by hand.
 
 # %%
 labels = topdown.predict(model, eval_set)
@@ -221,11 +221,11 @@ _ = plots.show_codes(crops)
 # %% [markdown]
 # ## Do codes carry meaning?
 #
-# Rough semantics can be measured here, because Toybox knows its categories. Every slot whose mask overlaps a toy by an IoU of at
-# least one half stands for that toy's category; the others, ground and pieces, are left out. Then three questions: how much
-# do codes tell about the category, about where in the picture the slot is (the ninth of the picture that holds its mask's
-# centre of mass), and about how large it is (five classes of equal number)? The measure is adjusted mutual information:
-# 0 for chance, 1 if one determines the other.
+# Rough semantics can be measured here, because Toybox knows its categories. Every slot whose mask overlaps a toy by an
+# IoU of at least one half stands for that toy's category; the others, ground and pieces, are left out. Then three
+# questions: how much do codes tell about the category, about where in the picture the slot is (the ninth of the
+# picture that holds its mask's centre of mass), and about how large it is (five classes of equal number)? The measure
+# is adjusted mutual information: 0 for chance, 1 if one determines the other.
 #
 # Beside the codes stand k-means on the same slots with as many clusters, fitted on them directly, and codes
 # shuffled among slots, which must give 0.
@@ -255,10 +255,10 @@ print(f'{int(known.sum())} of {known.numel()} slots stand for a toy')
 _ = plots.show_bars(meaning, 'adjusted mutual information')
 
 # %% [markdown]
-# The bars say what this codebook sorts by. If *category* were the tallest, codes would be names of things; where *place* or
-# *size* rival it, a code means something like "a large thing at the upper left". Slots carry what helps to reconstruct tokens,
-# and tokens of a small encoder hold much position. k-means on the same slots shows how much of this is the
-# slots' doing rather than the codebook's: it partitions the very same vectors.
+# The bars say what this codebook sorts by. If *category* were the tallest, codes would be names of things; where
+# *place* or *size* rival it, a code means something like "a large thing at the upper left". Slots carry what helps to
+# reconstruct tokens, and tokens of a small encoder hold much position. k-means on the same slots shows how much of
+# this is the slots' doing rather than the codebook's: it partitions the very same vectors.
 #
 # ## Checks
 
@@ -273,9 +273,9 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # %% [markdown]
 # ## What was seen, and its limits
 #
-# Nearest codes, moving averages and straight-through gradients are a few lines each, and the package equals them. Revival is
-# what keeps a codebook alive that starts from an untrained model's slots. What the codes mean was measured on one model and
-# one seed; a systematic study needs several, and several codebook sizes.
+# Nearest codes, moving averages and straight-through gradients are a few lines each, and the package equals them.
+# Revival is what keeps a codebook alive that starts from an untrained model's slots. What the codes mean was measured
+# on one model and one seed; a systematic study needs several, and several codebook sizes.
 #
 # **Exercises**
 #

@@ -17,9 +17,10 @@
 #
 # **Question of this chapter: what exactly is rescaled in the second pass, by how much, and what does it change?**
 #
-# After the first pass, every slot has a code (*what*) and an attention map (*where*). The second pass starts again from the same
-# initial slots, with the same weights; the one thing that differs is that the values a slot collects are multiplied by its
-# modulation map. So whatever differs between the two passes is the modulation's doing. That makes it easy to take apart.
+# After the first pass, every slot has a code (*what*) and an attention map (*where*). The second pass starts again
+# from the same initial slots, with the same weights; the one thing that differs is that the values a slot collects are
+# multiplied by its modulation map. So whatever differs between the two passes is the modulation's doing. That makes it
+# easy to take apart.
 #
 # The chapter uses the model of [the training chapter](03_train_coco.ipynb), or trains it here.
 
@@ -56,9 +57,9 @@ print(f'{base.data.dataset}: {len(eval_set)} held-out pictures')
 # %% [markdown]
 # ## What: one number a channel
 #
-# The channel scale $m^c_k = f(c_k)$ is predicted from the slot's code by a linear layer, with nothing that keeps it near one or
-# even positive. Below, the scales of the slots of the first picture, a row a slot; white is one, which would
-# change nothing.
+# The channel scale $m^c_k = f(c_k)$ is predicted from the slot's code by a linear layer, with nothing that keeps it
+# near one or even positive. Below, the scales of the slots of the first picture, a row a slot; white is one, which
+# would change nothing.
 
 # %%
 channel = out.scales.channel.cpu().numpy()
@@ -95,9 +96,9 @@ _ = plots.show_attention(pictures[0], maps, eval_set.grid)
 # %% [markdown]
 # ## The map is an outer product, and need never be made
 #
-# Slot $k$ sees values $v_{k,n} = M_k[n] \odot v_n$ with $M_k = m^s_k \otimes m^c_k$, a table of patches by channels for every
-# slot of every picture. Written out for the whole batch this is $B \times K \times N \times d$ numbers. But the update is a sum over patches in
-# which the channel scale is constant,
+# Slot $k$ sees values $v_{k,n} = M_k[n] \odot v_n$ with $M_k = m^s_k \otimes m^c_k$, a table of patches by channels
+# for every slot of every picture. Written out for the whole batch this is $B \times K \times N \times d$ numbers. But
+# the update is a sum over patches in which the channel scale is constant,
 #
 # $$ U_k = \sum_n W_{k,n}\, m^s_{k,n}\, m^c_k \odot v_n = m^c_k \odot \sum_n (W_{k,n} m^s_{k,n})\, v_n , $$
 #
@@ -124,8 +125,8 @@ plots.save(plots.show_map(one.T.numpy(), 'patch', 'channel', 'map of slot 0', ce
 _ = plots.show_map(one.T.numpy(), 'patch', 'channel', 'modulation map of slot 0', centre=1.0)
 
 # %% [markdown]
-# Rows of one colour are channels: the channel scale dominates the picture, and the spatial scale shows as columns that are a
-# little stronger or weaker.
+# Rows of one colour are channels: the channel scale dominates the picture, and the spatial scale shows as columns that
+# are a little stronger or weaker.
 #
 # ## Attention before and after
 
@@ -138,13 +139,14 @@ _ = plots.show_attention(pictures[0], maps, eval_set.grid)
 # %% [markdown]
 # ## What each part does
 #
-# Interventions on the trained model, with nothing trained anew. *None* replaces all scales by one: the second pass then
-# repeats the first. *Channel only* and *spatial only* replace the other by one. *Mean channel* gives every slot the
-# average channel scale of the data set: the information *what* is gone, the rescaling stays. *Shuffled codes* gives slots the
-# channel scale of another slot of the same picture. *Spatial of another slot* does the same with *where*.
+# Interventions on the trained model, with nothing trained anew. *None* replaces all scales by one: the second pass
+# then repeats the first. *Channel only* and *spatial only* replace the other by one. *Mean channel* gives every slot
+# the average channel scale of the data set: the information *what* is gone, the rescaling stays. *Shuffled codes*
+# gives slots the channel scale of another slot of the same picture. *Spatial of another slot* does the same with
+# *where*.
 #
-# The model was trained with both parts in place. An intervention shows what this model leans on, not how well a model would
-# do that was trained without the part; that is the ablation, and needs training.
+# The model was trained with both parts in place. An intervention shows what this model leans on, not how well a model
+# would do that was trained without the part; that is the ablation, and needs training.
 
 # %%
 average = torch.cat([o.scales.channel for _, o in topdown.run_model(model, eval_set)]).float().mean((0, 1))
@@ -169,15 +171,16 @@ table.to_csv(folder / 'interventions.csv')
 table[['fg_ari', 'ari', 'mbo_i', 'mbo_c']].round(1)
 
 # %% [markdown]
-# How to read it: the gap between *none* and *both* is what the second pass adds to the first. If *mean channel* is close to *both*,
-# the channel scale works as a learned rescaling and codes matter little; if *shuffled codes* or *mean channel* fall
-# towards *none*, the model relies on what the codes say. Note that the first pass is never trained to be good by itself: it is a
-# draft whose only purpose is to make the second pass good, so *none* is no fair stand-in for a model without the pathway.
+# How to read it: the gap between *none* and *both* is what the second pass adds to the first. If *mean channel* is
+# close to *both*, the channel scale works as a learned rescaling and codes matter little; if *shuffled codes* or *mean
+# channel* fall towards *none*, the model relies on what the codes say. Note that the first pass is never trained to be
+# good by itself: it is a draft whose only purpose is to make the second pass good, so *none* is no fair stand-in for a
+# model without the pathway.
 #
 # ## Where it helps, where it hurts
 #
-# The difference in mBO$_i$ between the second and the first pass, picture by picture, and by a fixed rule the three pictures with
-# the largest gain and the three with the largest loss.
+# The difference in mBO$_i$ between the second and the first pass, picture by picture, and by a fixed rule the three
+# pictures with the largest gain and the three with the largest loss.
 
 # %%
 first_pass = topdown.predict(model, eval_set, 'first')
@@ -214,9 +217,9 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # %% [markdown]
 # ## What was seen, and its limits
 #
-# The map is a product of two vectors, costs next to nothing in factored form, and is everything that tells the two passes
-# apart. Interventions show what one trained model relies on. Whether the pathway makes a better *model* is the question of
-# [the training chapter](03_train_coco.ipynb), which compares it with one trained without.
+# The map is a product of two vectors, costs next to nothing in factored form, and is everything that tells the two
+# passes apart. Interventions show what one trained model relies on. Whether the pathway makes a better *model* is the
+# question of [the training chapter](03_train_coco.ipynb), which compares it with one trained without.
 #
 # **Exercises**
 #

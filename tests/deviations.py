@@ -37,7 +37,8 @@ def model_trial(seed: int) -> dict[str, float]:
     top_down = bool(seed % 4)
     config = ModelConfig(
         slots=int(rng.integers(2, 7)), slot_size=16, qkv_size=int(rng.choice([16, 32])), attention_heads=heads,
-        iterations=3, codebook_size=int(rng.integers(4, 12)), dead_below=0.0, commitment=float(rng.choice([0, 0.1])) * top_down,
+        iterations=3, codebook_size=int(rng.integers(4, 12)), dead_below=0.0,
+        commitment=float(rng.choice([0, 0.1])) * top_down,
         decoder_layers=layers, decoder_heads=decoder_heads, top_down=top_down,
     )  # fmt: skip
     batch, num_patches, width = int(rng.integers(1, 4)), int(rng.integers(4, 20)), 24

@@ -14,8 +14,9 @@ MAY_IMPORT = {
     'protocols': set(), 'statistics': set(), 'config': {'protocols'}, 'slots': set(), 'codebook': set(),
     'metrics': {'protocols'}, 'plots': set(), 'decoders': set(),
     'data.base': {'protocols'}, 'data.toybox': set(), 'data.coco': {'data.base'}, 'data.labels': {'data.base'},
+    'data.tfrecord': set(), 'data.movi': {'data.base', 'data.tfrecord'},
     'data.download': set(), 'data.check': {'data.base', 'data.coco'},
-    'data': {'config', 'data', 'data.coco', 'data.toybox'},
+    'data': {'config', 'data', 'data.coco', 'data.movi', 'data.toybox'},
     'encoder': {'config'}, 'model': {'config', 'slots', 'codebook', 'decoders'}, 'results': {'config', 'statistics'},
     'checkpoint': {'config'}, 'evaluate': {'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
     'cli': {

@@ -56,7 +56,8 @@ def test_every_fault_is_named_at_once(coco_root, capsys):
     for part in (
         '5 pictures, the official split has 4', 'annotates picture 4711', '000000000007.jpg is missing',
         '000000000009.jpg cannot be read', '000000000012.jpg is 10 x 10 pixels, its annotation is for 64 x 64',
-        '000000000016.jpg is missing', '000000000007.jpg: unknown category 99', '000000000007.jpg: object 1 has no area',
+        '000000000016.jpg is missing', '000000000007.jpg: unknown category 99',
+        '000000000007.jpg: object 1 has no area',
     ):  # fmt: skip
         assert part in found
     assert len(problems(coco_root)) == 8

@@ -6,6 +6,7 @@ import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -16,9 +17,9 @@ from topdown.data.download import SOURCES, Archive, Source, download, fetch
 class Handler(BaseHTTPRequestHandler):
     """Serves ``files``; ``faults`` holds what goes wrong with the next answers to a path."""
 
-    files: dict[str, bytes] = {}
-    faults: dict[str, list[str]] = {}
-    requests: list[tuple[str, str, str | None]] = []
+    files: ClassVar[dict[str, bytes]] = {}
+    faults: ClassVar[dict[str, list[str]]] = {}
+    requests: ClassVar[list[tuple[str, str, str | None]]] = []
 
     def do_HEAD(self):
         self.send_response(200 if self.path in self.files else 404)

@@ -1,4 +1,4 @@
-"""Readers of label PNGs, on files in the genuine formats: VOC's palettes with void borders, ADE20K, Cityscapes' 16 bits."""
+"""Readers of label PNGs, on files in the genuine formats: palettes with void borders, gray values of 8 and 16 bits."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,9 @@ def test_ade20k_classes_are_objects_and_zero_is_void(tmp_path):
     labels[:20], labels[20:, :30] = 3, 150
     (base / 'annotations' / 'validation').mkdir(parents=True)
     Image.fromarray(labels).save(base / 'annotations' / 'validation' / 'ADE_val_00000001.png')
-    (base / 'objectInfo150.txt').write_text('Idx\tRatio\tTrain\tVal\tStuff\tName\n3\t0.1\t5\t4\t1\tsky\n150\t0\t1\t1\t0\tflag\n')
+    (base / 'objectInfo150.txt').write_text(
+        'Idx\tRatio\tTrain\tVal\tStuff\tName\n3\t0.1\t5\t4\t1\tsky\n150\t0\t1\t1\t0\tflag\n'
+    )
     data = Ade20k(tmp_path, 'val', 32, 32)
     truth = data.annotation(0)
     assert truth.categories.tolist() == [3, 150]
@@ -150,12 +152,12 @@ def test_labels_that_are_colours_or_of_another_size_are_refused(tmp_path):
         data[0]
 
 
-@pytest.mark.parametrize('dataset', ['coco', 'voc', 'ade20k', 'cityscapes', 'folder'])
+@pytest.mark.parametrize('dataset', ['coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c', 'movi_e'])
 def test_missing_data_says_how_to_get_it(dataset, tmp_path):
     config = topdown.preset('toybox', dataset=dataset)
     with pytest.raises(FileNotFoundError, match='data_root'):
         topdown.open_dataset(config, 'val')
-    with pytest.raises(FileNotFoundError, match=r'(is missing|not a folder)\b.*(Download|Log in|must hold)'):
+    with pytest.raises(FileNotFoundError, match=r'(is missing|not a folder)\b.*(Download|Log in|must hold|gsutil)'):
         topdown.open_dataset(config.with_(data_root=str(tmp_path / 'nothing')), 'val')
 
 

@@ -82,6 +82,11 @@ def data_list(options: argparse.Namespace) -> None:
         counts = [OFFICIAL.get((name, split), 0) for split in ('train', 'val')]
         how = 'by hand, after a login' if source.login else f'topdown data fetch {name} FOLDER'
         rows.append({'name': name, 'data set': source.title, 'train': counts[0], 'val': counts[1], 'get it': how})
+    for name in ('movi_c', 'movi_d', 'movi_e'):
+        how = 'gsutil, see the message of topdown data check'
+        rows.append(
+            {'name': name, 'data set': name.upper().replace('_', '-'), 'train': '-', 'val': 6000, 'get it': how}
+        )
     rows.append({'name': 'toybox', 'data set': 'Toybox', 'train': '-', 'val': '-', 'get it': 'made on first use'})
     rows.append({'name': 'folder', 'data set': 'any pictures with label PNGs', 'train': '-', 'val': '-', 'get it': '-'})
     print(pd.DataFrame(rows).to_string(index=False))
@@ -141,7 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument('root', type=Path, help='folder to hold it')
     part.set_defaults(run=data_fetch)
     part = actions.add_parser('check', help='read all of it and name every problem')
-    part.add_argument('name', choices=[*SOURCES, 'folder'])
+    part.add_argument('name', choices=[*SOURCES, 'movi_c', 'movi_d', 'movi_e', 'folder'])
     part.add_argument('root', type=Path, help='folder that holds it')
     part.add_argument('--splits', nargs='+', default=['train', 'val'], choices=['train', 'val'])
     part.set_defaults(run=data_check)

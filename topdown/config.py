@@ -26,7 +26,8 @@ class DataConfig:
     """Which pictures, and how they are cut."""
 
     dataset: str = 'coco'
-    """toybox, coco, voc, ade20k, cityscapes, folder (pictures with label PNGs), movi_c, movi_e or clevr6."""
+    """toybox, coco, voc, ade20k, cityscapes, folder (pictures with label PNGs), movi_c, movi_d, movi_e or
+    clevr6."""
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
     protocol: str = 'oclf'
@@ -47,7 +48,7 @@ class DataConfig:
     """Changes to ToyboxConfig, such as {'dissimilarity': 0.5}."""
 
     def __post_init__(self) -> None:
-        known = ('toybox', 'coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c', 'movi_e', 'clevr6')
+        known = ('toybox', 'coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c', 'movi_d', 'movi_e', 'clevr6')
         _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
         get_protocol(self.protocol)
         _check(self.void in ('background', 'ignore'), f"void must be 'background' or 'ignore', got {self.void!r}")

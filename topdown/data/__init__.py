@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from topdown.config import Config
 
 
@@ -19,6 +21,7 @@ def open_dataset(config: Config, split: str, progress: bool = True):
     """
     from topdown.data import labels
     from topdown.data.coco import COCO_HELP, CocoInstances
+    from topdown.data.movi import MOVI_HELP, Movi
 
     data = config.data
     limit = data.eval_images if split == 'val' else 0
@@ -30,6 +33,7 @@ def open_dataset(config: Config, split: str, progress: bool = True):
         'ade20k': (labels.Ade20k, labels.ADE_HELP),
         'cityscapes': (labels.Cityscapes, labels.CITYSCAPES_HELP),
         'folder': (labels.LabelFolder, labels.FOLDER_HELP),
+        **{name: (partial(Movi, name=name), MOVI_HELP.format(name=name)) for name in ('movi_c', 'movi_d', 'movi_e')},
     }
     if data.dataset not in readers:
         raise ValueError(

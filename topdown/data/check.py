@@ -56,7 +56,9 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
         report.problems.append(f'{len(data)} pictures, the official split has {official}')
     if isinstance(data, CocoInstances):
         orphans = sorted({a['image_id'] for a in data.coco.anns.values()} - set(data.coco.imgs))
-        report.problems += [f'{data.annotation_file.name} annotates picture {i}, which it does not list' for i in orphans]
+        report.problems += [
+            f'{data.annotation_file.name} annotates picture {i}, which it does not list' for i in orphans
+        ]
     empty = 0
     for i in tqdm(range(len(data)), desc=f'checking {dataset} {split}', disable=not progress):
         shape = None

@@ -1,8 +1,8 @@
 """Get data sets from their official addresses: resumable, checked, and never half there.
 
-An archive is downloaded to ``<root>/.download/<name>.part``; an interrupted download goes on where it stopped. The whole
-file is checked against its published checksum, unpacked beside the data, and moved into place only when all of it is
-unpacked; then the archive is deleted.
+An archive is downloaded to ``<root>/.download/<name>.part``; an interrupted download goes on where it stopped. The
+whole file is checked against its published checksum, unpacked beside the data, and moved into place only when all of
+it is unpacked; then the archive is deleted.
 """
 
 from __future__ import annotations
@@ -247,9 +247,7 @@ def _check_space(archives: list[Archive], root: Path) -> None:
             continue  # the download itself will say what is wrong
     free = shutil.disk_usage(root).free
     if need > free:
-        raise OSError(
-            f'{root} has {free / 1e9:.1f} GB free, about {need / 1e9:.1f} GB are needed: choose another disk'
-        )
+        raise OSError(f'{root} has {free / 1e9:.1f} GB free, about {need / 1e9:.1f} GB are needed: choose another disk')
 
 
 def _md5(path: Path) -> str:

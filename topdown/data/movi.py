@@ -1,0 +1,110 @@
+"""MOVi clips (Greff et al. 2022, Kubric) from the TFRecord files that their makers publish, without TensorFlow."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from topdown.data.base import Annotation, PictureSet
+from topdown.data.tfrecord import RecordFile, parse_example
+
+MOVI_HELP = (
+    'Copy it from Google Cloud, for example with gsutil -m cp -r gs://kubric-public/tfds/{name}/128x128 DIR/{name}/ , '
+    'so that data_root holds {name}-train.tfrecord-* and {name}-validation.tfrecord-* in {name}/128x128/1.0.0/.'
+)
+FRAMES = 24
+
+
+class Movi(PictureSet):
+    """Frames of MOVi-C, -D or -E, every frame of every clip a picture: 24 a clip, 250 clips for validation.
+
+    Args:
+        root: folder with the TFRecord files, in it or in ``<name>/128x128/1.0.0/`` below it.
+        split: 'train' or 'val' (the makers' validation split).
+        image_size, mask_size, limit, protocol: see ``PictureSet``.
+        name: movi_c, movi_d or movi_e.
+
+    Raises:
+        FileNotFoundError: if there are no files, saying how to get them.
+        ValueError: if a file is damaged, or the set is not whole.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        image_size: int,
+        mask_size: int,
+        limit: int = 0,
+        protocol: str = 'oclf',
+        name: str = 'movi_c',
+    ) -> None:
+        if split not in ('train', 'val'):
+            raise ValueError(f"split must be 'train' or 'val', got {split!r}")
+        root = Path(root).expanduser()
+        part = {'train': 'train', 'val': 'validation'}[split]
+        pattern = f'{name}-{part}.tfrecord-*'
+        places = (root / name / '128x128' / '1.0.0', root / '128x128' / '1.0.0', root / '1.0.0', root)
+        found = next((files for p in places if (files := sorted(p.glob(pattern)))), None)
+        if found is None:
+            raise FileNotFoundError(f'{places[0] / pattern} is missing. {MOVI_HELP.format(name=name)}')
+        whole = int(found[0].name.rsplit('-of-', 1)[1]) if '-of-' in found[0].name else len(found)
+        if len(found) != whole:
+            raise ValueError(f'{found[0].parent} holds {len(found)} of {whole} files of {name} {split}: get the others')
+        self.files = [RecordFile(path) for path in found]
+        self.clips = [(f, r) for f, file in enumerate(self.files) for r in range(len(file))]
+        ids = [clip * FRAMES + frame for clip in range(len(self.clips)) for frame in range(FRAMES)]
+        names = {n: f'class {n}' for n in range(1, 100)}
+        super().__init__(ids, names, image_size, mask_size, limit, protocol)
+
+    def path(self, i: int) -> Path:
+        """The file that holds the frame."""
+        return self.files[self.clips[self.ids[i] // FRAMES][0]].path
+
+    def file_name(self, i: int) -> str:
+        """Clip and frame, as if the frame were a file."""
+        return f'clip{self.ids[i] // FRAMES:05d}_frame{self.ids[i] % FRAMES:02d}.png'
+
+    def read_image(self, i: int) -> Tensor:
+        """The frame (3, H, W) float32 in [0, 1]."""
+        frames = self._fields(i, {'video'})['video']
+        return torch.from_numpy(self._decode(frames, i, 'RGB')).permute(2, 0, 1).float() / 255
+
+    def read_clip(self, clip: int) -> Tensor:
+        """All frames of a clip (24, 3, H, W) float32 in [0, 1]."""
+        return torch.stack([self.read_image(clip * FRAMES + frame) for frame in range(FRAMES)])
+
+    def annotation(self, i: int) -> Annotation:
+        """Visible pixels of every object in the frame; objects keep their order through the frames of a clip."""
+        fields = self._fields(i, {'segmentations', 'instances/category'})
+        labels = self._decode(fields['segmentations'], i, 'L')
+        objects = [o for o in np.unique(labels) if o]
+        masks = labels[None] == np.array(objects, labels.dtype)[:, None, None]
+        known = fields.get('instances/category', [])
+        categories = [int(known[o - 1]) + 1 if o <= len(known) else 1 for o in objects]
+        return Annotation(masks, np.array(categories, np.int64), np.zeros(len(objects), bool))
+
+    def _fields(self, i: int, names: set[str]) -> dict[str, list[bytes] | np.ndarray]:
+        file, record = self.clips[self.ids[i] // FRAMES]
+        found = parse_example(self.files[file][record], names)
+        missing = {n for n in names if n != 'instances/category'} - set(found)
+        if missing:
+            raise ValueError(
+                f'{self.path(i)}, record {record}, has no {", ".join(sorted(missing))}: it is no MOVi file'
+            )
+        return found
+
+    def _decode(self, frames: list[bytes], i: int, mode: str) -> np.ndarray:
+        frame = self.ids[i] % FRAMES
+        try:
+            with Image.open(io.BytesIO(frames[frame])) as picture:
+                return np.array(picture.convert(mode))
+        except (OSError, IndexError) as error:
+            raise ValueError(
+                f'{self.path(i)}: frame {frame} of {self.file_name(i)} cannot be read ({error})'
+            ) from error
