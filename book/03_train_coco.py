@@ -34,6 +34,7 @@ data_root = ''  # folder of the data set; Toybox is made in the user's cache if 
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
 steps = 0  # optimiser steps of every run; 0 leaves it to the preset
+token_dir = ''  # keep the encoder's tokens in this folder (see the page on data); empty leaves it to the preset
 models = 'baseline,top-down'  # any of topdown.VARIANTS, such as baseline, top-down, six-iterations
 fresh = False  # delete earlier runs of this preset first
 
@@ -61,7 +62,7 @@ if not set(chosen) <= set(variants):
     raise ValueError(f'models must be among {", ".join(variants)}, got {models!r}')
 if not isinstance(fresh, bool):
     raise ValueError(f'fresh must be True or False, got {fresh!r}')
-changes = {'seeds': seeds, 'steps': steps}
+changes = {'seeds': seeds, 'steps': steps, 'token_dir': token_dir, 'cache_tokens': bool(token_dir)}
 base = topdown.preset(preset, data_root=data_root, **{k: v for k, v in changes.items() if v})
 folder = topdown.project_dir() / run_dir / preset
 if fresh:

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     'protocols': set(), 'statistics': set(), 'config': {'protocols'}, 'slots': set(), 'codebook': set(),
     'metrics': {'protocols'}, 'plots': set(), 'decoders': set(),
     'data.base': {'protocols'}, 'data.toybox': set(), 'data.coco': {'data.base'}, 'data.labels': {'data.base'},
-    'data.tfrecord': set(), 'data.movi': {'data.base', 'data.tfrecord'},
+    'data.features': {'data.base'}, 'data.tfrecord': set(), 'data.movi': {'data.base', 'data.tfrecord'},
     'data.download': set(), 'data.check': {'data.base', 'data.coco'},
     'data': {'config', 'data', 'data.coco', 'data.movi', 'data.toybox'},
     'encoder': {'config'}, 'model': {'config', 'slots', 'codebook', 'decoders'}, 'results': {'config', 'statistics'},
@@ -23,7 +23,7 @@ MAY_IMPORT = {
         'metrics', 'train', 'config', 'data', 'data.check', 'data.download', 'protocols', 'statistics', 'evaluate',
         'plots',
     },
-    'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'data'},
+    'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'data', 'data.features'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),
 }  # fmt: skip
 

@@ -190,7 +190,9 @@ class TrainConfig:
     workers: int = 8
     """Loader processes."""
     cache_tokens: bool = False
-    """Compute the frozen encoder's tokens once and keep them in memory, plain and flipped."""
+    """Compute the frozen encoder's tokens once, plain and flipped, and keep them: in memory, or in ``token_dir``."""
+    token_dir: str = ''
+    """Folder for stored tokens (COCO at the paper's scale: 36 GB a view); empty keeps them in memory."""
     eval_every: int = 25_000
     """Steps between evaluations; 0: only at the end."""
     checkpoint_every: int = 5_000
@@ -264,7 +266,7 @@ class Config:
             settings = getattr(self, part)
             for field_ in dataclasses.fields(settings):
                 value, usual = getattr(settings, field_.name), getattr(type(settings)(), field_.name)
-                if value != usual and field_.name not in ('data_root', 'seed', 'workers'):
+                if value != usual and field_.name not in ('data_root', 'seed', 'workers', 'token_dir'):
                     values[field_.name] = value
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 

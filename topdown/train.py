@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from topdown.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from topdown.config import PRESETS, Config, TrainConfig, preset
 from topdown.data import open_dataset
+from topdown.data.features import stored_tokens
 from topdown.encoder import FrozenEncoder
 from topdown.evaluate import EvalSet, encode_all, evaluate_model, make_eval_set
 from topdown.model import SlotModel
@@ -41,9 +42,9 @@ class Run:
 class TrainData:
     """Frozen tokens of training pictures, by picture and view.
 
-    With ``cache_tokens`` the tokens of every picture, plain and flipped, are computed once and kept in memory as
-    bfloat16, the precision the encoder computes them in. Otherwise pictures are read by loader processes and
-    encoded batch by batch.
+    With ``cache_tokens`` the tokens of every picture, plain and flipped, are computed once and kept as bfloat16, the
+    precision the encoder computes them in: in memory, or in ``token_dir`` on disk. Otherwise pictures are read by
+    loader processes and encoded batch by batch.
 
     Args:
         dataset: the pictures.
@@ -59,7 +60,18 @@ class TrainData:
             raise ValueError(f'batch_size={config.train.batch_size} exceeds the {len(dataset)} training pictures')
         self.dataset, self.encoder, self.config = dataset, encoder, config
         self.views: list[Tensor] = []
-        if config.train.cache_tokens:
+        if config.train.cache_tokens and config.train.token_dir:
+            self.views = stored_tokens(
+                dataset,
+                lambda images: encode_all(encoder, images),
+                encoder.fingerprint(),
+                (encoder.num_patches, encoder.feature_size),
+                config.train.token_dir,
+                config.data.flip,
+                config.train.workers,
+                progress,
+            )
+        elif config.train.cache_tokens:
             for flip in (False, True) if config.data.flip else (False,):
                 title = f'tokens of training pictures{", flipped" if flip else ""}'
                 parts = []
