@@ -89,5 +89,5 @@ def test_label_folders_are_checked_too(tmp_path, capsys):
 def test_list_names_every_set(capsys):
     main(['data', 'list'])
     printed = capsys.readouterr().out
-    for name in ('coco', 'voc', 'ade20k', 'cityscapes', 'toybox', 'folder', '118287', '1449'):
+    for name in ('coco', 'voc', 'ade20k', 'cityscapes', 'toybox', 'folder', '10582', '1449'):
         assert name in printed

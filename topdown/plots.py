@@ -64,7 +64,7 @@ def show_masks(images: np.ndarray, columns: dict[str, np.ndarray], truth: tuple[
     """
     count = len(images)
     figure, axes = plt.subplots(
-        count, 1 + len(columns), figsize=(1.55 * (1 + len(columns)), 1.55 * count + 0.3), squeeze=False
+        count, 1 + len(columns), figsize=(1.25 * (1 + len(columns)), 1.25 * count + 0.3), squeeze=False
     )
     for row in range(count):
         _picture(axes[row, 0], images[row], 'picture' if row == 0 else '')
@@ -148,7 +148,7 @@ def show_codes(crops: dict[str, list[np.ndarray]], columns: int = 8) -> Figure:
         crops: title of the code -> crops (h, w, 3) in [0, 1], nearest first.
         columns: how many crops to show of each.
     """
-    figure, axes = plt.subplots(len(crops), columns, figsize=(1.0 * columns, 1.0 * len(crops) + 0.2), squeeze=False)
+    figure, axes = plt.subplots(len(crops), columns, figsize=(0.75 * columns, 0.75 * len(crops) + 0.2), squeeze=False)
     for row, (title, pictures) in zip(axes, crops.items(), strict=True):
         for i, axis in enumerate(row):
             if i < len(pictures):
@@ -266,8 +266,8 @@ def show_pass_masks(rows: list[tuple[str, np.ndarray, dict[str, np.ndarray]]]) -
         rows: (name, picture (H, W, 3) in [0, 1], title -> labels (M, M)).
     """
     titles = list(rows[0][2])
-    width = 1.5 * (1 + len(titles))
-    figure, axes = plt.subplots(len(rows), 1 + len(titles), figsize=(width, 1.5 * len(rows) + 0.3), squeeze=False)
+    width = 1.0 * (1 + len(titles))
+    figure, axes = plt.subplots(len(rows), 1 + len(titles), figsize=(width, 1.0 * len(rows) + 0.3), squeeze=False)
     for number, (line, (name, picture, columns)) in enumerate(zip(axes, rows, strict=True)):
         _picture(line[0], picture, 'picture' if not number else '')
         line[0].set_ylabel(name, fontsize=9)
