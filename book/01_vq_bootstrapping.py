@@ -244,7 +244,11 @@ target = {'category': category[known], 'place': place[known], 'size': size_class
 
 clusters = KMeans(base.model.codebook_size, n_init=1, random_state=0).fit_predict(flat.double().numpy())
 shuffled = index[known][torch.randperm(int(known.sum()), generator=torch.Generator().manual_seed(0))]
-partitions = {'codes': index[known].numpy(), 'k-means on slots': clusters[known.flatten().numpy()], 'codes, shuffled': shuffled.numpy()}
+partitions = {
+    'codes': index[known].numpy(),
+    'k-means on slots': clusters[known.flatten().numpy()],
+    'codes, shuffled': shuffled.numpy(),
+}
 meaning = {
     name: {what: adjusted_mutual_info_score(truth.numpy(), found) for what, truth in target.items()}
     for name, found in partitions.items()

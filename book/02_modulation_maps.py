@@ -151,17 +151,10 @@ _ = plots.show_attention(pictures[0], maps, eval_set.grid)
 # would do that was trained without the part; that is the ablation, and needs training.
 
 # %%
-average = torch.cat([o.scales.channel for _, o in topdown.run_model(model, eval_set)]).float().mean((0, 1))
-interventions = {
-    'both (as trained)': lambda s: s,
-    'none': lambda s: Scales(),
-    'channel only': lambda s: s._replace(spatial=None),
-    'spatial only': lambda s: s._replace(channel=None),
-    'mean channel': lambda s: s._replace(channel=average.to(s.channel).expand_as(s.channel)),
-    'shuffled codes': lambda s: s._replace(channel=s.channel.roll(1, dims=1)),
-    'spatial of another slot': lambda s: s._replace(spatial=s.spatial.roll(1, dims=1)),
+predictions = {
+    name: topdown.predict(model, eval_set, change=change)
+    for name, change in topdown.interventions(model, eval_set).items()
 }
-predictions = {name: topdown.predict(model, eval_set, change=change) for name, change in interventions.items()}
 per_image = {name: topdown.score(labels, eval_set) for name, labels in predictions.items()}
 table = pd.DataFrame({name: topdown.summarize(rows) for name, rows in per_image.items()}).T
 first = topdown.score(topdown.predict(model, eval_set, 'first'), eval_set)
@@ -191,9 +184,9 @@ table[['fg_ari', 'ari', 'mbo_i', 'mbo_c']].round(1)
 
 # %%
 first_pass = topdown.predict(model, eval_set, 'first')
-second_pass = predictions['both (as trained)']
+second_pass = predictions['both']
 before = np.array([row['mbo_i'] for row in topdown.score(first_pass, eval_set)])
-after = np.array([row['mbo_i'] for row in per_image['both (as trained)']])
+after = np.array([row['mbo_i'] for row in per_image['both']])
 gain = 100 * (after - before)
 found = topdown.compare(100 * after, 100 * before)
 print(f'second - first pass: {found.difference.mean:+.1f} points of mBO_i, ', end='')

@@ -146,7 +146,7 @@ for seed in range(base.seeds):
             per_image = topdown.score(topdown.predict(run.model, eval_set, source), eval_set)
             scores.setdefault(source, {})[name, seed] = per_image
             score = topdown.summarize(per_image)
-            rows.append({'model': name, 'masks': source, **score, **topdown.provenance(config, run.seconds)})
+            rows.append({'model': name, 'masks': source, **score, **run.provenance})
 
 # %% [markdown]
 # What to look for: a loss that keeps falling, and codes in use that do not dwindle to a few. Bands are the range over

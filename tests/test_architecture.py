@@ -23,7 +23,7 @@ MAY_IMPORT = {
         'metrics', 'train', 'config', 'data', 'data.check', 'data.download', 'protocols', 'statistics', 'evaluate',
         'plots',
     },
-    'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'data', 'data.features'},
+    'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'results', 'data', 'data.features'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),
 }  # fmt: skip
 

@@ -217,3 +217,34 @@ def test_slots_are_given_the_category_of_the_object_they_cover(tiny, encoder):
     halves = torch.zeros_like(labels)
     halves[:, :, : labels.shape[2] // 2] = 1
     assert (topdown.slot_categories(halves, data, 2, threshold=0.99) == 0).all()
+
+
+def test_interventions_take_away_what_they_say(tiny, encoder):
+    data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
+    model = topdown.build_model(tiny, encoder)
+    model.train()(data.tokens)
+    changes = topdown.interventions(model, data)
+    assert len(changes) == 7
+    _, out = next(topdown.run_model(model, data))
+    scales = out.scales
+    assert changes['none'](scales) == Scales()
+    assert changes['channel only'](scales).spatial is None
+    assert changes['spatial only'](scales).channel is None
+    flat = changes['mean channel'](scales).channel
+    assert torch.equal(flat, flat[:1, :1].expand_as(flat))
+    torch.testing.assert_close(flat[0, 0], scales.channel.float().mean((0, 1)))
+    assert torch.equal(changes['shuffled codes'](scales).channel[:, 1], scales.channel[:, 0])
+    only = topdown.build_model(tiny.with_(spatial=False), encoder)
+    only.train()(data.tokens)
+    assert 'spatial only' not in topdown.interventions(only, data)
+    with pytest.raises(ValueError, match='top-down pathway'):
+        topdown.interventions(topdown.build_model(tiny.with_(top_down=False), encoder), data)
+
+
+def test_a_finished_run_keeps_its_provenance(tiny, tmp_path, encoder, monkeypatch):
+    first = train_model(tiny, tmp_path, encoder, progress=False)
+    assert first.provenance['steps'] == 6
+    assert first.provenance['seed'] == tiny.train.seed
+    monkeypatch.setattr('topdown.results._commit', lambda: 'later')
+    again = train_model(tiny, tmp_path, encoder, progress=False)
+    assert again.provenance == first.provenance

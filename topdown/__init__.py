@@ -17,7 +17,7 @@ _WHERE = {
     'TrainData': 'train', 'build_model': 'train', 'load_run': 'train', 'make_encoder': 'train', 'train_model': 'train',
     'EvalSet': 'evaluate', 'baselines': 'evaluate', 'evaluate_model': 'evaluate', 'make_eval_set': 'evaluate',
     'predict': 'evaluate', 'run_model': 'evaluate', 'score': 'evaluate', 'per_image_table': 'evaluate',
-    'segment_image': 'evaluate', 'slot_categories': 'evaluate',
+    'segment_image': 'evaluate', 'interventions': 'evaluate', 'slot_categories': 'evaluate',
     'summarize': 'metrics',
     'append_rows': 'results', 'mean_and_spread': 'results', 'project_dir': 'results', 'provenance': 'results',
     'uncertainty_table': 'results', 'paired_table': 'results',

@@ -246,6 +246,35 @@ def predict(
     return torch.cat(parts)
 
 
+def interventions(model: SlotModel, data: EvalSet) -> dict[str, Callable[[Scales], Scales]]:
+    """Changes to a trained model's scales, for ``predict``, each taking away one thing it may rely on.
+
+    'both' leaves all as it was trained; 'none' scales by ones, so that a second pass repeats the first; 'channel only' and
+    'spatial only' keep one part; 'mean channel' gives every slot the data set's average channel scale (no *what*);
+    'shuffled codes' and 'spatial of another slot' give a slot the scale of the next slot of its picture.
+
+    Args:
+        model: a model with the top-down pathway; parts that it does not have are left out of the dictionary.
+        data: the set over which the channel scale is averaged.
+
+    Raises:
+        ValueError: for a model without the pathway.
+    """
+    if model.modulation is None:
+        raise ValueError('interventions need a model with the top-down pathway: this one has no scales')
+    found: dict[str, Callable[[Scales], Scales]] = {'both': lambda s: s, 'none': lambda s: Scales()}
+    if model.modulation.channel is not None:
+        scales = [out.scales.channel.float() for _, out in run_model(model, data)]
+        average = torch.cat(scales).mean((0, 1))
+        found['channel only'] = lambda s: s._replace(spatial=None)
+        found['mean channel'] = lambda s: s._replace(channel=average.expand_as(s.channel))
+        found['shuffled codes'] = lambda s: s._replace(channel=s.channel.roll(1, dims=1))
+    if model.modulation.spatial:
+        found['spatial only'] = lambda s: Scales(spatial=s.spatial)
+        found['spatial of another slot'] = lambda s: s._replace(spatial=s.spatial.roll(1, dims=1))
+    return found
+
+
 def slot_categories(labels: Tensor, data: TruthSet, num_slots: int, threshold: float = 0.5) -> Tensor:
     """Which true category each slot stands for.
 

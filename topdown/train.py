@@ -26,6 +26,7 @@ from topdown.data.features import stored_tokens
 from topdown.encoder import FrozenEncoder
 from topdown.evaluate import EvalSet, encode_all, evaluate_model, make_eval_set
 from topdown.model import SlotModel
+from topdown.results import provenance
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Run:
     log: pd.DataFrame  # step, loss, lr, gradient_norm, perplexity
     evaluations: pd.DataFrame  # step, fg_ari, mbo_i, mbo_c, miou (percent)
     seconds: float  # time spent training, evaluations included, over all resumed parts
+    provenance: dict[str, object]  # commit, versions, device and so on of the process that finished it
 
 
 class TrainData:
@@ -240,14 +242,16 @@ def train_model(
                 log['eval'].append({'step': done, **evaluate_model(model, eval_set)})
             if done == last or (options.checkpoint_every and done % options.checkpoint_every == 0):
                 save(done)
-    run = Run(
-        config, model, pd.DataFrame(log['train']), pd.DataFrame(log['eval']), seconds + time.perf_counter() - began
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    run.log.to_csv(folder / 'log.csv', index=False)
-    run.evaluations.to_csv(folder / 'evaluations.csv', index=False)
-    (folder / 'config.json').write_text(json.dumps(config.to_dict(), indent=1))
-    return run
+    record = folder / 'provenance.json'
+    if first < last or not record.is_file():
+        seconds += time.perf_counter() - began
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(provenance(config, seconds), indent=1))
+        pd.DataFrame(log['train']).to_csv(folder / 'log.csv', index=False)
+        pd.DataFrame(log['eval']).to_csv(folder / 'evaluations.csv', index=False)
+        (folder / 'config.json').write_text(json.dumps(config.to_dict(), indent=1))
+    origin = json.loads(record.read_text())
+    return Run(config, model, pd.DataFrame(log['train']), pd.DataFrame(log['eval']), seconds, origin)
 
 
 def make_encoder(config: Config) -> FrozenEncoder:

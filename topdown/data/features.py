@@ -2,8 +2,8 @@
 
 One file a view (plain, mirrored), memory-mapped and in bfloat16, the precision the encoder computes them in; several
 processes can read it at once. A store belongs to one encoder (weights, block, norm), one list of pictures and one way
-of cutting them: its folder is named after the hash of all of these, so that a stale store is never found. It is written in
-pieces and resumes after an interruption.
+of cutting them: its folder is named after the hash of all of these, so that a stale store is never found. It is
+written in pieces and resumes after an interruption.
 """
 
 from __future__ import annotations
