@@ -166,8 +166,8 @@ table.to_csv(folder / 'interventions.csv')
 table[['fg_ari', 'ari', 'mbo_i', 'mbo_c']].round(1)
 
 # %% [markdown]
-# How to read it: the gap between *none* and *both* is what the second pass adds to the first. If *mean channel* is close
-# to *both*, the channel scale works as a learned rescaling and codes matter little; if *shuffled codes* or *mean
+# How to read it: the gap between *none* and *both* is what the second pass adds to the first. If *mean channel* is
+# close to *both*, the channel scale works as a learned rescaling and codes matter little; if *shuffled codes* or *mean
 # channel* fall towards *none*, the model relies on what the codes say. Note that the first pass is never trained to be
 # good by itself: it is a draft whose only purpose is to make the second pass good, so *none* is no fair stand-in for a
 # model without the pathway.

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     'checkpoint': {'config'}, 'evaluate': {'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
     'cli': {
         'metrics', 'train', 'config', 'data', 'data.check', 'data.download', 'protocols', 'statistics', 'evaluate',
-        'plots',
+        'results', 'plots',
     },
     'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'results', 'data', 'data.features'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),

@@ -116,6 +116,19 @@ def test_segments_pictures(checkpoint, tmp_path, capsys):
     assert 'dog.png is missing' in capsys.readouterr().err
 
 
+def test_interventions_of_all_runs_of_a_folder(checkpoint, tmp_path, capsys):
+    place = tmp_path / 'runs' / 'top-down-seed0-abc'
+    place.mkdir(parents=True)
+    (place / 'checkpoint.safetensors').write_bytes(checkpoint.read_bytes())
+    main(['interventions', str(tmp_path / 'runs'), '--table', str(tmp_path / 'parts.csv')])
+    assert 'mean channel' in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / 'parts.csv')) == 7
+    assert (tmp_path / 'parts_summary.csv').exists()
+    with pytest.raises(SystemExit):
+        main(['interventions', str(tmp_path)])
+    assert 'train first' in capsys.readouterr().err
+
+
 def test_train_is_a_command_too(toybox_root, tmp_path, capsys):
     changes = [
         'steps=1',

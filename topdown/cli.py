@@ -1,4 +1,4 @@
-"""Command line: ``topdown train | evaluate | segment | data``."""
+"""Command line: ``topdown train | evaluate | segment | interventions | data``."""
 
 from __future__ import annotations
 
@@ -73,6 +73,31 @@ def segment(options: argparse.Namespace) -> None:
         print(f'{options.out / path.stem}.png: {len(np.unique(labels))} segments')
 
 
+def take_apart(options: argparse.Namespace) -> None:
+    """What every top-down run of a folder relies on: its scores with parts of the modulation taken away."""
+    from topdown.evaluate import interventions, make_eval_set, predict, score
+    from topdown.results import mean_and_spread
+
+    paths = sorted(options.folder.glob('top-down-seed*/checkpoint.safetensors'))
+    if not paths:
+        raise FileNotFoundError(f'{options.folder} holds no top-down-seed*/checkpoint.safetensors: train first')
+    rows, encoder, data = [], None, None
+    for path in paths:
+        model, encoder, saved = train.load_run(path, encoder)
+        data = data or make_eval_set(open_dataset(saved.config, 'val'), encoder, saved.config.data.keep_crowd, True)
+        for name, change in interventions(model, data).items():
+            found = metrics.summarize(score(predict(model, data, change=change), data))
+            place = {'intervention': name, 'seed': saved.config.train.seed, 'config': saved.config.key}
+            rows.append({**place, **found})
+    table = pd.DataFrame(rows)
+    summary = mean_and_spread(table, 'intervention').reset_index()
+    print(summary.to_string(index=False))
+    if options.table:
+        options.table.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(options.table, index=False)
+        summary.to_csv(options.table.with_name(f'{options.table.stem}_summary.csv'), index=False)
+
+
 def data_list(options: argparse.Namespace) -> None:
     """Print the data sets that can be read."""
     from topdown.data.check import OFFICIAL
@@ -138,6 +163,10 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument('--size', type=int, default=320, help='side of the masks, in pixels')
     part.add_argument('--source', default='decoder', choices=['decoder', 'slots', 'first'], help='whose masks')
     part.set_defaults(run=segment)
+    part = commands.add_parser('interventions', help='what trained top-down models rely on')
+    part.add_argument('folder', type=Path, help='folder of runs, such as runs/toybox')
+    part.add_argument('--table', type=Path, help='write rows to this CSV file, and their means beside it')
+    part.set_defaults(run=take_apart)
     data = commands.add_parser('data', help='list, fetch and check data sets')
     actions = data.add_subparsers(dest='action', required=True)
     actions.add_parser('list', help='data sets that can be read').set_defaults(run=data_list)

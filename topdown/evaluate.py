@@ -249,8 +249,8 @@ def predict(
 def interventions(model: SlotModel, data: EvalSet) -> dict[str, Callable[[Scales], Scales]]:
     """Changes to a trained model's scales, for ``predict``, each taking away one thing it may rely on.
 
-    'both' leaves all as it was trained; 'none' scales by ones, so that a second pass repeats the first; 'channel only' and
-    'spatial only' keep one part; 'mean channel' gives every slot the data set's average channel scale (no *what*);
+    'both' leaves all as it was trained; 'none' scales by ones, so that a second pass repeats the first; 'channel only'
+    and 'spatial only' keep one part; 'mean channel' gives every slot the data set's average channel scale (no *what*);
     'shuffled codes' and 'spatial of another slot' give a slot the scale of the next slot of its picture.
 
     Args:
