@@ -51,11 +51,14 @@ def test_key_ignores_seed_and_place_only():
         ({'slots': True}, 'of type int'), ({'lr': -1.0}, 'lr must'), ({'precision': 'fp8'}, 'precision'),
         ({'decoder': 'diffusion'}, 'decoder must'), ({'channel': False, 'spatial': False}, 'top_down'),
         ({'quantize': False, 'commitment': 0.1}, 'commitment'), ({'dataset': 'imagenet'}, 'dataset'),
-        ({'rounds': 0}, 'rounds must'), ({'top_down': False, 'rounds': 2}, 'rounds=2 needs top_down'),
+        ({'rounds': 0}, 'rounds must'),
+        ({'top_down': False, 'rounds': 2}, 'rounds=2 needs top_down'),
         ({'top_down': False, 'share_weights': False}, 'share_weights=False needs'), ({'void': 'drop'}, 'void'),
-        ({'patch_order': 'random'}, 'needs the autoregressive decoder'), ({'patch_order': 'zigzag'}, 'patch_order must'),
+        ({'patch_order': 'random'}, 'needs the autoregressive decoder'),
+        ({'patch_order': 'zigzag'}, 'patch_order must'),
         ({'attention_heads': 3}, 'attention_heads=3 must divide'), ({'protocol': 'mine'}, 'protocol must'),
-        ({'top_down': False, 'commitment': 0.1}, 'commitment needs'), ({'block': 0}, 'block'), ({'mask_size': 0}, 'mask_size'), ({'steps': 0}, 'steps'),
+        ({'top_down': False, 'commitment': 0.1}, 'commitment needs'), ({'block': 0}, 'block'),
+        ({'mask_size': 0}, 'mask_size'), ({'steps': 0}, 'steps'),
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_refused(changes, message):

@@ -7,6 +7,7 @@ alike. Under ``spot``, bilinear with antialiasing and nearest.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Sample:
     size: tuple[int, int]  # height and width of the whole picture
 
 
-class PictureSet(Dataset):
+class PictureSet(Dataset, ABC):
     """Pictures with true masks. A data set says where pictures lie (``path``) and what is in them (``annotation``).
 
     Args:
@@ -69,13 +70,13 @@ class PictureSet(Dataset):
         self.image_size, self.mask_size = image_size, mask_size
         self.protocol = get_protocol(protocol)
 
+    @abstractmethod
     def path(self, i: int) -> Path:
         """The picture's file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def annotation(self, i: int) -> Annotation:
         """The picture's truth."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.ids)
