@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
+from topdown.config import preset
+from topdown.data import open_dataset
 from topdown.data.base import crop_image, crop_masks
 from topdown.data.coco import CocoInstances, decode_mask
 from topdown.data.toybox import CATEGORIES, ToyboxConfig, clip_at, make_toybox, render_clip, render_scene, scene_at
@@ -176,6 +178,23 @@ def test_missing_and_wrong_files_are_named(coco_root, tmp_path):
     annotations.unlink()
     with pytest.raises(FileNotFoundError, match=r'instances_val2017.json is missing'):
         CocoInstances(coco_root, 'val', 32, 32)
+
+
+def test_corrupt_training_pictures_can_be_skipped_but_never_validation(coco_root):
+    config = preset('smoke', dataset='coco', data_root=str(coco_root), skip_corrupt=True)
+    for split in ('train', 'val'):
+        path = coco_root / f'{split}2017' / '000000000009.jpg'
+        path.write_bytes(path.read_bytes()[:200])
+    train, val = (open_dataset(config, split) for split in ('train', 'val'))
+    with pytest.warns(UserWarning, match=r'000000000009.jpg cannot be read.*skipped'):
+        replaced = train.view(1)
+    assert torch.equal(replaced, train.view(2))
+    with pytest.raises(ValueError, match=r'000000000009.jpg cannot be read'):
+        val.view(1)
+    for path in (coco_root / 'train2017').iterdir():
+        path.write_bytes(b'nothing')
+    with pytest.raises(ValueError, match='not one of 4 pictures'), pytest.warns(UserWarning):
+        train.view(0)
 
 
 def test_missing_and_corrupt_pictures_are_named(coco_root):

@@ -96,6 +96,24 @@ def test_command_line_without_results(tmp_path, capsys):
     assert 'results.csv is missing' in capsys.readouterr().err
 
 
+def test_the_page_on_the_long_runs_says_what_its_tables_hold():
+    tables = ROOT / 'figures' / 'tables'
+    runs = pd.read_csv(tables / 'toybox_long.csv')
+    runs = runs[runs.model.isin(VARIANTS)]
+    assert runs.groupby('model').size().to_dict() == {'baseline': 5, 'top-down': 5, 'six-iterations': 5}
+    by_seed = runs.pivot(index='seed', columns='model', values='mbo_i')
+    spread = by_seed.std().max()
+    assert (by_seed.mean() - by_seed['baseline'].mean()).abs().max() < 2 * spread  # the models lie close together
+    parts = pd.read_csv(tables / 'toybox_long_interventions.csv').pivot(
+        index='seed', columns='intervention', values='mbo_i'
+    )
+    assert len(parts) == 5
+    for name in ('mean channel', 'shuffled codes', 'spatial of another slot'):  # nothing is lost
+        assert (parts[name] - parts['both']).abs().max() < 1.0
+    assert (parts['both'] - parts['spatial only']).min() > 5  # the level of the first pass
+    assert (parts['spatial only'] - parts['none']).abs().max() < 5
+
+
 @pytest.mark.parametrize('preset_name', ['toybox', 'toybox_long'])
 def test_committed_tables_are_those_the_readers_see(preset_name):
     table = pd.read_csv(ROOT / 'figures' / 'tables' / f'{preset_name}.csv')

@@ -38,6 +38,8 @@ class DataConfig:
     """Whether COCO crowd regions count as objects."""
     void: str = 'background'
     """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as in both released evaluators, or ignore."""
+    skip_corrupt: bool = False
+    """Training pictures that cannot be read: warn and use the next one; off: stop at the first, naming it."""
     flip: bool = True
     """Random horizontal flips in training."""
     random_crop: bool = False

@@ -46,4 +46,6 @@ def open_dataset(config: Config, split: str, progress: bool = True):
         root = make_toybox(ToyboxConfig(**data.toybox), data.data_root, progress=progress)
     elif not root:
         raise FileNotFoundError(f'dataset {data.dataset!r} needs data_root, the folder that holds it. {remedy}')
-    return reader(root, split, config.encoder.image_size, data.mask_size, limit, data.protocol)
+    found = reader(root, split, config.encoder.image_size, data.mask_size, limit, data.protocol)
+    found.skip_corrupt = data.skip_corrupt and split == 'train'  # truth and picture of validation belong together
+    return found

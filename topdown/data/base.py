@@ -7,6 +7,7 @@ alike. Under ``spot``, bilinear with antialiasing and nearest.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ class PictureSet(Dataset, ABC):
     ) -> None:
         self.ids, self.category_names = ids[: limit or None], category_names
         self.image_size, self.mask_size = image_size, mask_size
+        self.skip_corrupt = False
         self.protocol = get_protocol(protocol)
 
     @abstractmethod
@@ -107,8 +109,23 @@ class PictureSet(Dataset, ABC):
         return self.path(i).name
 
     def view(self, i: int, flip: bool = False, at: tuple[float, float] | None = None) -> Tensor:
-        """The cut picture alone (3, S, S), for training; ``flip`` and ``at`` (see ``crop_image``) vary it."""
-        image = crop_image(self.read_image(i), self.image_size, at, self.protocol.image_resize)
+        """The cut picture alone (3, S, S), for training; ``flip`` and ``at`` (see ``crop_image``) vary it.
+
+        With ``skip_corrupt``, a picture that cannot be read is named in a warning, and the next readable one of the
+        list takes its place.
+        """
+        picture = None
+        for j in range(i, i + len(self)):
+            try:
+                picture = self.read_image(j % len(self))
+                break
+            except (OSError, ValueError) as error:
+                if not self.skip_corrupt:
+                    raise
+                warnings.warn(f'{error} (skipped: skip_corrupt=True)', stacklevel=2)
+        if picture is None:
+            raise ValueError(f'not one of {len(self)} pictures can be read, the first of them {self.path(i)}')
+        image = crop_image(picture, self.image_size, at, self.protocol.image_resize)
         return image.flip(-1) if flip else image
 
     def read_image(self, i: int) -> Tensor:
