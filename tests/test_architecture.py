@@ -11,19 +11,22 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / 'topdown'
 MAY_IMPORT = {
-    'protocols': set(), 'statistics': set(), 'config': {'protocols'}, 'slots': set(), 'codebook': set(),
-    'metrics': {'protocols'}, 'plots': set(), 'decoders': set(),
+    'protocols': set(), 'statistics': set(), 'distributed': set(), 'slots': set(), 'plots': set(),
+    'config': {'protocols'}, 'metrics': {'protocols'}, 'codebook': {'distributed'}, 'decoders': {'distributed'},
     'data.base': {'protocols'}, 'data.toybox': set(), 'data.coco': {'data.base'}, 'data.labels': {'data.base'},
     'data.features': {'data.base'}, 'data.tfrecord': set(), 'data.movi': {'data.base', 'data.tfrecord'},
     'data.download': set(), 'data.check': {'data.base', 'data.coco'},
     'data': {'config', 'data', 'data.coco', 'data.movi', 'data.toybox'},
-    'encoder': {'config'}, 'model': {'config', 'slots', 'codebook', 'decoders'}, 'results': {'config', 'statistics'},
-    'checkpoint': {'config'}, 'evaluate': {'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
+    'encoder': {'config'}, 'checkpoint': {'config'}, 'results': {'config', 'statistics'},
+    'model': {'config', 'slots', 'codebook', 'decoders', 'distributed'},
+    'evaluate': {'distributed', 'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
+    'train': {
+        'distributed', 'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'results', 'data', 'data.features',
+    },
     'cli': {
         'metrics', 'train', 'config', 'data', 'data.check', 'data.download', 'protocols', 'statistics', 'evaluate',
         'results', 'plots',
     },
-    'train': {'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'results', 'data', 'data.features'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),
 }  # fmt: skip
 

@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from topdown import distributed
+
 
 class Quantized(NamedTuple):
     """What ``Codebook`` returns."""
@@ -83,7 +85,8 @@ class Codebook(nn.Module):
                 validation images.
         """
         with torch.autocast(x.device.type, enabled=False):
-            vectors = x.detach().float().reshape(-1, self.width)
+            own = x.detach().float().reshape(-1, self.width)
+            vectors = distributed.gather(own) if self.training else own  # all processes learn from all slots
             if not self.initialized:
                 if not self.training:
                     raise RuntimeError(
@@ -92,13 +95,14 @@ class Codebook(nn.Module):
                     )
                 self.start(vectors)
             index = self.assign(vectors)
-            nearest = self.codes[index].view(x.shape)
             hits = torch.bincount(index, minlength=self.size).float()
+            mine = index[distributed.share(len(index))] if self.training else index
+            nearest = self.codes[mine].view(x.shape)
             if self.training:
                 self.update(vectors, index, hits)
             commitment = F.mse_loss(x.float(), nearest)
             codes = x + (nearest - x).detach()
-        return Quantized(codes, index.view(x.shape[:-1]), commitment, perplexity(hits))
+        return Quantized(codes, mine.view(x.shape[:-1]), commitment, perplexity(hits))
 
     def assign(self, vectors: Tensor) -> Tensor:
         """(M, d) -> index of the nearest code (M,), equation (5)."""

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from topdown import distributed
+
 
 class Decoded(NamedTuple):
     """What a decoder returns; ``masks`` is None if they were not asked for."""
@@ -153,7 +155,8 @@ class AutoregressiveDecoder(nn.Module):
         begin = self.begin_token[order].expand(batch, 1, -1).to(target_BND.dtype)
         x = torch.cat([begin, before[:, :-1]], dim=1)
         if hidden_BN is None and self.training and self.input_masking > 0:
-            hidden_BN = torch.rand(batch, num_patches, device=x.device) < self.input_masking
+            draw = distributed.rows(lambda count: torch.rand(count, num_patches, device=x.device), batch)
+            hidden_BN = draw < self.input_masking
         if hidden_BN is not None:
             x = torch.where(hidden_BN[..., None], self.mask_token.to(x.dtype), x)
         x = self.project_input(x)

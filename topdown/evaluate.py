@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from topdown import metrics
+from topdown import distributed, metrics
 from topdown.data.base import PictureSet, crop_image, crop_masks, read_labels, read_picture
 from topdown.encoder import FrozenEncoder
 from topdown.metrics import Truth
@@ -185,9 +185,22 @@ def labels_from_patches(labels_BN: Tensor, grid: tuple[int, int], size: int, cou
 
 
 def run_model(
-    model: SlotModel, data: EvalSet, seed: int = 0, precision: str = 'bf16', limit: int = 0
+    model: SlotModel,
+    data: EvalSet,
+    seed: int = 0,
+    precision: str = 'bf16',
+    limit: int = 0,
+    part: slice = slice(None),
 ) -> Iterator[tuple[slice, Output]]:
-    """Apply a model to the set batch by batch, in evaluation mode, with noise that depends on the seed alone.
+    """Apply a model to the set batch by batch, in evaluation mode, with noise that depends on seed and image alone.
+
+    Args:
+        model: the model.
+        data: the set.
+        seed: of the slots' noise.
+        precision: bf16 or fp32.
+        limit: use the first so many images; 0 for all.
+        part: use these images only.
 
     Yields:
         The slice of images and the model's output on the CPU device it runs on.
@@ -197,12 +210,12 @@ def run_model(
     noise = torch.randn(len(data), config.slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
     was_training = model.training
     model.eval()
-    count = limit or len(data)
+    start, end, _ = part.indices(limit or len(data))
     try:
-        for first in range(0, count, BATCH):
-            part = slice(first, min(first + BATCH, count))
+        for first in range(start, end, BATCH):
+            batch = slice(first, min(first + BATCH, end))
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'):
-                yield part, model(data.tokens[part].to(device), noise[part].to(device))
+                yield batch, model(data.tokens[batch].to(device), noise[batch].to(device))
     finally:
         model.train(was_training)
 
@@ -214,6 +227,7 @@ def predict(
     seed: int = 0,
     precision: str = 'bf16',
     change: Callable[[Scales], Scales] | None = None,
+    part: slice = slice(None),
 ) -> Tensor:
     """Label maps (V, M, M) uint8 of the whole set.
 
@@ -224,6 +238,7 @@ def predict(
         seed: of the slots' noise.
         precision: bf16 or fp32.
         change: applied to the scales of every modulated pass, to see what each of them does.
+        part: predict these images only.
 
     Raises:
         ValueError: for an unknown source; 'first' or ``change`` without the top-down pathway.
@@ -235,7 +250,7 @@ def predict(
         raise ValueError('change needs a model with the top-down pathway: this one has no scales')
     hook = None if change is None else model.modulation.register_forward_hook(lambda _, __, scales: change(scales))
     try:
-        for _, out in run_model(model, data, seed, precision):
+        for _, out in run_model(model, data, seed, precision, part=part):
             masks = {'decoder': out.masks, 'slots': out.attention, 'first': out.first_attention}[source]
             if masks is None:
                 raise ValueError(f'the model gives no masks of source {source!r}')
@@ -376,8 +391,10 @@ def per_image_table(labels: Tensor | np.ndarray, data: TruthSet) -> pd.DataFrame
 
 
 def evaluate_model(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0) -> dict[str, float]:
-    """Mean metrics of a model in percent."""
-    return metrics.summarize(score(predict(model, data, source, seed), data))
+    """Mean metrics of a model in percent; several processes share the images."""
+    part = distributed.share(len(data))
+    rows = metrics.score(predict(model, data, source, seed, part=part), data.main_truth[part])
+    return metrics.summarize(distributed.gather_lists(rows))
 
 
 # --------------------------------------------------------------------------------------------------- baselines

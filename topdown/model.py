@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from topdown import distributed
 from topdown.codebook import Codebook
 from topdown.config import ModelConfig
 from topdown.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder, scan_orders
@@ -106,7 +107,9 @@ class SlotModel(nn.Module):
         config = self.config
         target = tokens_BND.detach()
         if noise_BKd is None:
-            noise_BKd = torch.randn(len(target), config.slots, config.slot_size, device=target.device)
+            noise_BKd = distributed.rows(
+                lambda count: torch.randn(count, config.slots, config.slot_size, device=target.device), len(target)
+            )
         inputs = self.head(target)
         keys, values = self.slot_attention.keys_values(inputs)
         start = self.slot_init(noise_BKd)

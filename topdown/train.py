@@ -1,7 +1,9 @@
 """The training loop: warm-up, decay, clipping, bfloat16 autocast, evaluation, checkpoints, resumption.
 
 ``train_model(config, folder)`` is all there is to call; ``python -m topdown.train --preset toybox`` does the same from
-a shell. A run that stopped goes on from its last checkpoint and ends, on a CPU, bit for bit where it would have.
+a shell, and under torchrun on several processes, GPUs or nodes, with the same global batch and the same losses. A
+run that stopped goes on from its last checkpoint, also on another number of processes, and ends, on one CPU process,
+bit for bit where it would have.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from topdown import distributed
 from topdown.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from topdown.config import PRESETS, Config, TrainConfig, preset
 from topdown.data import open_dataset
@@ -124,10 +128,11 @@ class _Plan:
                 order = torch.randperm(self.count, generator=_generator(seed, 1, epoch))
             place = step % per_epoch * batch
             draw = torch.rand(batch, 3, generator=_generator(seed, 2, step)).tolist()
-            yield [
+            rows = [
                 (int(i), int(self.config.data.flip and f < 0.5), (u, v) if self.config.data.random_crop else None)
                 for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
             ]
+            yield rows[distributed.share(batch)]
 
 
 class _Views(Dataset):
@@ -184,8 +189,12 @@ def train_model(
         FloatingPointError: if the loss is not finite.
     """
     folder, options = Path(folder), config.train
-    train_set = open_dataset(config, 'train', progress) if data is None else None  # missing data is found out first
-    val_set = open_dataset(config, 'val', progress) if eval_set is None else None
+    if options.batch_size % distributed.world():
+        raise ValueError(f'batch_size={options.batch_size} cannot be shared out to {distributed.world()} processes')
+    progress = progress and distributed.is_main()
+    with distributed.main_first():  # missing data is found out first
+        train_set = open_dataset(config, 'train', progress) if data is None else None
+        val_set = open_dataset(config, 'val', progress) if eval_set is None else None
     encoder = encoder or make_encoder(config)
     device = next(encoder.parameters()).device
     eval_set = eval_set or make_eval_set(val_set, encoder, config.data.keep_crowd, progress, void=config.data.void)
@@ -201,13 +210,21 @@ def train_model(
         saved.load_optimizer(model, optimizer)
         saved.load_random_state()
         first, seconds, log = saved.step, saved.seconds, saved.log
-    call = torch.compile(model) if options.compile else model
+    call: torch.nn.Module = model
+    if distributed.world() > 1:
+        # buffers are the codebook, which all processes update alike; the mask token may go unused
+        call = DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+    if options.compile:
+        call = torch.compile(call)
     last = min(options.steps, stop_at or options.steps)
     if data is None and first < last:  # a finished run needs no tokens
-        data = TrainData(train_set, encoder, config, progress)
+        with distributed.main_first():
+            data = TrainData(train_set, encoder, config, progress)
     began = time.perf_counter()
 
     def save(step: int) -> None:
+        if not distributed.is_main():
+            return
         spent = seconds + time.perf_counter() - began
         sizes = (encoder.feature_size, encoder.num_patches)
         save_checkpoint(path, model, optimizer, config, step, fingerprint, sizes, log, spent)
@@ -229,7 +246,8 @@ def train_model(
             optimizer.step()
             done = step + 1
             if done % options.log_every == 0 or done == options.steps:
-                row = {'step': done, 'loss': out.reconstruction_loss.item(), 'lr': rate, 'gradient_norm': norm.item()}
+                loss = distributed.mean(out.reconstruction_loss).item()
+                row = {'step': done, 'loss': loss, 'lr': rate, 'gradient_norm': norm.item()}
                 row['perplexity'] = float('nan') if out.perplexity is None else out.perplexity.item()
                 if not row['loss'] < float('inf'):
                     raise FloatingPointError(
@@ -243,20 +261,23 @@ def train_model(
             if done == last or (options.checkpoint_every and done % options.checkpoint_every == 0):
                 save(done)
     record = folder / 'provenance.json'
-    if first < last or not record.is_file():
+    if distributed.is_main() and (first < last or not record.is_file()):
         seconds += time.perf_counter() - began
         folder.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(provenance(config, seconds), indent=1))
         pd.DataFrame(log['train']).to_csv(folder / 'log.csv', index=False)
         pd.DataFrame(log['eval']).to_csv(folder / 'evaluations.csv', index=False)
         (folder / 'config.json').write_text(json.dumps(config.to_dict(), indent=1))
+    distributed.wait()
     origin = json.loads(record.read_text())
     return Run(config, model, pd.DataFrame(log['train']), pd.DataFrame(log['eval']), seconds, origin)
 
 
 def make_encoder(config: Config) -> FrozenEncoder:
-    """The experiment's encoder, on the GPU if there is one."""
-    return FrozenEncoder(config.encoder).to('cuda' if torch.cuda.is_available() else 'cpu')
+    """The experiment's encoder, on the (process's own) GPU if there is one."""
+    with distributed.main_first():  # one process downloads weights
+        encoder = FrozenEncoder(config.encoder)
+    return encoder.to('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 def load_run(path: str | Path, encoder: FrozenEncoder | None = None) -> tuple[SlotModel, FrozenEncoder, Checkpoint]:
@@ -291,6 +312,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog='python -m topdown.train', description='Train one model.')
     parser.add_argument('--preset', default='toybox', choices=list(PRESETS))
     parser.add_argument('--folder', default='runs/train', help='where checkpoint and logs go')
+    parser.add_argument('--stop-at', type=int, help='end early after this step, leaving a checkpoint to go on from')
     parser.add_argument('changes', nargs='*', metavar='name=value', help='changed parameters, values as JSON')
     options = parser.parse_args(arguments)
     changes = {}
@@ -300,11 +322,14 @@ def main(arguments: list[str] | None = None) -> None:
             changes[name] = json.loads(value)
         except json.JSONDecodeError:
             changes[name] = value
+    distributed.start()
     try:
-        run = train_model(preset(options.preset, **changes), options.folder)
+        run = train_model(preset(options.preset, **changes), options.folder, stop_at=options.stop_at)
     except (ValueError, OSError, RuntimeError) as error:
         parser.exit(1, f'error: {error}\n')
-    print(run.evaluations.round(1).to_string(index=False))
+    if distributed.is_main():
+        print(run.evaluations.round(1).to_string(index=False))
+    distributed.stop()
 
 
 if __name__ == '__main__':
