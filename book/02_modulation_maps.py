@@ -25,7 +25,7 @@
 # The chapter uses the model of [the training chapter](03_train_coco.ipynb), or trains it here.
 
 # %% tags=["parameters"]
-preset = 'toybox'  # smoke, toybox, toybox_long or coco
+preset = 'toybox'  # smoke, toybox, toybox_long, coco, voc, movi_c or movi_e
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where the trained model is looked for, or put
 

@@ -29,7 +29,7 @@
 # again, and a finished one is not trained again; `-p fresh True` starts over.
 
 # %% tags=["parameters"]
-preset = 'toybox'  # smoke, toybox, toybox_long or coco
+preset = 'toybox'  # smoke, toybox, toybox_long, coco, voc, movi_c or movi_e
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
