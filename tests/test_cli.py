@@ -124,6 +124,7 @@ def test_interventions_of_all_runs_of_a_folder(checkpoint, tmp_path, capsys):
     assert 'mean channel' in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / 'parts.csv')) == 7
     assert (tmp_path / 'parts_summary.csv').exists()
+    assert pd.read_csv(tmp_path / 'parts_by_seed.csv').shape == (1, 7)
     with pytest.raises(SystemExit):
         main(['interventions', str(tmp_path)])
     assert 'train first' in capsys.readouterr().err

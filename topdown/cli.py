@@ -96,6 +96,9 @@ def take_apart(options: argparse.Namespace) -> None:
         options.table.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(options.table, index=False)
         summary.to_csv(options.table.with_name(f'{options.table.stem}_summary.csv'), index=False)
+        by_seed = table.pivot(index='seed', columns='intervention', values='mbo_i')[list(summary.intervention)]
+        lost = by_seed.sub(by_seed['both'], axis=0).drop(columns='both').round(1).reset_index()
+        lost.to_csv(options.table.with_name(f'{options.table.stem}_by_seed.csv'), index=False)
 
 
 def data_list(options: argparse.Namespace) -> None:
@@ -165,7 +168,9 @@ def build_parser() -> argparse.ArgumentParser:
     part.set_defaults(run=segment)
     part = commands.add_parser('interventions', help='what trained top-down models rely on')
     part.add_argument('folder', type=Path, help='folder of runs, such as runs/toybox')
-    part.add_argument('--table', type=Path, help='write rows to this CSV file, and their means beside it')
+    part.add_argument(
+        '--table', type=Path, help='write rows to this CSV file; means, and mBO_i lost by seed, beside it'
+    )
     part.set_defaults(run=take_apart)
     data = commands.add_parser('data', help='list, fetch and check data sets')
     actions = data.add_subparsers(dest='action', required=True)

@@ -390,10 +390,12 @@ def per_image_table(labels: Tensor | np.ndarray, data: TruthSet) -> pd.DataFrame
     return table.sort_values(['disagreement', 'image_id', 'protocol'], ascending=[False, True, True], kind='stable')
 
 
-def evaluate_model(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0) -> dict[str, float]:
+def evaluate_model(
+    model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0, precision: str = 'bf16'
+) -> dict[str, float]:
     """Mean metrics of a model in percent; several processes share the images."""
     part = distributed.share(len(data))
-    rows = metrics.score(predict(model, data, source, seed, part=part), data.main_truth[part])
+    rows = metrics.score(predict(model, data, source, seed, precision, part=part), data.main_truth[part])
     return metrics.summarize(distributed.gather_lists(rows))
 
 

@@ -257,7 +257,7 @@ def train_model(
                 bar.set_postfix(loss=f'{row["loss"]:.4f}', refresh=False)
             bar.update()
             if done == options.steps or (options.eval_every and done % options.eval_every == 0):
-                log['eval'].append({'step': done, **evaluate_model(model, eval_set)})
+                log['eval'].append({'step': done, **evaluate_model(model, eval_set, precision=options.precision)})
             if done == last or (options.checkpoint_every and done % options.checkpoint_every == 0):
                 save(done)
     record = folder / 'provenance.json'
