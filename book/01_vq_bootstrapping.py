@@ -202,7 +202,8 @@ _ = plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0])
 
 # %% [markdown]
 # What does a code stand for? For each of the six most used codes, the slots that lie nearest to it, each shown as
-# the part of its picture that its mask covers. The rule is the distance to the code; nothing was picked by hand.
+# the part of its picture that its mask covers. The rule is the distance to the code; slots that win no pixel have
+# nothing to show and are passed over. Nothing was picked by hand.
 
 # %%
 labels = topdown.predict(model, eval_set, 'first')  # codes belong to the first pass's slots
@@ -211,9 +212,9 @@ distance = (slots - model.codebook.codes.cpu()[index]).norm(dim=-1)
 crops = {}
 for code in [c for c in hits.argsort()[::-1][:6] if hits[c]]:
     where = (index == code).nonzero()
-    order = distance[index == code].argsort()[:8]
+    shown = ((b, k) for b, k in where[distance[index == code].argsort()].tolist() if (labels[b] == k).any())
     crops[f'code {code}'] = [
-        plots.crop_to_mask(pictures[b], (labels[b] == k).numpy()) for b, k in where[order].tolist()
+        plots.crop_to_mask(pictures[b], (labels[b] == k).numpy()) for (b, k), _ in zip(shown, range(8))
     ]
 plots.save(plots.show_codes(crops), folder / 'typical_slots.png')
 _ = plots.show_codes(crops)
@@ -261,11 +262,12 @@ _ = plots.show_bars(meaning, 'adjusted mutual information')
 
 # %% [markdown]
 # The bars say what this codebook sorts by. If *category* were the tallest, codes would be names of things. In the run
-# stored here *place* is: a code says where a slot looks, and next to nothing about what is there. k-means, fitted on
-# the very same slots, finds hardly more, so the codebook is not to blame: the slots of the first pass do not hold it.
-# Two causes are likely. The tokens of the small encoder hold much position, and slots carry what helps to reconstruct
-# tokens. And the first pass is only a draft: nothing asks it for good masks (see
-# [the next chapter](02_modulation_maps.ipynb)), so its slots need not stand for one thing each.
+# stored here it is by far the shortest: a code tells a little about where a slot looks and how much of the picture it
+# takes, and next to nothing about what is there. k-means, fitted on the very same slots, finds no more of it, so the
+# codebook is not to blame: the slots of the first pass do not hold it. Two causes are likely. The tokens of the small
+# encoder tell instances of one picture apart, and nothing asked them to be alike for two ducks in two pictures. And the
+# first pass is only a draft: nothing asks it for good masks (see [the next chapter](02_modulation_maps.ipynb)), so its
+# slots need not stand for one thing each.
 #
 # ## Checks
 
