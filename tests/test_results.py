@@ -113,6 +113,8 @@ def test_the_page_on_the_long_runs_says_what_its_tables_hold():
         assert lost[name].abs().max() < 1.0
     ignored = (lost[['mean channel', 'shuffled codes']].abs() < 0.5).all(axis=1)
     assert ignored.sum() == 2
+    ari = runs.pivot(index='seed', columns='model', values='ari')
+    assert (ari['top-down'] > ari['baseline']).sum() == 4
     gain = by_seed['top-down'] - by_seed['baseline']
     assert gain[~ignored].mean() < gain[ignored].max() + spread
     assert (lost['spatial only'] - lost['none']).abs().max() < 2
