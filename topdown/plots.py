@@ -22,7 +22,7 @@ def style() -> None:
     """The book's look: quiet axes, one sans-serif face, figures small enough to store in a notebook."""
     sns.set_theme(context='notebook', style='ticks', palette=COLOURS.tolist())
     mpl.rcParams.update({
-        'figure.dpi': 80, 'savefig.dpi': 110, 'figure.constrained_layout.use': True, 'font.size': 10,
+        'figure.dpi': 64, 'savefig.dpi': 110, 'figure.constrained_layout.use': True, 'font.size': 10,
         'axes.titlesize': 10, 'axes.labelsize': 10, 'legend.fontsize': 9, 'axes.spines.top': False,
         'axes.spines.right': False, 'axes.titlelocation': 'left', 'legend.frameon': False,
     })  # fmt: skip
