@@ -36,7 +36,7 @@ def launch(processes, folder, tiny, *changes, options=(), expect=0):
     return done.stdout + done.stderr
 
 
-def same(a, b):
+def assert_same(a, b):
     """Losses, evaluations, codebook and weights of two runs."""
     for name in ('log', 'evaluations'):
         first, second = (pd.read_csv(folder / f'{name}.csv') for folder in (a, b))
@@ -53,14 +53,14 @@ def test_two_processes_equal_one(tiny, tmp_path, change):
     launch(1, tmp_path / 'one', tiny, change)
     printed = launch(2, tmp_path / 'two', tiny, change)
     assert printed.count('fg_ari') == 1  # only the main process speaks
-    same(tmp_path / 'one', tmp_path / 'two')
+    assert_same(tmp_path / 'one', tmp_path / 'two')
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tiny, tmp_path):
     launch(1, tmp_path / 'one', tiny)
     launch(2, tmp_path / 'changing', tiny, options=('--stop-at', '3'))
     launch(1, tmp_path / 'changing', tiny)
-    same(tmp_path / 'one', tmp_path / 'changing')
+    assert_same(tmp_path / 'one', tmp_path / 'changing')
 
 
 def test_batches_that_cannot_be_shared_out_are_refused(tiny, tmp_path):
