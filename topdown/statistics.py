@@ -36,9 +36,7 @@ def bootstrap_interval(values: np.ndarray, level: float = 0.95, resamples: int =
     Raises:
         ValueError: if ``level`` is out of range or no value is left.
     """
-    values = _clean(values)
-    if not 0 < level < 1:
-        raise ValueError(f'level must lie between 0 and 1, got {level}')
+    values = _clean(values, level)
     mean = float(values.mean())
     if len(values) == 1 or np.all(values == values[0]):
         return Interval(mean, mean, mean)
@@ -83,9 +81,7 @@ def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     Raises:
         ValueError: if ``level`` is out of range or no value is left.
     """
-    values = _clean(values)
-    if not 0 < level < 1:
-        raise ValueError(f'level must lie between 0 and 1, got {level}')
+    values = _clean(values, level)
     mean = float(values.mean())
     if len(values) == 1:
         return Interval(mean, float('nan'), float('nan'))
@@ -93,7 +89,9 @@ def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def _clean(values: np.ndarray) -> np.ndarray:
+def _clean(values: np.ndarray, level: float = 0.95) -> np.ndarray:
+    if not 0 < level < 1:
+        raise ValueError(f'level must lie between 0 and 1, got {level}')
     values = np.asarray(values, float)
     values = values[~np.isnan(values)]
     if not len(values):

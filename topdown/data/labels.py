@@ -118,9 +118,7 @@ class Ade20k(PictureSet):
         folder = root / 'ADEChallengeData2016' if (root / 'ADEChallengeData2016').is_dir() else root
         part = _part(split, {'train': 'training', 'val': 'validation'})
         self.images, self.labels = (folder / kind / part for kind in ('images', 'annotations'))
-        for path in (self.images, self.labels):
-            if not path.is_dir():
-                raise FileNotFoundError(f'{path} is missing. {ADE_HELP}')
+        _need_folders((self.images, self.labels), ADE_HELP)
         info = folder / 'objectInfo150.txt'
         names = {n: f'class {n}' for n in range(1, 151)}
         if info.is_file():
@@ -159,9 +157,7 @@ class Cityscapes(PictureSet):
         root = Path(root).expanduser()
         part = _part(split, {'train': 'train', 'val': 'val'})
         self.images, self.labels = root / 'leftImg8bit' / part, root / 'gtFine' / part
-        for path in (self.images, self.labels):
-            if not path.is_dir():
-                raise FileNotFoundError(f'{path} is missing. {CITYSCAPES_HELP}')
+        _need_folders((self.images, self.labels), CITYSCAPES_HELP)
         found = self.images.glob('*/*_leftImg8bit.png')
         ids = sorted(f'{p.parent.name}/{p.name.removesuffix("_leftImg8bit.png")}' for p in found)
         if not ids:
@@ -199,9 +195,7 @@ class LabelFolder(PictureSet):
     ) -> None:
         folder = Path(root).expanduser() / _part(split, {'train': 'train', 'val': 'val'})
         self.images, self.labels, self.void = folder / 'images', folder / 'labels', void
-        for path in (self.images, self.labels):
-            if not path.is_dir():
-                raise FileNotFoundError(f'{path} is missing. {FOLDER_HELP}')
+        _need_folders((self.images, self.labels), FOLDER_HELP)
         self.suffixes = {p.stem: p.suffix for p in self.images.iterdir() if p.suffix.lower() in PICTURES}
         ids = _stems(self.images, FOLDER_HELP)
         super().__init__(ids, {1: 'object'}, image_size, mask_size, limit, protocol)
@@ -227,6 +221,12 @@ def _part(split: str, names: dict[str, str]) -> str:
     if split not in names:
         raise ValueError(f"split must be 'train' or 'val', got {split!r}")
     return names[split]
+
+
+def _need_folders(folders: tuple[Path, ...], remedy: str) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f'{folder} is missing. {remedy}')
 
 
 def _stems(folder: Path, remedy: str) -> list[str]:
