@@ -74,6 +74,11 @@ class Codebook(nn.Module):
         self.register_buffer('cluster_size', torch.zeros(size))
         self.register_buffer('code_sum', torch.zeros(size, width))
         self.register_buffer('initialized', torch.tensor(False))
+        self._started = False  # ``initialized`` as Python knows it: once true, no step has to ask the device
+
+    def _load_from_state_dict(self, *args: object) -> None:
+        self._started = False
+        super()._load_from_state_dict(*args)
 
     def forward(self, x: Tensor) -> Quantized:
         """Quantize (..., d) vectors; in training mode also start (first call) and update the codebook.
@@ -87,15 +92,16 @@ class Codebook(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             own = x.detach().float().reshape(-1, self.width)
             vectors = distributed.gather(own) if self.training else own  # all processes learn from all slots
-            if not self.initialized:
+            if not self._started and not self.initialized:
                 if not self.training:
                     raise RuntimeError(
                         'the codebook has no codes yet: it starts from the first training batch; '
                         'train at least one step or load a checkpoint before evaluating'
                     )
                 self.start(vectors)
+            self._started = True
             index = self.assign(vectors)
-            hits = torch.bincount(index, minlength=self.size).float()
+            hits = count_hits(index, self.size)
             mine = index[distributed.share(len(index))] if self.training else index
             nearest = self.codes[mine].view(x.shape)
             if self.training:
@@ -115,7 +121,7 @@ class Codebook(nn.Module):
         hits = torch.ones_like(self.cluster_size)
         for _ in range(self.kmeans_iterations):
             index = nearest_index(vectors, codes)
-            hits = torch.bincount(index, minlength=self.size).float()
+            hits = count_hits(index, self.size)
             sums = torch.zeros_like(codes).index_add_(0, index, vectors)
             codes = torch.where(hits[:, None] > 0, sums / hits[:, None].clamp(min=1), codes)
         self.codes.copy_(codes)
@@ -144,6 +150,12 @@ def nearest_index(vectors: Tensor, codes: Tensor) -> Tensor:
     """Index (M,) of the Euclidean-nearest of codes (E, d) for each of vectors (M, d); first one wins a tie."""
     distance = codes.square().sum(1) - 2 * vectors @ codes.T  # |x|^2 left out: constant for a row
     return distance.argmin(dim=1)
+
+
+def count_hits(index: Tensor, size: int) -> Tensor:
+    """How often each of 0 .. size - 1 is in index (M,), as (size,) float32; without asking the device for anything."""
+    ones = torch.ones(len(index), device=index.device)
+    return torch.zeros(size, device=index.device).index_add_(0, index, ones)
 
 
 def perplexity(hits: Tensor) -> Tensor:

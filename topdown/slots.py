@@ -166,7 +166,7 @@ class SlotAttention(nn.Module):
         hidden = self.mlp[1](self.mlp[0](self.norm_mlp(slots)))
         if scales.mlp is not None:
             hidden = hidden * scales.mlp
-        return slots + self.mlp[2](hidden), attention.mean(dim=1)
+        return slots + self.mlp[2](hidden), attention[:, 0] if self.num_heads == 1 else attention.mean(dim=1)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, L, C) -> (B, H, L, C / H)."""

@@ -26,6 +26,7 @@ from topdown import distributed
 from topdown.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from topdown.config import PRESETS, Config, TrainConfig, preset
 from topdown.data import open_dataset
+from topdown.data.base import PictureSet
 from topdown.data.features import stored_tokens
 from topdown.encoder import FrozenEncoder
 from topdown.evaluate import EvalSet, encode_all, evaluate_model, make_eval_set
@@ -59,11 +60,13 @@ class TrainData:
         progress: show bars.
     """
 
-    def __init__(self, dataset: Dataset, encoder: FrozenEncoder, config: Config, progress: bool = False) -> None:
+    def __init__(self, dataset: PictureSet, encoder: FrozenEncoder, config: Config, progress: bool = False) -> None:
         if config.train.cache_tokens and config.data.random_crop:
             raise ValueError('cache_tokens=True cannot serve random_crop=True: every crop needs tokens of its own')
-        if len(dataset) < config.train.batch_size:
-            raise ValueError(f'batch_size={config.train.batch_size} exceeds the {len(dataset)} training pictures')
+        if dataset.epoch_length < config.train.batch_size:
+            raise ValueError(
+                f'batch_size={config.train.batch_size} exceeds the {dataset.epoch_length} training pictures of an epoch'
+            )
         self.dataset, self.encoder, self.config = dataset, encoder, config
         self.views: list[Tensor] = []
         if config.train.cache_tokens and config.train.token_dir:
@@ -90,7 +93,7 @@ class TrainData:
     def batches(self, first_step: int, last_step: int) -> Iterator[Tensor]:
         """Tokens (B, N, D) float32 for steps first_step to last_step - 1; which pictures depends on seed and step."""
         device = next(self.encoder.parameters()).device
-        plan = _Plan(len(self.dataset), self.config, first_step, last_step)
+        plan = _Plan(self.dataset, self.config, first_step, last_step)
         if self.views:
             for rows in plan:
                 views = [self.views[flip][index] for index, flip, _ in rows]
@@ -112,20 +115,20 @@ class TrainData:
 class _Plan:
     """Which pictures, flips and crops every step sees: a function of seed and step alone, so that runs can resume."""
 
-    def __init__(self, count: int, config: Config, first_step: int, last_step: int) -> None:
-        self.count, self.config, self.first, self.last = count, config, first_step, last_step
+    def __init__(self, dataset: PictureSet, config: Config, first_step: int, last_step: int) -> None:
+        self.dataset, self.config, self.first, self.last = dataset, config, first_step, last_step
 
     def __len__(self) -> int:
         return self.last - self.first
 
     def __iter__(self) -> Iterator[list[tuple[int, int, tuple[float, float] | None]]]:
         batch, seed = self.config.train.batch_size, self.config.train.seed
-        per_epoch = self.count // batch
+        per_epoch = self.dataset.epoch_length // batch
         order, epoch = torch.empty(0), -1
         for step in range(self.first, self.last):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
-                order = torch.randperm(self.count, generator=_generator(seed, 1, epoch))
+                order = self.dataset.order(_generator(seed, 1, epoch))
             place = step % per_epoch * batch
             draw = torch.rand(batch, 3, generator=_generator(seed, 2, step)).tolist()
             rows = [
@@ -199,7 +202,7 @@ def train_model(
     device = next(encoder.parameters()).device
     eval_set = eval_set or make_eval_set(val_set, encoder, config.data.keep_crowd, progress, void=config.data.void)
     model = build_model(config, encoder)
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)  # one pass over the weights
     fingerprint = encoder.fingerprint()
     first, seconds, log = 0, 0.0, {'train': [], 'eval': []}
     path = folder / 'checkpoint.safetensors'
@@ -238,9 +241,9 @@ def train_model(
             for group in optimizer.param_groups:
                 group['lr'] = rate
             model.train()
+            optimizer.zero_grad()  # before the forward pass: gradients and activations need not be there together
             with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == 'bf16'):
                 out = call(tokens, need_masks=False)
-            optimizer.zero_grad()
             out.loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
             optimizer.step()
