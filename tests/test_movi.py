@@ -1,5 +1,6 @@
 """TFRecords without TensorFlow: bytes written from the format's specification, and the traps of the format."""
 
+import gzip
 import io
 import struct
 
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import topdown
-from topdown.data.movi import FRAMES, Movi
-from topdown.data.tfrecord import RecordFile, masked_crc, parse_example
+from topdown.data.movi import DRAWN, FRAMES, Movi
+from topdown.data.tfrecord import RecordFile, crc32c, make_example, masked_crc, parse_example, read_gzip, write_record
 
 
 def varint(value):
@@ -57,6 +58,24 @@ def test_checksum_is_castagnoli_as_published():
         assert masked_crc(data) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def plain_crc(data):
+    """CRC-32C bit by bit."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+@pytest.mark.parametrize('size', [0, 1, 127, 128, 129, 130, 131, 1000, 4099])
+def test_checksum_of_any_length_and_in_pieces(size, monkeypatch):
+    monkeypatch.setattr('topdown.data.tfrecord._BLOCK', 1024)
+    data = np.random.default_rng(size).bytes(size)
+    assert crc32c(data) == plain_crc(data)
+    assert crc32c(data[size // 3 :], crc32c(data[: size // 3])) == plain_crc(data)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     texts=st.lists(st.binary(max_size=40), max_size=4),
@@ -70,10 +89,111 @@ def test_fields_come_back_as_they_were(texts, integers, floats):
     assert list(found['b/c']) == integers
     np.testing.assert_array_equal(found['d'], np.array(floats, np.float32))
     assert set(parse_example(data, {'a'})) == {'a'}
+    mine = make_example({'a': texts, 'b/c': np.array(integers, np.int64), 'd': np.array(floats, np.float32)})
+    assert mine == data
 
 
 def test_trailing_zeros_of_bytes_are_kept():
     assert parse_example(example({'v': [b'x\0\0', b'\0', b'']}))['v'] == [b'x\0\0', b'\0', b'']
+
+
+def test_single_bytes_keep_their_zeros_and_other_lengths_are_refused():
+    values = np.random.default_rng(0).integers(0, 256, 999, np.uint8)
+    values[::3] = 0
+    data = example({'v': [bytes([v]) for v in values], 'w': [b'ab', b''], 'n': np.array([1])})
+    found = parse_example(data, {'v'}, {'v'})
+    assert found['v'].dtype == np.uint8
+    np.testing.assert_array_equal(found['v'], values)
+    for name in 'wn':
+        with pytest.raises(ValueError, match=f'values of {name} must be single bytes'):
+            parse_example(data, {name}, {name})
+    padded_length = field(1, b''.join(b'\x0a\x81\x00' + bytes([v]) for v in (0, 7, 0)))  # 1 in two bytes: allowed
+    data = field(1, field(1, field(1, b'v') + field(2, padded_length)))
+    assert parse_example(data, single={'v'})['v'].tolist() == [0, 7, 0]
+
+
+def independent(path, records, compress=False):
+    """Records of name -> (values, 'byte', 'float' or 'int') written by another program's protobuf and checksums."""
+    library = pytest.importorskip('tfrecord')
+    writer = library.TFRecordWriter(str(path))
+    for record in records:
+        writer.write(record)
+    writer.close()
+    if compress:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+@pytest.mark.parametrize('compress', [False, True])
+def test_files_of_an_independent_writer_are_read(tmp_path, compress):
+    path, rng = tmp_path / 'a.tfrecord', np.random.default_rng(0)
+    single = rng.integers(0, 256, 50_000, np.uint8)
+    single[::2] = 0
+    floats, integers = rng.normal(size=11).astype(np.float32), [0, -1, 2**62, -(2**63), 300]
+    records = [
+        {
+            'text': ([b'x\0\0', b'', b'\0'], 'byte'), 'single': ([bytes([v]) for v in single], 'byte'),
+            'floats': (floats.tolist(), 'float'), 'integers': (integers, 'int'), 'number': ([number], 'int'),
+            'none': ([], 'float'),
+        }
+        for number in range(3)
+    ]  # fmt: skip
+    independent(path, records, compress)
+    if compress:
+        contents = list(read_gzip(path))
+    else:
+        file = RecordFile(path)
+        contents = [file[n] for n in range(len(file))]
+        assert all(file.verify(n) for n in range(3))
+    assert len(contents) == 3
+    for number, content in enumerate(contents):
+        found = parse_example(content, single={'single'})
+        assert found['text'] == [b'x\0\0', b'', b'\0']
+        np.testing.assert_array_equal(found['single'], single)
+        np.testing.assert_array_equal(found['floats'], floats)
+        assert found['integers'].tolist() == integers
+        assert found['number'].tolist() == [number]
+        assert len(found['none']) == 0
+
+
+def test_messages_are_read_by_another_program(tmp_path):
+    library = pytest.importorskip('tfrecord')
+    values = {'a': [b'\0', b'xy\0'], 'f': np.array([1.5, -2], np.float32), 'n': np.array([3, -4])}
+    found = library.example_pb2.Example.FromString(make_example(values)).features.feature
+    assert list(found['a'].bytes_list.value) == values['a']
+    assert list(found['f'].float_list.value) == [1.5, -2]
+    assert list(found['n'].int64_list.value) == [3, -4]
+    with (tmp_path / 'mine').open('wb') as file:
+        write_record(file, make_example(values))
+    (record,) = library.reader.tfrecord_iterator(str(tmp_path / 'mine'))
+    assert bytes(record) == make_example(values)
+
+
+def test_compressed_files_are_read_in_order_and_faults_named(tmp_path):
+    path, raw = tmp_path / 'a.gz', tmp_path / 'raw'
+    records = [np.random.default_rng(n).bytes(3000) for n in range(5)]
+    write_records(raw, records)
+    content = raw.read_bytes()
+    path.write_bytes(gzip.compress(content))
+    places = []
+    assert list(read_gzip(path, at=places.append)) == records
+    assert len(places) == 5
+    assert list(read_gzip(path, first=3)) == records[3:]
+    with pytest.raises(FileNotFoundError):
+        next(read_gzip(tmp_path / 'nothing'))
+    damaged = bytearray(content)
+    damaged[2 * 3016 + 500] ^= 1
+    for fault, message in (
+        (path.read_bytes()[:9000], 'a.gz is cut off in record 2'),
+        (gzip.compress(content[: 3016 + 5]), 'a.gz is cut off after record 1'),
+        (gzip.compress(content[: 3016 + 500]), 'a.gz is cut off in record 1'),
+        (gzip.compress(damaged), r'a.gz is damaged \(record 2, checksum of its data'),
+        (path.read_bytes()[:-8] + bytes(8), r'a.gz is no whole gzip file .*CRC'),
+        (content, 'a.gz is no whole gzip file'),
+        (gzip.compress(b'something else altogether'), 'a.gz is no TFRecord file'),
+    ):
+        path.write_bytes(fault)
+        with pytest.raises(ValueError, match=message):
+            list(read_gzip(path))
 
 
 def test_integers_that_are_not_packed_are_read_too():
@@ -129,6 +249,64 @@ def test_movi_reads_frames_objects_and_categories(movi_root):
     assert clip.shape == (FRAMES, 3, 32, 32)
     assert torch.equal(clip[5], data.read_image(FRAMES + 5))
     assert not torch.equal(data.read_image(0), data.read_image(FRAMES))
+
+
+def test_clips_have_truth_in_which_objects_keep_their_number(movi_root):
+    data = Movi(movi_root, 'val', 32, 32)
+    truth = data.read_clip_annotation(1)
+    assert truth.labels.shape == (FRAMES, 32, 32)
+    assert truth.categories.tolist() == [5, 1, 17]  # object 2 is never seen
+    assert [sorted(set(np.unique(labels)) - {0}) for labels in truth.labels[:2]] == [[1, 3], [1]]
+    for t in (0, 1, 7):
+        frame = data.annotation(FRAMES + t)
+        seen = sorted(set(np.unique(truth.labels[t])) - {0})
+        np.testing.assert_array_equal(frame.masks, truth.labels[t] == np.array(seen)[:, None, None])
+        assert frame.categories.tolist() == truth.categories[np.array(seen) - 1].tolist()
+
+
+def test_an_epoch_has_nine_frames_of_every_training_clip(movi_root):
+    data = Movi(movi_root, 'train', 32, 32)
+    assert (len(data), data.epoch_length) == (3 * FRAMES, 3 * DRAWN)
+
+    def epoch(number):
+        return data.order(torch.Generator().manual_seed(number))
+
+    order = epoch(0)
+    assert torch.equal(order, epoch(0))
+    assert not torch.equal(order.sort().values, epoch(1).sort().values)
+    assert len(set(order.tolist())) == 3 * DRAWN
+    assert torch.bincount(order // FRAMES).tolist() == [DRAWN] * 3
+    assert not torch.equal(order // FRAMES, (order // FRAMES).sort().values)  # clips are mixed
+    seen = torch.cat([epoch(n) for n in range(30)]) % FRAMES
+    assert len(seen.unique()) == FRAMES
+    for limit, expected in ((FRAMES + 3, DRAWN + 3), (5, 5), (2 * FRAMES + 20, 3 * DRAWN)):
+        data = Movi(movi_root, 'train', 32, 32, limit)
+        order = data.order(torch.Generator().manual_seed(0))
+        assert len(order) == data.epoch_length == expected == len(order.unique())
+        assert order.max() < limit
+    data = Movi(movi_root, 'val', 32, 32)
+    assert sorted(data.order(torch.Generator()).tolist()) == list(range(3 * FRAMES))
+
+
+def test_movi_of_an_independent_writer(movi_root):
+    expected = Movi(movi_root, 'val', 32, 32)
+    records = []
+    for number in range(3):
+        found = parse_example(expected.files[expected.clips[number][0]][expected.clips[number][1]])
+        kinds = {list: 'byte'} | {np.dtype(np.float32): 'float', np.dtype(np.int64): 'int'}
+        records.append({
+            name: (values if isinstance(values, list) else values.tolist(), kinds[getattr(values, 'dtype', list)])
+            for name, values in found.items()
+        })  # fmt: skip
+    other = movi_root / 'other'
+    other.mkdir()
+    independent(other / 'movi_c-validation.tfrecord-00000-of-00001', records)
+    data = Movi(other, 'val', 32, 32)
+    assert len(data) == len(expected)
+    for i in (0, 1, 30, 71):
+        assert torch.equal(data.read_image(i), expected.read_image(i))
+        np.testing.assert_array_equal(data.annotation(i).masks, expected.annotation(i).masks)
+        np.testing.assert_array_equal(data.annotation(i).categories, expected.annotation(i).categories)
 
 
 def test_movi_trains(movi_root, encoder):

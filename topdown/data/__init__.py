@@ -20,6 +20,7 @@ def open_dataset(config: Config, split: str, progress: bool = True):
         ValueError: for a data set without a reader.
     """
     from topdown.data import labels
+    from topdown.data.clevr import CLEVR_HELP, Clevr6
     from topdown.data.coco import COCO_HELP, CocoInstances
     from topdown.data.movi import MOVI_HELP, Movi
 
@@ -34,6 +35,7 @@ def open_dataset(config: Config, split: str, progress: bool = True):
         'cityscapes': (labels.Cityscapes, labels.CITYSCAPES_HELP),
         'folder': (labels.LabelFolder, labels.FOLDER_HELP),
         **{name: (partial(Movi, name=name), MOVI_HELP.format(name=name)) for name in ('movi_c', 'movi_d', 'movi_e')},
+        'clevr6': (Clevr6, CLEVR_HELP),
     }
     if data.dataset not in readers:
         raise ValueError(

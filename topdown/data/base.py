@@ -83,6 +83,15 @@ class PictureSet(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def epoch_length(self) -> int:
+        """How many pictures training sees in one epoch."""
+        return len(self)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Numbers (``epoch_length``,) of the pictures of one epoch of training, shuffled: here each picture once."""
+        return torch.randperm(len(self), generator=generator)
+
     def __getitem__(self, i: int) -> Sample:
         """Picture and truth, centre-cropped."""
         picture, truth = self.read_image(i), self.annotation(i)
@@ -147,6 +156,11 @@ def read_picture(path: Path) -> Tensor:
         raise FileNotFoundError(f'{path} is missing: check the path, or unpack the pictures again') from None
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f'{path} cannot be read ({error}): delete it and get it again') from error
+    return as_image(array)
+
+
+def as_image(array: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(array).permute(2, 0, 1).float() / 255
 
 

@@ -8,13 +8,16 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from topdown.data.base import PictureSet
+from topdown.data.clevr import Clevr6
 from topdown.data.coco import CocoInstances
+from topdown.data.movi import FRAMES, Movi
 
 OFFICIAL = {
     ('coco', 'train'): 118_287, ('coco', 'val'): 5_000, ('voc', 'train'): 10_582, ('voc', 'val'): 1_449,
     ('ade20k', 'train'): 20_210, ('ade20k', 'val'): 2_000, ('cityscapes', 'train'): 2_975, ('cityscapes', 'val'): 500,
+    **{(name, 'val'): 250 * FRAMES for name in ('movi_c', 'movi_d', 'movi_e')},
 }  # fmt: skip
-"""Pictures of each split, as its makers count them."""
+"""Pictures of each split, as its makers count them; of MOVi all frames."""
 WITHOUT_MASKS = {('voc', 'train')}
 """Splits whose masks are not used, and not asked for."""
 
@@ -42,7 +45,8 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
 
     Problems: a picture count other than the official one; pictures that are missing or cannot be read; annotations that
     are missing, damaged, of another size than the picture, without area, or of unknown categories; for COCO also
-    annotations of pictures that are not listed. Notes: pictures without objects, which are no fault.
+    annotations of pictures that are not listed; for MOVi and CLEVR also records that do not fit their checksums. Notes:
+    pictures without objects, which are no fault.
 
     Args:
         data: the split.
@@ -59,6 +63,8 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
         report.problems += [
             f'{data.annotation_file.name} annotates picture {i}, which it does not list' for i in orphans
         ]
+    if isinstance(data, (Movi, Clevr6)):
+        report.problems += _damaged_records(data, f'checksums of {dataset} {split}', progress)
     empty = 0
     for i in tqdm(range(len(data)), desc=f'checking {dataset} {split}', disable=not progress):
         shape = None
@@ -86,3 +92,14 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
     if empty:
         report.notes.append(f'{empty} picture(s) without objects')
     return report
+
+
+def _damaged_records(data: Movi | Clevr6, title: str, progress: bool) -> list[str]:
+    with tqdm(total=sum(map(len, data.files)), desc=title, unit='record', disable=not progress) as bar:
+        found = []
+        for file in data.files:
+            for record in range(len(file)):
+                if not file.verify(record):
+                    found.append(f'{file.path}: record {record} does not fit its checksum: {data.REMEDY}')
+                bar.update()
+    return found

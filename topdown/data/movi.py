@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,32 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from topdown.data.base import Annotation, PictureSet
+from topdown.data.base import Annotation, PictureSet, as_image
 from topdown.data.tfrecord import RecordFile, parse_example
 
 MOVI_HELP = (
-    'Copy it from Google Cloud, for example with gsutil -m cp -r gs://kubric-public/tfds/{name}/128x128 DIR/{name}/ , '
-    'so that data_root holds {name}-train.tfrecord-* and {name}-validation.tfrecord-* in {name}/128x128/1.0.0/.'
+    'Get it with topdown data fetch {name} DIR, or with gsutil -m cp -r gs://kubric-public/tfds/{name}/128x128 '
+    'DIR/{name}/ , so that data_root holds {name}-train.tfrecord-* and {name}-validation.tfrecord-* in '
+    '{name}/128x128/1.0.0/.'
 )
 FRAMES = 24
+"""Of a clip."""
+DRAWN = 9
+"""Frames of a clip that training sees in one epoch."""
+
+
+@dataclass
+class ClipAnnotation:
+    """The truth of one clip; an object keeps its number through all frames."""
+
+    labels: np.ndarray  # (24, H, W) int64, 0 background, o > 0 the visible pixels of object o
+    categories: np.ndarray  # (O,) int64 category ids of objects 1 to O, those never seen included
 
 
 class Movi(PictureSet):
     """Frames of MOVi-C, -D or -E, every frame of every clip a picture: 24 a clip, 250 clips for validation.
+
+    An epoch of training has nine frames of every clip, drawn anew each time; validation has all of them.
 
     Args:
         root: folder with the TFRecord files, in it or in ``<name>/128x128/1.0.0/`` below it.
@@ -33,6 +48,8 @@ class Movi(PictureSet):
         FileNotFoundError: if there are no files, saying how to get them.
         ValueError: if a file is damaged, or the set is not whole.
     """
+
+    REMEDY = 'delete the file and get it again'
 
     def __init__(
         self,
@@ -46,7 +63,7 @@ class Movi(PictureSet):
     ) -> None:
         if split not in ('train', 'val'):
             raise ValueError(f"split must be 'train' or 'val', got {split!r}")
-        root = Path(root).expanduser()
+        root, self.split = Path(root).expanduser(), split
         part = {'train': 'train', 'val': 'validation'}[split]
         pattern = f'{name}-{part}.tfrecord-*'
         places = (root / name / '128x128' / '1.0.0', root / '128x128' / '1.0.0', root / '1.0.0', root)
@@ -62,6 +79,25 @@ class Movi(PictureSet):
         names = {n: f'class {n}' for n in range(1, 100)}
         super().__init__(ids, names, image_size, mask_size, limit, protocol)
 
+    @property
+    def epoch_length(self) -> int:
+        """Nine pictures a clip in training, else all."""
+        if self.split != 'train':
+            return super().epoch_length
+        whole, rest = divmod(len(self), FRAMES)  # a limit may cut the last clip
+        return whole * DRAWN + min(rest, DRAWN)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Numbers of the pictures of one epoch, shuffled: in training nine different frames of every clip."""
+        if self.split != 'train':
+            return super().order(generator)
+        first = torch.arange(0, len(self), FRAMES)
+        draw = torch.rand(len(first), FRAMES, generator=generator)
+        draw[first[:, None] + torch.arange(FRAMES) >= len(self)] = 2  # frames that a limit left out come last
+        chosen = (first[:, None] + draw.argsort(dim=1)[:, :DRAWN]).flatten()
+        chosen = chosen[chosen < len(self)]
+        return chosen[torch.randperm(len(chosen), generator=generator)]
+
     def path(self, i: int) -> Path:
         """The file that holds the frame."""
         return self.files[self.clips[self.ids[i] // FRAMES][0]].path
@@ -73,21 +109,35 @@ class Movi(PictureSet):
     def read_image(self, i: int) -> Tensor:
         """The frame (3, H, W) float32 in [0, 1]."""
         frames = self._fields(i, {'video'})['video']
-        return torch.from_numpy(self._decode(frames, i, 'RGB')).permute(2, 0, 1).float() / 255
+        return as_image(self._decode(frames, i, 'RGB'))
 
     def read_clip(self, clip: int) -> Tensor:
         """All frames of a clip (24, 3, H, W) float32 in [0, 1]."""
-        return torch.stack([self.read_image(clip * FRAMES + frame) for frame in range(FRAMES)])
+        first = clip * FRAMES
+        frames = self._fields(first, {'video'})['video']
+        return torch.stack([as_image(self._decode(frames, first + t, 'RGB')) for t in range(FRAMES)])
 
     def annotation(self, i: int) -> Annotation:
         """Visible pixels of every object in the frame; objects keep their order through the frames of a clip."""
         fields = self._fields(i, {'segmentations', 'instances/category'})
         labels = self._decode(fields['segmentations'], i, 'L')
-        objects = [o for o in np.unique(labels) if o]
+        objects = [int(o) for o in np.unique(labels) if o]
         masks = labels[None] == np.array(objects, labels.dtype)[:, None, None]
-        known = fields.get('instances/category', [])
-        categories = [int(known[o - 1]) + 1 if o <= len(known) else 1 for o in objects]
-        return Annotation(masks, np.array(categories, np.int64), np.zeros(len(objects), bool))
+        known = self._categories(fields, max(objects, default=0))
+        return Annotation(masks, known[np.array(objects, np.int64) - 1], np.zeros(len(objects), bool))
+
+    def read_clip_annotation(self, clip: int) -> ClipAnnotation:
+        """Labels of all frames of a clip."""
+        first = clip * FRAMES
+        fields = self._fields(first, {'segmentations', 'instances/category'})
+        labels = np.stack([self._decode(fields['segmentations'], first + t, 'L') for t in range(FRAMES)])
+        return ClipAnnotation(labels.astype(np.int64), self._categories(fields, int(labels.max())))
+
+    @staticmethod
+    def _categories(fields: dict[str, list[bytes] | np.ndarray], objects: int) -> np.ndarray:
+        """(O,) int64, from 1; 1 for objects that the file says nothing about."""
+        known = np.asarray(fields.get('instances/category', ()), np.int64) + 1
+        return np.concatenate([known, np.ones(max(0, objects - len(known)), np.int64)])
 
     def _fields(self, i: int, names: set[str]) -> dict[str, list[bytes] | np.ndarray]:
         file, record = self.clips[self.ids[i] // FRAMES]
