@@ -1,0 +1,134 @@
+"""Costs by formula against torch's own counter, and the bounds they must keep."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from topdown.config import ModelConfig, preset
+from topdown.cost import (
+    DEVICES,
+    PARTS,
+    activation_bytes,
+    count_flops,
+    count_parameters,
+    forward_flops,
+    predict_step,
+    step_flops,
+    vit_flops,
+)
+from topdown.model import SlotModel
+
+SMALL = {'slots': 3, 'slot_size': 8, 'codebook_size': 5, 'decoder_heads': 2, 'decoder_hidden': 12}
+MODELS = [
+    {},
+    {'top_down': False},
+    {'top_down': False, 'iterations': 6},
+    {'qkv_size': 16},
+    {'attention_heads': 2, 'rounds': 3},
+    {'quantize': False, 'predictor': 'mlp'},
+    {'modulate_queries': True, 'modulate_mlp': True},
+    {'share_weights': False},
+    {'decoder': 'slotwise'},
+    {'decoder': 'mlp'},
+    {'decoder_layers': 2},
+]
+
+
+@pytest.fixture
+def make():
+    def build(changes):
+        config = ModelConfig(**SMALL | changes)
+        model = SlotModel(config, 16, 9).train()
+        tokens = torch.randn(4, 9, 16)
+        model(tokens)  # starts the codebook, whose k-means is no part of a step
+        return config, model, tokens
+
+    return build
+
+
+@pytest.mark.parametrize('changes', MODELS, ids=str)
+def test_formula_and_counter_agree_to_the_last_product(make, changes):
+    config, model, tokens = make(changes)
+    assert set(forward_flops(config, 16, 9)) == set(PARTS)
+    assert count_flops(model, tokens) == 4 * sum(forward_flops(config, 16, 9).values())
+
+
+@pytest.mark.parametrize('changes', [m for m in MODELS if m.get('decoder') is None], ids=str)
+def test_formula_of_a_training_step(make, changes):
+    """Twice the forward pass comes on top, but for the nearest codes."""
+    config, model, tokens = make(changes)
+    assert count_flops(model, tokens, backward=True) == 4 * step_flops(config, 16, 9)
+
+
+def test_vision_transformer_formula():
+    import timm
+    from torch.utils.flop_counter import FlopCounterMode
+
+    timm.layers.set_fused_attn(False)
+    vit = timm.create_model('vit_tiny_patch16_224', img_size=32, num_classes=0).eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        vit.forward_features(torch.randn(1, 3, 32, 32))
+    assert counter.get_total_flops() == vit_flops(192, 12, 5, 3 * 16 * 16, 4)
+
+
+def test_parameters_are_all_counted(make):
+    _, model, _ = make({})
+    found = count_parameters(model)
+    assert sum(found.values()) - found['codebook'] == sum(p.numel() for p in model.parameters())
+    assert found['codebook'] == 5 * 8
+    assert found['modulation'] == 8 * 8 + 8
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation makes, in elements."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(x, torch.Tensor):
+                self.elements = max(self.elements, x.numel())
+        return out
+
+
+def test_no_tensor_of_slots_times_patches_times_width_is_ever_made():
+    slots, width, patches, batch = 16, 64, 100, 2
+    config = ModelConfig(slots=slots, slot_size=width, codebook_size=32, decoder='slotwise', decoder_hidden=8)
+    model = SlotModel(config, 16, patches).train()
+    tokens = torch.randn(batch, patches, 16)
+    model(tokens)
+    with Largest() as largest:
+        model(tokens, need_masks=False).loss.backward()
+    assert largest.elements < batch * slots * patches * width / 4
+    with Largest() as naive:  # the mode does see what the naive form would make
+        torch.ones(batch, slots, patches, 1) * torch.ones(batch, 1, 1, width)
+    assert naive.elements == batch * slots * patches * width
+
+
+def test_reduced_precision_keeps_fewer_bytes(make):
+    _, model, tokens = make({})
+    assert activation_bytes(model, tokens, 'bf16') < activation_bytes(model, tokens)
+
+
+@pytest.mark.parametrize('device', DEVICES, ids=lambda d: d.name)
+def test_prediction_adds_up_and_scales_with_the_batch(device):
+    config = preset('coco', slot_size=32, decoder_layers=1)
+    model = SlotModel(config.model, 64, 16)
+    given = (model, 64, 16, 10_000, 10**9, 10**6)
+    one = predict_step(device, config.with_(batch_size=64), *given)
+    two = predict_step(device, config.with_(batch_size=128), *given)
+    assert one.step_ms == pytest.approx(one.encoder_ms + one.model_ms + one.optimizer_ms)
+    assert two.encoder_ms == pytest.approx(2 * one.encoder_ms)
+    assert two.optimizer_ms == one.optimizer_ms
+    assert two.memory_gb - one.memory_gb == pytest.approx(64 * 10_000 / 1e9)
+
+
+def test_no_formula_is_made_up_for_an_unknown_decoder():
+    config = ModelConfig(decoder='slotwise')
+    object.__setattr__(config, 'decoder', 'else')
+    with pytest.raises(ValueError, match='count_flops'):
+        forward_flops(config, 8, 4)
