@@ -1,9 +1,12 @@
 """Downloads from a local server with ranges, resets, wrong checksums and truncated files."""
 
+import base64
 import hashlib
 import io
+import json
 import tarfile
 import threading
+import urllib.parse
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -11,15 +14,38 @@ from typing import ClassVar
 import pytest
 
 from topdown.data import download as module
-from topdown.data.download import SOURCES, Archive, Source, download, fetch
+from topdown.data.download import SOURCES, Archive, Bucket, Source, download, fetch, list_bucket
+from topdown.data.tfrecord import crc32c
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves ``files``; ``faults`` holds what goes wrong with the next answers to a path."""
+    """Serves ``files``, and lists those of a bucket, two a page.
+
+    ``faults`` holds what goes wrong with the next answers to a path; ``listed`` changes what is said of an object.
+    """
 
     files: ClassVar[dict[str, bytes]] = {}
     faults: ClassVar[dict[str, list[str]]] = {}
+    listed: ClassVar[dict[str, dict[str, str | None]]] = {}
     requests: ClassVar[list[tuple[str, str, str | None]]] = []
+
+    def listing(self, query):
+        """As the JSON interface of Google Cloud Storage answers; checksums in base64."""
+        bucket = '/' + self.path.split('/')[4] + '/'
+        names = sorted(n.removeprefix(bucket) for n in self.files if n.startswith(bucket))
+        names = [n for n in names if n.startswith(query['prefix'])]
+        first = int(query.get('pageToken', 0))
+        items = []
+        for name in names[first : first + 2]:
+            content = self.files[bucket + name]
+            item = {
+                'name': name, 'size': str(len(content)),
+                'md5Hash': base64.b64encode(hashlib.md5(content).digest()).decode(),
+                'crc32c': base64.b64encode(crc32c(content).to_bytes(4, 'big')).decode(),
+            } | self.listed.get(name, {})  # fmt: skip
+            items.append({key: value for key, value in item.items() if value is not None})
+        page = {'items': items} if items else {}
+        return page | ({'nextPageToken': str(first + 2)} if first + 2 < len(names) else {})
 
     def do_HEAD(self):
         self.send_response(200 if self.path in self.files else 404)
@@ -27,16 +53,21 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self):
+        self.path, _, query = self.path.partition('?')
         wanted = self.headers.get('Range')
         self.requests.append(('GET', self.path, wanted))
         fault = self.faults.get(self.path, []).pop(0) if self.faults.get(self.path) else ''
         if fault == 'error':
             self.send_error(503)
             return
-        if self.path not in self.files:
+        content = self.files.get(self.path)
+        if content is None and self.path.startswith('/storage/v1/b/'):
+            content = json.dumps(self.listing(dict(urllib.parse.parse_qsl(query)))).encode()
+            if fault == 'garbage':
+                content = b'<html>sign in</html>'
+        if content is None:
             self.send_error(404)
             return
-        content = self.files[self.path]
         first = int(wanted.removeprefix('bytes=').rstrip('-')) if wanted and fault != 'no ranges' else 0
         if first >= len(content) > 0 and wanted:
             self.send_error(416)
@@ -47,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         body = content[first:]
         if fault == 'cut':
             body = body[: len(body) // 2]
+        elif fault == 'flip':
+            body = body[:-1] + bytes([body[-1] ^ 1])
         self.wfile.write(body)
         if fault == 'cut':
             self.connection.close()
@@ -58,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     """Address of the server; nobody waits between tries."""
-    Handler.files, Handler.faults, Handler.requests = {}, {}, []
+    Handler.files, Handler.faults, Handler.listed, Handler.requests = {}, {}, {}, []
     monkeypatch.setattr(module.time, 'sleep', lambda _: None)
     http = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     threading.Thread(target=http.serve_forever, daemon=True).start()
@@ -167,8 +200,117 @@ def test_a_small_disk_is_noticed_before_the_start(server, tmp_path, monkeypatch)
     assert Handler.requests == []
 
 
+NAMES = ('a-train.tfrecord-00000-of-00002', 'a-train.tfrecord-00001-of-00002', 'a-validation.tfrecord-00000-of-00001')
+
+
+def bucket(server):
+    """Three files that are wanted, on two pages; one that is not, and one of another prefix."""
+    for number, name in enumerate((*NAMES, 'a-test.tfrecord-00000-of-00001')):
+        Handler.files[f'/toys/sets/a/1.0.0/{name}'] = CONTENT[number:]
+    Handler.files |= {'/toys/sets/b/1.0.0/b.json': b'{}', '/toys/sets/a/1.0.0/': b''}
+    return Source('Toys', 'free', bucket=Bucket('toys', 'sets/a/1.0.0/', 'a/1.0.0', ('-test.',), server))
+
+
+def test_a_bucket_is_listed_page_by_page_and_fetched(server, tmp_path):
+    source = bucket(server)
+    root = tmp_path / 'new' / 'place'
+    paths = fetch(source, root, progress=False)
+    assert paths == [root / 'a' / '1.0.0' / name for name in NAMES]
+    assert [p.read_bytes() for p in paths] == [CONTENT[n:] for n in range(3)]
+    assert sorted(p.name for p in root.rglob('*') if p.is_file()) == sorted(NAMES)
+    assert [p.name for p in root.iterdir()] == ['a']  # no .download is left
+    asked = [path for _, path, _ in Handler.requests if not path.startswith('/storage')]
+    assert len(Handler.requests) - len(asked) == 3  # five objects, two a page
+    fetch(source, root, progress=False)  # all there: listed, not got again
+    assert len([p for _, p, _ in Handler.requests if not p.startswith('/storage')]) == len(asked) == 3
+    paths[1].write_bytes(b'short')  # a copy that somebody broke off
+    fetch(source, root, progress=False)
+    assert paths[1].read_bytes() == CONTENT[1:]
+
+
+def test_a_bucket_is_resumed_after_resets(server, tmp_path):
+    source = bucket(server)
+    listing, first, second = '/storage/v1/b/toys/o', *(f'/toys/sets/a/1.0.0/{name}' for name in NAMES[:2])
+    Handler.faults = {listing: ['error', 'cut'], first: ['cut', 'error', 'cut'], second: ['cut', *['error'] * 9]}
+    with pytest.raises(OSError, match=r'00001-of-00002 could not be downloaded in 5 tries .* goes on from there'):
+        fetch(source, tmp_path, workers=1, progress=False)
+    there = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()}
+    assert there == {f'a/1.0.0/{NAMES[0]}', f'.download/{NAMES[1]}.part'}  # the third was not begun
+    Handler.faults, Handler.requests = {}, []
+    paths = fetch(source, tmp_path, progress=False)
+    assert [p.read_bytes() for p in paths] == [CONTENT[n:] for n in range(3)]
+    ranges = {path: wanted for _, path, wanted in Handler.requests}
+    assert first not in ranges
+    assert ranges[second].startswith('bytes=')
+
+
+def test_files_of_a_bucket_that_do_not_fit_are_deleted_and_named(server, tmp_path):
+    source = bucket(server)
+    name, path = NAMES[1], f'/toys/sets/a/1.0.0/{NAMES[1]}'
+    key = path.removeprefix('/toys/')
+
+    def refused(message):
+        with pytest.raises(OSError, match=message):
+            fetch(source, tmp_path, progress=False)
+        assert not list(tmp_path.rglob(f'{name}*'))
+
+    Handler.faults[path] = ['flip']
+    refused('00001-of-00002 is damaged: its checksum is .* try again')
+    Handler.listed[key] = {'md5Hash': None}  # an object put together from parts has no MD5
+    Handler.faults[path] = ['flip']
+    refused('00001-of-00002 is damaged: its checksum is [0-9a-f]{8}, not [0-9a-f]{8}')
+    whole = Handler.files[path]
+    Handler.listed[key] = {'md5Hash': None, 'crc32c': None, 'size': str(len(whole))}
+    Handler.files[path] = whole[:1000]
+    refused('00001-of-00002 has 1000 bytes, .* are listed')
+    Handler.files[path] = whole
+    Handler.listed[key] = {'md5Hash': None}
+    assert fetch(source, tmp_path, progress=False)[1].read_bytes() == whole
+
+
+def test_a_bucket_that_is_moved_or_hidden_is_said(server, tmp_path):
+    source = bucket(server)
+    Handler.faults['/storage/v1/b/toys/o'] = ['garbage']
+    with pytest.raises(OSError, match='is no listing of a bucket'):
+        fetch(source, tmp_path, progress=False)
+    Handler.listed['sets/a/1.0.0/' + NAMES[0]] = {'size': None}
+    with pytest.raises(OSError, match=r'is no listing of a bucket .*size'):
+        fetch(source, tmp_path, progress=False)
+    nothing = Source('Toys', 'free', bucket=Bucket('toys', 'sets/c/', base=server))
+    with pytest.raises(OSError, match='toys lists nothing under sets/c/'):
+        fetch(nothing, tmp_path, progress=False)
+    with pytest.raises(OSError, match='could not be downloaded'):
+        list_bucket(Bucket('toys', 'sets/', base='http://127.0.0.1:9'), tmp_path, pause=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_small_disk_is_noticed_before_a_bucket_is_got(server, tmp_path, monkeypatch):
+    source = bucket(server)
+    need = sum(len(CONTENT) - n for n in range(3))
+    (tmp_path / '.download').mkdir()
+    (tmp_path / '.download' / f'{NAMES[0]}.part').write_bytes(CONTENT[:1000])
+    for free in (need - 1001, need - 1000):
+        monkeypatch.setattr(module.shutil, 'disk_usage', lambda _, free=free: type('Usage', (), {'free': free})())
+        if free < need - 1000:
+            with pytest.raises(OSError, match='GB are needed'):
+                fetch(source, tmp_path, progress=False)
+            assert all(path.startswith('/storage') for _, path, _ in Handler.requests)
+    assert len(fetch(source, tmp_path, progress=False)) == 3
+
+
+def test_official_buckets_are_where_the_readers_look():
+    for name in ('movi_c', 'movi_d', 'movi_e'):
+        place = SOURCES[name].bucket
+        assert (place.name, place.prefix, place.into) == (
+            'kubric-public', f'tfds/{name}/128x128/1.0.0/', f'{name}/128x128/1.0.0',
+        )  # fmt: skip
+        assert 'Apache-2.0' in SOURCES[name].licence
+    assert SOURCES['clevr6'].bucket.prefix.endswith('/clevr_with_masks_train.tfrecords')
+    assert SOURCES['clevr6'].licence == 'CC BY 4.0'
+
+
 def test_sets_behind_a_login_say_how_to_get_them(tmp_path):
     with pytest.raises(PermissionError, match='Log in at'):
         fetch(SOURCES['cityscapes'], tmp_path)
-    assert all(source.licence and (source.archives or source.login) for source in SOURCES.values())
+    assert all(s.licence and (s.archives or s.login or s.bucket) for s in SOURCES.values())
     assert all(len(a.md5) == 32 for source in SOURCES.values() for a in source.archives)

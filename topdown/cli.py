@@ -1,4 +1,4 @@
-"""Command line: ``topdown train | evaluate | segment | interventions | data``."""
+"""Command line: ``topdown train | evaluate | segment | interventions | bench | data``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from topdown import metrics, train
+from topdown import bench, metrics, train
 from topdown.config import PRESETS, preset
 from topdown.data import open_dataset
 from topdown.data.download import SOURCES
@@ -172,6 +172,9 @@ def build_parser() -> argparse.ArgumentParser:
         '--table', type=Path, help='write rows to this CSV file; means, and mBO_i lost by seed, beside it'
     )
     part.set_defaults(run=take_apart)
+    part = commands.add_parser('bench', help='how fast training is, and where the time goes')
+    bench.add_arguments(part)
+    part.set_defaults(run=bench.run)
     data = commands.add_parser('data', help='list, fetch and check data sets')
     actions = data.add_subparsers(dest='action', required=True)
     actions.add_parser('list', help='data sets that can be read').set_defaults(run=data_list)
@@ -180,7 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument('root', type=Path, help='folder to hold it')
     part.set_defaults(run=data_fetch)
     part = actions.add_parser('check', help='read all of it and name every problem')
-    part.add_argument('name', choices=[*SOURCES, 'movi_c', 'movi_d', 'movi_e', 'folder'])
+    part.add_argument('name', choices=[*SOURCES, 'folder'])
     part.add_argument('root', type=Path, help='folder that holds it')
     part.add_argument('--splits', nargs='+', default=['train', 'val'], choices=['train', 'val'])
     part.set_defaults(run=data_check)

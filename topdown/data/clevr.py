@@ -245,11 +245,11 @@ def convert_scene(data: bytes, number: int, source: Path) -> bytes | None:
         masks = found['mask'].reshape(ENTITIES, HEIGHT, WIDTH)
     except (KeyError, ValueError) as error:
         raise ValueError(f'{where} is none of CLEVR with masks ({error})') from error
-    if not masks.any():
+    inside = masks > 127  # written as 0 and 255
+    if not inside.any():
         raise ValueError(f'{where} has empty masks: it is none of CLEVR with masks')
-    inside = masks[:, ROWS, COLUMNS] > 127  # written as 0 and 255
-    bits = np.zeros(inside.shape[1:], np.uint16)
-    for entity, mask in enumerate(inside):
+    bits = np.zeros((192, 192), np.uint16)
+    for entity, mask in enumerate(inside[:, ROWS, COLUMNS]):
         bits |= mask.astype(np.uint16) << np.uint16(entity)
     fields = {'number': np.array([number]), 'image': [_png(image[ROWS, COLUMNS])], 'masks': [_png(bits)]}
     if 'shape' in found:

@@ -21,7 +21,7 @@ import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -263,15 +263,26 @@ _Item, _Result = TypeVar('_Item'), TypeVar('_Result')
 
 def _in_parallel(work: Callable[[_Item], _Result], items: list[_Item], workers: int, bar: _Bar) -> list[_Result]:
     """The first failure, or Ctrl-C, stops the others where they are."""
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(work, item) for item in items]
+
+    def guarded(item: _Item) -> _Result:
+        if bar.stop.is_set():
+            raise _Stopped
         try:
-            for job in as_completed(jobs):
-                job.result()
+            return work(item)
         except BaseException:
             bar.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [pool.submit(guarded, item) for item in items]
+        try:
+            wait(jobs)
+        except BaseException:
+            bar.stop.set()
+            raise
+    errors = [error for job in jobs if (error := job.exception())]
+    if errors:
+        raise next((e for e in errors if not isinstance(e, _Stopped)), errors[0])
     return [job.result() for job in jobs]
 
 
