@@ -86,6 +86,12 @@ class Attention(nn.Module):
         return out.view(*heads, self.head_size), attention.view(*heads, keys)
 
 
+def _as_autocast(x: Tensor) -> Tensor:
+    """Under autocast, ``x`` in its precision: cast once here instead of once by every layer that reads it."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 class DecoderLayer(nn.Module):
     """Pre-norm transformer decoder layer: causal self-attention, cross-attention to slots, ReLU feed-forward of 4 D."""
 
@@ -97,7 +103,7 @@ class DecoderLayer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(inplace=True), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, slots: Tensor, causal: Tensor, need_weights: bool) -> tuple[Tensor, Tensor | None]:
-        normed = self.norm_self(x)
+        normed = _as_autocast(self.norm_self(x))
         x = x + self.self_attention(normed, normed, causal)[0]
         attended, weights = self.cross_attention(self.norm_cross(x), slots, need_weights=need_weights)
         x = x + attended

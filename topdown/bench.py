@@ -1,0 +1,388 @@
+"""Benchmark: how long a training step takes, where the time goes, and how far that is from what the hardware can do.
+
+Models are measured in turn, A B A B, in one process, so that a machine whose speed drifts does not favour one of them;
+medians and ranges are reported. Tokens are random: no data and no pretrained weights are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from topdown import cost, metrics
+from topdown.config import PRESETS, VARIANTS, Config, preset
+from topdown.encoder import FrozenEncoder
+from topdown.evaluate import labels_from_masks
+from topdown.model import Output, SlotModel
+from topdown.results import append_rows, provenance
+from topdown.train import make_optimizer
+
+PHASES = ('forward', 'backward', 'clip', 'adam')
+GROWTH: dict[str, tuple[int, ...]] = {
+    'patches': (196, 400, 784, 1024),
+    'slots': (4, 7, 16, 32, 64),
+    'codebook_size': (64, 512, 2048, 8192),
+    'batch_size': (2, 4, 8, 16),
+    'slot_size': (64, 128, 256, 512),
+}
+"""Along which quantities ``grow`` measures, one at a time, the others being the preset's."""
+
+
+def token_shape(config: Config) -> tuple[int, int, tuple[int, int]]:
+    """N, D and the grid of an experiment's tokens, without making the encoder's weights."""
+    with torch.device('meta'):
+        encoder = FrozenEncoder(dataclasses.replace(config.encoder, pretrained=False))
+    return encoder.num_patches, encoder.feature_size, encoder.grid
+
+
+def ceiling(precision: str, device: str = 'cpu', size: int = 2048, repeats: int = 16) -> float:
+    """Best speed of a square matrix product in this precision, TFLOP/s: what no model can exceed."""
+    kind = torch.bfloat16 if precision == 'bf16' else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    best = float('inf')
+    for _ in range(repeats):
+        began = _now(device)
+        _ = a @ b
+        best = min(best, _now(device) - began)
+    return 2 * size**3 / best / 1e12
+
+
+class Stepper:
+    """One model's training step on random tokens, timed by phase.
+
+    Args:
+        config: the experiment; batch size and precision are used.
+        patches, features: N and D.
+        device: cpu or cuda.
+    """
+
+    def __init__(self, config: Config, patches: int, features: int, device: str = 'cpu') -> None:
+        self.config, self.device = config, device
+        torch.manual_seed(0)
+        self.model = SlotModel(config.model, features, patches).to(device).train()
+        self.optimizer = make_optimizer(self.model, config.train)
+        self.tokens = torch.randn(config.train.batch_size, patches, features, device=device)
+        self.call = torch.compile(self.model, dynamic=False) if config.train.compile else self.model
+
+    def step(self) -> dict[str, float]:
+        """One step; seconds by phase, and as 'step' their sum."""
+        marks = [_now(self.device)]
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.config.train.precision == 'bf16'):
+            loss = self.call(self.tokens, need_masks=False).loss
+        marks.append(_now(self.device))
+        loss.backward()
+        marks.append(_now(self.device))
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
+        marks.append(_now(self.device))
+        self.optimizer.step()
+        marks.append(_now(self.device))
+        spent = {phase: b - a for phase, a, b in zip(PHASES, marks[:-1], marks[1:], strict=True)}
+        return {**spent, 'step': marks[-1] - marks[0]}
+
+
+def compare(steppers: dict[str, Stepper], rounds: int = 10, warmup: int = 3) -> pd.DataFrame:
+    """Steps of all models in turn: a row a model and round, with columns model, round, the phases and step, seconds."""
+    rows = []
+    for number in range(-warmup, rounds):
+        for name, stepper in steppers.items():
+            spent = stepper.step()
+            if number >= 0:
+                rows.append({'model': name, 'round': number, **spent})
+    return pd.DataFrame(rows)
+
+
+def parts(stepper: Stepper, rounds: int = 10) -> dict[str, float]:
+    """Median seconds of the model's parts, forward and backward, each by itself on detached inputs.
+
+    They add up to about the step without clipping, optimiser and loss.
+    """
+    model, tokens, device = stepper.model, stepper.tokens, stepper.device
+    amp = torch.autocast(device, torch.bfloat16, enabled=stepper.config.train.precision == 'bf16')
+    with amp, torch.no_grad():
+        inputs = model.head(tokens)
+        start = model.slot_init(torch.randn(len(tokens), model.config.slots, model.config.slot_size, device=device))
+        slots, attention = model.slot_attention(start, *model.slot_attention.keys_values(inputs))
+
+    def first() -> Tensor:
+        return model.slot_attention(start, *model.slot_attention.keys_values(leaf(inputs)))[0]
+
+    def second() -> Tensor:
+        keys, values = (leaf(x) for x in model.slot_attention.keys_values(inputs))
+        codes = slots if model.codebook is None else model.codebook(leaf(slots)).codes
+        return model.slot_attention(start, keys, values, model.modulation(codes, leaf(attention)))[0]
+
+    def leaf(x: Tensor) -> Tensor:
+        return x.detach().requires_grad_()
+
+    todo: dict[str, Callable[[], Tensor]] = {'head': lambda: model.head(tokens), 'first pass': first}
+    if model.modulation is not None:
+        todo['codes and second pass'] = second
+    todo['decoder'] = lambda: model.decoder(leaf(slots), tokens, leaf(attention), False).reconstruction
+    times: dict[str, list[float]] = {name: [] for name in todo}
+    for _ in range(rounds + 2):
+        for name, run in todo.items():
+            began = _now(device)
+            with amp:
+                out = run()
+            out.backward(torch.ones_like(out))
+            times[name].append(_now(device) - began)
+            model.zero_grad()
+    return {name: statistics.median(values[2:]) for name, values in times.items()}
+
+
+def peak_memory(config: Config, patches: int, features: int, steps: int = 4) -> dict[str, float]:
+    """Peak memory in GB of a process that only trains: in all, and what importing torch and the package took of it.
+
+    On a GPU: the allocator's peak, and 0 for importing.
+    """
+    job = json.dumps([config.to_dict(), patches, features, steps])
+    found = subprocess.run(
+        [sys.executable, '-m', 'topdown.bench', '--memory-of', job], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        raise RuntimeError(f'the process that measures memory failed:\n{found.stderr[-2000:]}')
+    return json.loads(found.stdout.strip().splitlines()[-1])
+
+
+def _memory_of(job: str) -> dict[str, float]:
+    settings, patches, features, steps = json.loads(job)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    imports = _peak_rss()
+    stepper = Stepper(Config.from_dict(settings), patches, features, device)
+    for _ in range(steps):
+        stepper.step()
+    if device == 'cuda':
+        return {'peak_gb': torch.cuda.max_memory_allocated() / 1e9, 'imports_gb': 0.0}
+    return {'peak_gb': _peak_rss(), 'imports_gb': imports}
+
+
+def _peak_rss() -> float:
+    """Largest resident memory of this process so far, GB."""
+    status = Path('/proc/self/status')
+    if status.is_file():  # what getrusage says on Linux begins with the parent process's peak
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
+        return int(line.split()[1]) * 1024 / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # bytes on macOS
+
+
+@torch.no_grad()
+def evaluation_times(config: Config, device: str = 'cpu', pictures: int = 8, repeats: int = 3) -> dict[str, float]:
+    """Seconds a picture of evaluation: the encoder, the model with masks, label maps, and all metrics together."""
+    encoder = FrozenEncoder(dataclasses.replace(config.encoder, pretrained=False)).to(device)
+    model = SlotModel(config.model, encoder.feature_size, encoder.num_patches).to(device)
+    size, side = config.data.mask_size, config.encoder.image_size
+    images = torch.rand(pictures, 3, side, side, device=device)
+    generator = np.random.default_rng(0)
+    small = generator.integers(0, 11, (pictures, 8, 8))  # ten objects and ground, in blocks
+    truth_maps = small.repeat(-(-size // 8), 1).repeat(-(-size // 8), 2)[:, :size, :size]
+    truth = metrics.make_truth(truth_maps, truth_maps)
+    amp = torch.autocast(device, torch.bfloat16, enabled=config.train.precision == 'bf16')
+    with amp:
+        model.train()
+        model(torch.randn(config.train.batch_size, encoder.num_patches, encoder.feature_size, device=device))
+        model.eval()
+    times: dict[str, list[float]] = {name: [] for name in ('encoder', 'model', 'label maps', 'metrics')}
+    for _ in range(repeats + 1):
+        marks = [_now(device)]
+        with amp:
+            tokens = encoder(images)
+            marks.append(_now(device))
+            out: Output = model(tokens)
+        marks.append(_now(device))
+        labels = labels_from_masks(out.masks, encoder.grid, size).cpu()
+        marks.append(_now(device))
+        metrics.score(labels, truth)
+        marks.append(_now(device))
+        for name, a, b in zip(times, marks[:-1], marks[1:], strict=True):
+            times[name].append((b - a) / pictures)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def grow(config: Config, device: str = 'cpu', rounds: int = 3, progress: bool = True) -> pd.DataFrame:
+    """Step time and kept activations of baseline and top-down model along each quantity of ``GROWTH``.
+
+    Returns:
+        Columns along, value, model, step (median seconds), activations (bytes a batch).
+    """
+    patches, features, _ = token_shape(config)
+    rows = []
+    for along, value in tqdm([(a, v) for a, vs in GROWTH.items() for v in vs], disable=not progress, desc='growth'):
+        count = value if along == 'patches' else patches
+        changed = config if along == 'patches' else config.with_(**{along: value})
+        steppers = {
+            name: Stepper(changed.with_(**VARIANTS[name]), count, features, device) for name in ('baseline', 'top-down')
+        }
+        table = compare(steppers, rounds, warmup=2).groupby('model', sort=False)['step'].median()
+        for name, stepper in steppers.items():
+            kept = cost.activation_bytes(stepper.model, stepper.tokens, config.train.precision)
+            rows.append({'along': along, 'value': value, 'model': name, 'step': table[name], 'activations': kept})
+    return pd.DataFrame(rows)
+
+
+def bench(
+    config: Config, models: list[str], device: str = 'cpu', rounds: int = 10, memory: bool = True
+) -> dict[str, object]:
+    """Everything about an experiment's training step, for several variants of it.
+
+    Args:
+        config: preset, batch size and precision.
+        models: names of ``topdown.VARIANTS``; the first is the one that overheads refer to.
+        device: cpu or cuda.
+        rounds: timed steps of each.
+        memory: also measure peak memory, in a process of its own for each model.
+
+    Returns:
+        A dictionary for JSON: ``models`` (name -> medians, ranges, products, share of the ceiling, memory),
+        ``ceiling_tflops``, settings and provenance.
+
+    Raises:
+        ValueError: for an unknown model or device.
+    """
+    unknown = set(models) - set(VARIANTS)
+    if unknown:
+        raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {", ".join(sorted(unknown))}')
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('device=cuda, but torch sees no GPU: use device=cpu or install a CUDA build of torch')
+    patches, features, _ = token_shape(config)
+    began = time.perf_counter()
+    steppers = {name: Stepper(config.with_(**VARIANTS[name]), patches, features, device) for name in models}
+    for stepper in steppers.values():
+        stepper.step()
+    first_step = time.perf_counter() - began  # with compile: its cost
+    top = ceiling(config.train.precision, device)
+    table = compare(steppers, rounds)
+    top = max(top, ceiling(config.train.precision, device))
+    batch, base = config.train.batch_size, models[0]
+    reference = table[table.model == base]['step'].to_numpy()
+    found: dict[str, object] = {}
+    for name, stepper in steppers.items():
+        mine = table[table.model == name]
+        step = mine['step'].to_numpy()
+        flops = batch * cost.step_flops(stepper.config.model, features, patches)
+        row = {
+            'step_s': float(np.median(step)), 'step_min_s': float(step.min()), 'step_max_s': float(step.max()),
+            **{f'{phase}_s': float(mine[phase].median()) for phase in PHASES},
+            'parts_s': parts(stepper, rounds),
+            'images_per_s': batch / float(np.median(step)), 'tokens_per_s': batch * patches / float(np.median(step)),
+            'tflop': flops / 1e12, 'least_s': flops / 1e12 / top,
+            'share_of_ceiling': flops / 1e12 / float(np.median(step)) / top,
+            'overhead_percent': 100 * float(np.median(step / reference) - 1),
+        }  # fmt: skip
+        row |= peak_memory(stepper.config, patches, features) if memory else {}
+        found[name] = row
+    return {
+        'preset': config.name, 'batch': batch, 'precision': config.train.precision, 'device': device,
+        'patches': patches, 'features': features, 'rounds': rounds, 'threads': torch.get_num_threads(),
+        'compile': config.train.compile, 'first_step_s': first_step, 'ceiling_tflops': top, 'models': found,
+        'allocator': os.environ.get('LD_PRELOAD', ''), 'provenance': provenance(config, time.perf_counter() - began),
+    }  # fmt: skip
+
+
+def as_rows(result: dict) -> list[dict[str, object]]:
+    """Table rows of a ``bench`` result, one a model, without the parts."""
+    shared = {k: result[k] for k in ('preset', 'precision', 'batch', 'device', 'threads', 'ceiling_tflops')}
+    origin = {k: result['provenance'][k] for k in ('commit', 'date', 'torch')}
+    rows = []
+    for name, row in result['models'].items():
+        pieces = {f'{part}_s': seconds for part, seconds in row['parts_s'].items()}
+        plain = {k: v for k, v in row.items() if k != 'parts_s'}
+        rows.append({'model': name, **shared, **plain, **pieces, **origin})
+    return rows
+
+
+def show(result: dict) -> str:
+    """A ``bench`` result as text."""
+    lines = [
+        f'{result["preset"]}, batch {result["batch"]}, {result["precision"]}, {result["device"]}, '
+        f'{result["threads"]} threads; products reach {result["ceiling_tflops"]:.2f} TFLOP/s at best'
+    ]
+    for name, row in result['models'].items():
+        phases = ', '.join(f'{phase} {row[f"{phase}_s"]:.3f}' for phase in PHASES)
+        pieces = ', '.join(f'{part} {seconds:.3f}' for part, seconds in row['parts_s'].items())
+        lines += [
+            f'{name}: step {row["step_s"]:.3f} s [{row["step_min_s"]:.3f}, {row["step_max_s"]:.3f}] ({phases})',
+            f'  parts alone, forward and backward: {pieces}',
+            f'  {row["images_per_s"]:.1f} pictures/s, {row["tokens_per_s"]:.0f} tokens/s; {row["tflop"]:.3f} TFLOP, '
+            f'at the ceiling {row["least_s"]:.3f} s: {100 * row["share_of_ceiling"]:.0f} % of it; '
+            f'overhead {row["overhead_percent"]:+.1f} %',
+        ]
+        if 'peak_gb' in row:
+            lines.append(f'  peak memory {row["peak_gb"]:.2f} GB, of which importing {row["imports_gb"]:.2f} GB')
+    return '\n'.join(lines)
+
+
+def _now(device: str) -> float:
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``topdown bench``."""
+    parser.add_argument('--preset', default='toybox', choices=list(PRESETS))
+    parser.add_argument('--batch', type=int, help="pictures a step; the preset's if left out")
+    parser.add_argument('--precision', choices=['bf16', 'fp32'], help="the preset's if left out")
+    parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
+    parser.add_argument('--compile', action='store_true', help='with torch.compile')
+    parser.add_argument('--rounds', type=int, default=10, help='timed steps of each model')
+    parser.add_argument('--models', nargs='+', default=['baseline', 'top-down'], metavar='MODEL')
+    parser.add_argument('--no-memory', action='store_true', help='leave peak memory out')
+    parser.add_argument('--evaluation', action='store_true', help='time evaluation, too (makes the encoder)')
+    parser.add_argument('--grow', type=Path, metavar='CSV', help='instead: growth over N, K, E, batch and slot width')
+    parser.add_argument('--json', type=Path, help='write everything to this file')
+    parser.add_argument('--table', type=Path, metavar='CSV', help='add rows to this table')
+
+
+def run(options: argparse.Namespace) -> None:
+    """``topdown bench``."""
+    changes: dict[str, object] = {'compile': options.compile}
+    changes |= {'batch_size': options.batch} if options.batch else {}
+    changes |= {'precision': options.precision} if options.precision else {}
+    config = preset(options.preset, **changes)
+    if options.rounds < 1:
+        raise ValueError(f'rounds must be at least 1, got {options.rounds}')
+    if options.grow:
+        table = grow(config, options.device, options.rounds)
+        options.grow.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(options.grow, index=False)
+        print(table.to_string(index=False))
+        return
+    result = bench(config, options.models, options.device, options.rounds, not options.no_memory)
+    if options.evaluation:
+        result['evaluation_s'] = evaluation_times(config, options.device)
+    print(show(result))
+    if options.evaluation:
+        print(
+            'evaluation of one picture: '
+            + ', '.join(f'{k} {1e3 * v:.1f} ms' for k, v in result['evaluation_s'].items())
+        )
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=1))
+    if options.table:
+        append_rows(options.table, as_rows(result), same=('model', 'preset', 'precision', 'batch', 'device'))
+
+
+if __name__ == '__main__':
+    if sys.argv[1:2] == ['--memory-of']:
+        print(json.dumps(_memory_of(sys.argv[2])))
+    else:
+        parser = argparse.ArgumentParser(prog='python -m topdown.bench', description=__doc__)
+        add_arguments(parser)
+        run(parser.parse_args())
