@@ -1,0 +1,330 @@
+"""Tables of the book: the paper's figures beside ours, effects with intervals, and the verdict on every claim.
+
+Frames in, frames out; ``read`` and the functions named after it are the only ones that open files. Nothing is invented:
+a published cell that was not transcribed is ``NOT_AVAILABLE``, a run that was not made is ``NOT_RUN``, and a cell that
+makes no sense (a method on a data set that nobody gave it) is ``NOTHING``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from topdown.config import VARIANTS
+from topdown.statistics import Interval, compare, seed_interval
+
+NOT_AVAILABLE, NOT_RUN, NOTHING = 'not available', 'not run', '–'
+NAMES = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO_i', 'mbo_c': 'mBO_c', 'miou': 'mIoU', 'ari': 'ARI'}
+"""Column of our rows -> name that readers see."""
+
+OURS = {'FG-ARI': 'fg_ari', 'mBO': 'mbo_i', 'mBO_i': 'mbo_i', 'mBO_c': 'mbo_c'}
+"""Metric of a published table -> column of our rows that stands beside it."""
+
+_BRIEF = ('FG-ARI', 'mBO_i')
+EXPERIMENTS = ('ablation', 'codebook', 'categories', 'difficulty')
+HERE, REPORTED = 'this book', 'paper'
+REPRODUCED, NOT_REPRODUCED, NEEDS_GPU = 'reproduced here', 'not reproduced here', 'needs a GPU and the real data'
+
+
+# ------------------------------------------------------------------------------------------------------ reading
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """A CSV table; an empty frame if the file is missing or empty."""
+    path = Path(path)
+    if not path.is_file() or not path.stat().st_size:
+        return pd.DataFrame()
+    return pd.read_csv(path)
+
+
+def read_published(folder: str | Path) -> pd.DataFrame:
+    """All transcribed tables of ``figures/paper`` in one frame: table, row, dataset, metric, value, source, note."""
+    parts = [read(path) for path in sorted(Path(folder).glob('*.csv')) if path.stem != 'claims']
+    return pd.concat([p.astype({'value': str}) for p in parts if len(p)], ignore_index=True)
+
+
+def read_runs(folder: str | Path, name: str) -> pd.DataFrame:
+    """Rows of trained models from ``figures/tables/<name>.csv``, in one form for all tables.
+
+    Args:
+        folder: ``figures/tables``.
+        name: a preset ('toybox_long') or a preset and an experiment ('toybox_ablation').
+
+    Returns:
+        One row a run: variant, seed, the metrics in percent, and what else the file holds; masks of the decoder only.
+        Empty, with columns variant and seed, if nothing was run.
+    """
+    table = read(Path(folder) / f'{name}.csv')
+    if 'variant' not in table and 'model' in table:
+        table = table.rename(columns={'model': 'variant'})
+    if not len(table) or 'variant' not in table:
+        return pd.DataFrame({'variant': pd.Series(dtype=str), 'seed': pd.Series(dtype=int)})
+    if 'masks' in table:
+        table = table[table.masks.isin(['decoder', '-'])]
+    if 'experiment' not in table:  # tables of presets hold untrained baselines, too
+        table = table[table.variant.isin(VARIANTS)]
+    return table.reset_index(drop=True)
+
+
+# ------------------------------------------------------------------------------------------- published beside ours
+
+
+def spread(values: Iterable[float]) -> str:
+    """'mean ± standard deviation' over seeds, the mean alone for one, ``NOT_RUN`` for none."""
+    values = np.asarray(list(values), float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return NOT_RUN
+    return f'{values.mean():.1f} ± {values.std(ddof=1):.1f}' if len(values) > 1 else f'{values[0]:.1f}'
+
+
+def side_by_side(
+    published: pd.DataFrame,
+    here: dict[str, pd.DataFrame],
+    ours: Iterable[str] | None = None,
+    citations: dict[str, str] | None = None,
+) -> pd.DataFrame:
+    """Published figures and ours, a row a method and who reports it, a column a data set and metric.
+
+    Data sets never share a column: figures on Toybox stand beside those on COCO, not under them.
+
+    Args:
+        published: rows of one table of the paper, and of peers, as ``read_published`` gives them. Rows that have the
+            name of one of our variants are that variant.
+        here: data set -> our runs on it (columns variant, seed, metrics); an empty frame stands for 'not run'. Data
+            sets that the published rows lack get columns of their own, FG-ARI and mBO_i.
+        ours: variants that have a row of ours even if nobody ran them; by default those of ``VARIANTS`` that are
+            published, too.
+        citations: source -> name of who reports; 'paper' for others.
+
+    Returns:
+        Strings. Index (method, reported by), columns (data set, metric) and the number of our runs.
+    """
+    columns = list(dict.fromkeys(zip(published.dataset, published.metric)))
+    columns += [(dataset, metric) for dataset in here if dataset not in set(published.dataset) for metric in _BRIEF]
+    order = list(dict.fromkeys([*published.dataset, *here]))
+    columns = sorted(columns, key=lambda column: order.index(column[0]))
+    methods = list(dict.fromkeys(published.row))
+    ours = [name for name in methods if name in VARIANTS] if ours is None else list(ours)
+    rows: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+    for method in dict.fromkeys([*methods, *ours]):
+        for source, cells in published[published.row == method].groupby('source', sort=False):
+            who = (citations or {}).get(source, REPORTED)
+            rows[method, who] = {(c.dataset, c.metric): c.value for c in cells.itertuples()}
+        if method not in ours:
+            continue
+        rows[method, HERE], counts = {}, [0]
+        for dataset, metric in columns:
+            if dataset in here:
+                found = here[dataset][here[dataset].variant == method]
+                rows[method, HERE][dataset, metric] = spread(found.get(OURS[metric], []))
+                counts.append(len(found))
+        rows[method, HERE]['', 'runs'] = str(max(counts))
+    cells = [[row.get(column, NOTHING) for column in [*columns, ('', 'runs')]] for row in rows.values()]
+    return pd.DataFrame(
+        cells,
+        index=pd.MultiIndex.from_tuples(rows, names=['method', 'reported by']),
+        columns=pd.MultiIndex.from_tuples([*columns, ('', 'runs')]),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- effects
+
+
+def effects(runs: pd.DataFrame, against: str = 'baseline', metrics: Iterable[str] = ('fg_ari', 'mbo_i')) -> pd.DataFrame:
+    """Every variant minus one of them, over the seeds that both have, in points of percent.
+
+    Returns:
+        variant, metric, difference, low, high (95 % Student's t over seeds, NaN for one seed), p (sign-flip permutation
+        test over seeds, which with n seeds is at least 2 / 2^n), seeds. Empty if there is nothing to compare.
+    """
+    names = ['variant', 'metric', 'difference', 'low', 'high', 'p', 'seeds']
+    base = runs[runs.variant == against].drop_duplicates('seed', keep='last').set_index('seed')
+    rows = []
+    for variant in dict.fromkeys(runs.variant):
+        other = runs[runs.variant == variant].drop_duplicates('seed', keep='last').set_index('seed')
+        for metric in metrics if variant != against else ():
+            if metric not in runs:
+                continue
+            difference = (other[metric] - base[metric]).dropna() if len(base) else pd.Series(dtype=float)
+            if not len(difference):
+                continue
+            found: Interval = seed_interval(difference.to_numpy())
+            p = compare(difference.to_numpy(), np.zeros(len(difference))).p_value if len(difference) > 1 else np.nan
+            rows.append([variant, metric, *found, p, len(difference)])
+    return pd.DataFrame(rows, columns=names)
+
+
+def show_effects(found: pd.DataFrame) -> pd.DataFrame:
+    """Effects as strings: '+0.4 [-0.3, +1.1]', a row a variant, a column a metric."""
+    if not len(found):
+        return pd.DataFrame({'effect': [NOT_RUN]})
+    shown = found.assign(text=[effect_text(r.difference, r.low, r.high) for r in found.itertuples()])
+    table = shown.pivot(index='variant', columns='metric', values='text')
+    table = table.loc[list(dict.fromkeys(found.variant)), [m for m in NAMES if m in table]].rename(columns=NAMES)
+    table['seeds'] = found.groupby('variant').seeds.min()
+    return table
+
+
+def effect_text(difference: float, low: float, high: float) -> str:
+    """'+0.4 [-0.3, +1.1]'; without the interval where there is none (one seed)."""
+    text = f'{difference:+.1f}'
+    return text if np.isnan(low) else f'{text} [{low:+.1f}, {high:+.1f}]'
+
+
+def sign(low: float, high: float) -> int:
+    """1 or -1 if the interval lies on one side of zero, else 0."""
+    return int(low > 0) - int(high < 0)
+
+
+# ------------------------------------------------------------------------------------------------- codebook sizes
+
+
+def with_codebook_size(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with the column ``codebook_size``, from that column, from ``changes`` or from the variant's name.
+
+    Runs whose size cannot be told are left out.
+    """
+    sizes = []
+    for row in runs.to_dict('records'):
+        size = row.get('codebook_size', np.nan)
+        if pd.isna(size):
+            found = re.search(r'codebook_size\W+(\d+)', str(row.get('changes', '')))
+            found = found or re.fullmatch(r'(?:E|codebook|codes)\W*(\d+)', str(row['variant']))
+            size = found.group(1) if found else np.nan
+        sizes.append(float(size))
+    table = runs.assign(codebook_size=pd.Series(sizes, index=runs.index, dtype=float)).dropna(subset='codebook_size')
+    return table.astype({'codebook_size': int}).sort_values(['codebook_size', 'seed'], ignore_index=True)
+
+
+# -------------------------------------------------------------------------------------------------------- claims
+
+
+def claim_verdict(found: pd.DataFrame, direction: int = 1) -> tuple[str, str]:
+    """Verdict on 'A beats B' and its evidence, from the effects of A against B.
+
+    Reproduced means that for every metric the 95 % interval over seeds lies on the claimed side of zero.
+
+    Args:
+        found: rows of ``effects`` of one variant.
+        direction: 1 if the claim is that the difference is positive, -1 if negative.
+    """
+    if not len(found):
+        return NOT_RUN, NOTHING
+    sides = [sign(r.low, r.high) for r in found.itertuples()]
+    evidence = '; '.join(f'{NAMES[r.metric]} {effect_text(r.difference, r.low, r.high)}' for r in found.itertuples())
+    seeds = int(found.seeds.min())
+    verdict = REPRODUCED if all(side == direction for side in sides) else NOT_REPRODUCED
+    return verdict, f'{evidence}; {seeds} seed{"s" if seeds > 1 else ""}'
+
+
+def verdicts(claims: pd.DataFrame, runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """What became of every claim of the paper: on Toybox and, if it was run, on the paper's data.
+
+    Args:
+        claims: ``figures/paper/claims.csv``.
+        runs: table name ('toybox_long', 'toybox_ablation', 'coco', ...) -> its runs, as ``read_runs`` gives them.
+
+    Returns:
+        claim, on Toybox, evidence (differences in points with their 95 % interval over seeds), on the paper's data,
+        page (a link).
+    """
+    nothing = read_runs('', 'nothing')
+
+    def get(name: str) -> pd.DataFrame:
+        return runs.get(name, nothing)
+
+    rows = []
+    for claim in claims.itertuples():
+        small, small_evidence = _CHECKS[claim.key](get, True) if claim.key in _CHECKS else (NOTHING, NOTHING)
+        large, large_evidence = _CHECKS[claim.key](get, False) if claim.key in _CHECKS else (NOT_RUN, NOTHING)
+        if large == NOT_RUN:
+            large, large_evidence = NEEDS_GPU, NOTHING
+        evidence = '; '.join(e for e in (small_evidence, large_evidence) if e != NOTHING) or NOTHING
+        stem = claim.page.split('.')[0]
+        link = f'[{re.sub(r"^[0-9]+_", "", stem).replace("_", " ")}]({claim.page})'
+        rows.append([claim.claim, small, evidence, large, link])
+    return pd.DataFrame(rows, columns=['claim', 'on Toybox', 'evidence', "on the paper's data", 'page'])
+
+
+Get = Callable[[str], pd.DataFrame]
+
+
+def _compare(small: str, large: str, variant: str, against: str, metrics=('fg_ari', 'mbo_i'), direction: int = 1):
+    """Check of 'variant beats against' in the tables ``small`` (Toybox; empty: none) and ``large``."""
+
+    def check(get: Get, embedded: bool) -> tuple[str, str]:
+        name = small if embedded else large
+        if not name:
+            return NOTHING, NOTHING
+        found = effects(get(name), against, metrics)
+        return claim_verdict(found[found.variant == variant], direction)
+
+    return check
+
+
+def _codebook(get: Get, embedded: bool) -> tuple[str, str]:
+    """A size between the extremes is best, and by more than the seeds scatter."""
+    runs = with_codebook_size(get('toybox_codebook' if embedded else 'coco_codebook'))
+    if runs.codebook_size.nunique() < 3:
+        return NOT_RUN, NOTHING
+    means = runs.groupby('codebook_size').mbo_i.mean()
+    sizes, best = list(means.index), means.idxmax()
+    named = runs.assign(variant=runs.codebook_size.astype(str))
+    parts = []
+    for end in (sizes[0], sizes[-1]):
+        found = effects(named, str(end), ['mbo_i'])
+        found = found[found.variant == str(best)]
+        parts += [f'mBO_i against E = {end}: {effect_text(r.difference, r.low, r.high)}' for r in found.itertuples()]
+        if end == best or not all(sign(r.low, r.high) == 1 for r in found.itertuples()):
+            break
+    else:
+        return REPRODUCED, f'best E = {best}; {"; ".join(parts)}'
+    return NOT_REPRODUCED, '; '.join([f'best E = {best}', *parts])
+
+
+_CHECKS: dict[str, Callable[[Get, bool], tuple[str, str]]] = {
+    'coco': _compare('toybox_long', 'coco', 'top-down', 'baseline'),
+    'voc': _compare('', 'voc', 'top-down', 'baseline'),
+    'movi_c': _compare('', 'movi_c', 'top-down', 'baseline', ('fg_ari',)),
+    'movi_e': _compare('', 'movi_e', 'top-down', 'baseline', ('fg_ari',)),
+    'six': _compare('toybox_long', 'coco', 'top-down', 'six-iterations'),
+    'codebook': _codebook,
+    'channel': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'spatial only'),
+    'spatial': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'channel only'),
+    'quantization': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'without quantization'),
+    'shifting': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'without shifting'),
+    'pixels_ari': _compare('', 'clevr6', 'top-down', 'baseline', ('fg_ari',), -1),
+    'pixels_mbo': _compare('', 'clevr6', 'top-down', 'baseline', ('mbo_i',)),
+}
+
+
+def read_all(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """Runs of every table in ``figures/tables`` that holds runs, by name."""
+    found = {path.stem: read_runs(folder, path.stem) for path in sorted(Path(folder).glob('*.csv'))}
+    return {name: runs for name, runs in found.items() if len(runs)}
+
+
+def write_claims(figures: str | Path) -> pd.DataFrame:
+    """Write ``figures/tables/claims.csv`` from the other tables, and return it."""
+    figures = Path(figures)
+    table = verdicts(read(figures / 'paper' / 'claims.csv'), read_all(figures / 'tables'))
+    table.to_csv(figures / 'tables' / 'claims.csv', index=False)
+    return table
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: ``python -m topdown.tables`` writes the verdicts on all claims from the tables in figures/."""
+    parser = argparse.ArgumentParser(prog='python -m topdown.tables', description='Write figures/tables/claims.csv.')
+    parser.add_argument('--figures', type=Path, default=Path('figures'), help='folder with paper/ and tables/')
+    options = parser.parse_args(arguments)
+    print(write_claims(options.figures).drop(columns='page').to_string(index=False))
+
+
+if __name__ == '__main__':
+    main()
