@@ -11,6 +11,8 @@ from topdown.data import check as module
 from topdown.data.check import check
 from topdown.data.coco import CocoInstances
 
+from .test_movi import movi_root  # noqa: F401  (a fixture)
+
 
 @pytest.fixture(autouse=True)
 def small_sets(monkeypatch):
@@ -86,8 +88,29 @@ def test_label_folders_are_checked_too(tmp_path, capsys):
     assert 'b.png is missing' in printed
 
 
+def test_records_of_clips_are_verified(movi_root, monkeypatch, capsys):  # noqa: F811
+    command = ['data', 'check', 'movi_c', str(movi_root), '--splits', 'val']
+    with pytest.raises(SystemExit):
+        main(command)
+    printed = capsys.readouterr().out
+    assert 'problem: 72 pictures, the official split has 6000' in printed  # 250 clips of 24
+    assert '1 problem(s)' in printed
+    monkeypatch.setitem(module.OFFICIAL, ('movi_c', 'val'), 72)
+    main(command)
+    assert '72 pictures, 108 objects, no problems' in capsys.readouterr().out
+    path = movi_root / 'movi_c' / '128x128' / '1.0.0' / 'movi_c-validation.tfrecord-00001-of-00002'
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1  # in a field that no reader looks at
+    path.write_bytes(content)
+    with pytest.raises(SystemExit):
+        main(command)
+    printed = capsys.readouterr().out
+    assert '00001-of-00002: record 0 does not fit its checksum: delete the file and get it again' in printed
+    assert '1 problem(s)' in printed
+
+
 def test_list_names_every_set(capsys):
     main(['data', 'list'])
     printed = capsys.readouterr().out
-    for name in ('coco', 'voc', 'ade20k', 'cityscapes', 'toybox', 'folder', '10582', '1449'):
+    for name in ('coco', 'voc', 'ade20k', 'cityscapes', 'toybox', 'folder', 'movi_d', 'clevr6', '10582', '1449'):
         assert name in printed

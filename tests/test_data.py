@@ -13,6 +13,7 @@ from topdown.data import open_dataset
 from topdown.data.base import crop_image, crop_masks
 from topdown.data.coco import CocoInstances, decode_mask
 from topdown.data.toybox import CATEGORIES, ToyboxConfig, clip_at, make_toybox, render_clip, render_scene, scene_at
+from topdown.train import _Plan
 
 from .conftest import TINY
 
@@ -149,6 +150,17 @@ def test_crop_keeps_picture_and_masks_aligned():
         assert overlap > 0.96
         assert cut.min() >= 0
         assert cut.max() <= 1
+
+
+def test_an_epoch_shows_every_picture_once_in_the_published_order(tiny):
+    data = open_dataset(tiny, 'train', progress=False)
+    assert data.epoch_length == len(data) == TINY['num_train']
+    order = data.order(torch.Generator().manual_seed(3))
+    assert torch.equal(order, torch.randperm(TINY['num_train'], generator=torch.Generator().manual_seed(3)))
+    plan = list(_Plan(data, tiny.with_(seed=5), 0, 12))  # batches of 4: two epochs
+    for epoch in (0, 1):
+        shuffled = torch.randperm(24, generator=torch.Generator().manual_seed((5 * 4 + 1) * 1_000_003 + epoch))
+        assert [row[0] for rows in plan[6 * epoch : 6 * epoch + 6] for row in rows] == shuffled.tolist()
 
 
 def test_crop_position():

@@ -12,9 +12,13 @@ import pandas as pd
 from topdown import bench, metrics, train
 from topdown.config import PRESETS, preset
 from topdown.data import open_dataset
+from topdown.data.base import PictureSet
 from topdown.data.download import SOURCES
 from topdown.protocols import PROTOCOLS
 from topdown.statistics import bootstrap_interval
+
+PREPARED = ('clevr6',)
+"""Data sets that are converted once before they can be read."""
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -107,27 +111,58 @@ def data_list(options: argparse.Namespace) -> None:
 
     rows = []
     for name, source in SOURCES.items():
-        counts = [OFFICIAL.get((name, split), 0) for split in ('train', 'val')]
+        counts = [OFFICIAL.get((name, split), '-') for split in ('train', 'val')]
         how = 'by hand, after a login' if source.login else f'topdown data fetch {name} FOLDER'
+        if name in PREPARED:
+            how += f', then topdown data prepare {name} FOLDER'
         rows.append({'name': name, 'data set': source.title, 'train': counts[0], 'val': counts[1], 'get it': how})
-    for name in ('movi_c', 'movi_d', 'movi_e'):
-        how = 'gsutil, see the message of topdown data check'
-        rows.append(
-            {'name': name, 'data set': name.upper().replace('_', '-'), 'train': '-', 'val': 6000, 'get it': how}
-        )
     rows.append({'name': 'toybox', 'data set': 'Toybox', 'train': '-', 'val': '-', 'get it': 'made on first use'})
     rows.append({'name': 'folder', 'data set': 'any pictures with label PNGs', 'train': '-', 'val': '-', 'get it': '-'})
     print(pd.DataFrame(rows).to_string(index=False))
 
 
 def data_fetch(options: argparse.Namespace) -> None:
-    """Download and unpack a data set."""
+    """Download a data set, and unpack what is packed."""
     from topdown.data.download import fetch
 
     source = SOURCES[options.name]
     print(f'{source.title}. Licence: {source.licence}')
     for path in fetch(source, options.root):
         print(f'{path} is there')
+    if options.name in PREPARED:
+        print(f'next: topdown data prepare {options.name} {options.root}')
+
+
+def data_prepare(options: argparse.Namespace) -> None:
+    """Get a data set ready for training: make or convert it, and store its encoder's tokens if asked to."""
+    if options.name == 'clevr6':
+        from topdown.data.clevr import prepare_clevr
+
+        print(f'{prepare_clevr(options.root, workers=max(2, options.workers))} is there')
+    elif options.name == 'toybox':
+        config = preset(options.preset or 'toybox', dataset='toybox', data_root=str(options.root))
+        print(f'{open_dataset(config, "train").root} is there')
+    else:
+        print(f'{options.name} is read as it is: nothing to convert')
+    if options.tokens is None:
+        return
+    name = options.preset or options.name
+    if name not in PRESETS:
+        raise ValueError(
+            f'there is no preset {name!r} that says which encoder makes the tokens: pass --preset with one of '
+            f'{", ".join(PRESETS)}; data set and folder take the place of its own'
+        )
+    config = preset(
+        name, dataset=options.name, data_root=str(options.root), cache_tokens=True, token_dir=str(options.tokens),
+        workers=options.workers, batch_size=1,
+    )  # fmt: skip
+    if config.data.random_crop:
+        raise ValueError(
+            f'preset {name!r} trains with random crops, and every crop needs tokens of its own: tokens cannot be '
+            'stored; train without --tokens'
+        )
+    train.TrainData(open_dataset(config, 'train'), train.make_encoder(config), config, progress=True)
+    print(f'tokens are there; train with cache_tokens=true token_dir={options.tokens}')
 
 
 def data_check(options: argparse.Namespace) -> None:
@@ -136,12 +171,56 @@ def data_check(options: argparse.Namespace) -> None:
 
     problems = 0
     for split in options.splits:
-        config = preset('coco', dataset=options.name, data_root=str(options.root))
-        report = check(open_dataset(config, split), options.name, split)
+        report = check(_open_whole(options.name, options.root, split), options.name, split)
         print(report)
         problems += len(report.problems)
     if problems:
         raise SystemExit(1)
+
+
+def data_card(options: argparse.Namespace) -> None:
+    """Statistics of a split as a row of a table, and a picture of its first pictures with their objects."""
+    from topdown.data.card import first_pictures, statistics
+    from topdown.plots import show_masks, style
+    from topdown.results import append_rows
+
+    data = _open_whole(options.name, options.root, options.split, options.limit)
+    row = {'dataset': options.name, 'split': options.split, **statistics(data)}
+    table = options.out / 'tables' / 'data_cards.csv'
+    append_rows(table, [row], same=('dataset', 'split'))
+    style()
+    images, labels = first_pictures(data)
+    picture = options.out / f'data_{options.name}.png'
+    figure = show_masks(images, {'objects': labels}, truth=('objects',))
+    for dpi in (110, 90, 75, 60):
+        figure.savefig(picture, dpi=dpi)
+        if picture.stat().st_size < 150_000:  # as for every figure of the book
+            break
+    print('\n'.join(f'{key}: {value}' for key, value in row.items()))
+    print(f'written to {table} and {picture}')
+
+
+def data_speed(options: argparse.Namespace) -> None:
+    """How many training pictures a second one process reads and cuts, by protocol."""
+    from topdown.data.card import reading_speed
+
+    for protocol in PROTOCOLS:
+        data = _open_whole(options.name, options.root, 'train', options.count, protocol)
+        found = reading_speed(data)
+        size = f'{data.image_size} x {data.image_size}'
+        print(f'{options.name}, {protocol}, {len(data)} pictures to {size}: {found:.0f} a second')
+
+
+def _open_whole(name: str, root: Path | None, split: str, limit: int = 0, protocol: str = 'oclf') -> PictureSet:
+    """A data set at the paper's sizes, or at Toybox's own; Toybox needs no root."""
+    if root is None and name != 'toybox':
+        raise ValueError(f'{name} needs ROOT, the folder that holds it')
+    config = preset(
+        'toybox' if name == 'toybox' else 'coco', dataset=name, data_root=str(root or ''), protocol=protocol
+    )
+    data = open_dataset(config, split)
+    data.ids = data.ids[: limit or None]
+    return data
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -175,18 +254,37 @@ def build_parser() -> argparse.ArgumentParser:
     part = commands.add_parser('bench', help='how fast training is, and where the time goes')
     bench.add_arguments(part)
     part.set_defaults(run=bench.run)
-    data = commands.add_parser('data', help='list, fetch and check data sets')
+    data = commands.add_parser('data', help='list, fetch, prepare, check and describe data sets')
     actions = data.add_subparsers(dest='action', required=True)
     actions.add_parser('list', help='data sets that can be read').set_defaults(run=data_list)
-    part = actions.add_parser('fetch', help='download and unpack one from its official addresses')
+    part = actions.add_parser('fetch', help='download one from its official addresses')
     part.add_argument('name', choices=[*SOURCES])
     part.add_argument('root', type=Path, help='folder to hold it')
     part.set_defaults(run=data_fetch)
+    part = actions.add_parser('prepare', help='make or convert one, and store its tokens; goes on where it stopped')
+    part.add_argument('name', choices=[*SOURCES, 'folder', 'toybox'])
+    part.add_argument('root', type=Path, help='folder that holds it, or, of toybox, will hold it')
+    part.add_argument('--preset', choices=list(PRESETS), help='whose encoder makes the tokens; default: NAME')
+    part.add_argument('--tokens', type=Path, help='store the tokens of training pictures in this folder')
+    part.add_argument('--workers', type=int, default=2, help='processes that read pictures, threads that convert')
+    part.set_defaults(run=data_prepare)
     part = actions.add_parser('check', help='read all of it and name every problem')
     part.add_argument('name', choices=[*SOURCES, 'folder'])
     part.add_argument('root', type=Path, help='folder that holds it')
     part.add_argument('--splits', nargs='+', default=['train', 'val'], choices=['train', 'val'])
     part.set_defaults(run=data_check)
+    part = actions.add_parser('card', help='statistics of one and a figure of its first pictures')
+    part.add_argument('name', choices=[*SOURCES, 'folder', 'toybox'])
+    part.add_argument('root', nargs='?', type=Path, help='folder that holds it; toybox needs none')
+    part.add_argument('--out', type=Path, default=Path('figures'), help='gets tables/data_cards.csv and data_NAME.png')
+    part.add_argument('--split', default='val', choices=['train', 'val'])
+    part.add_argument('--limit', type=int, default=0, help='use the first so many pictures; 0 for all')
+    part.set_defaults(run=data_card)
+    part = actions.add_parser('speed', help='how fast one process reads it')
+    part.add_argument('name', choices=[*SOURCES, 'folder', 'toybox'])
+    part.add_argument('root', nargs='?', type=Path, help='folder that holds it; toybox needs none')
+    part.add_argument('--count', type=int, default=200, help='of pictures')
+    part.set_defaults(run=data_speed)
     return parser
 
 

@@ -161,7 +161,7 @@ def read_picture(path: Path) -> Tensor:
 
 def as_image(array: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(array).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(array).permute(2, 0, 1).float().div_(255)
 
 
 def read_labels(path: Path) -> np.ndarray:

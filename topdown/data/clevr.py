@@ -258,8 +258,9 @@ def convert_scene(data: bytes, number: int, source: Path) -> bytes | None:
 
 
 def _png(array: np.ndarray) -> bytes:
+    """Compression level 3 takes a quarter of the usual level's time and makes files an eighth larger."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, 'PNG')
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, 'PNG', compress_level=3)
     return buffer.getvalue()
 
 

@@ -142,7 +142,7 @@ SOURCES = {
     ),
     **{
         name: Source(
-            f'{name.upper().replace("_", "-")} (Kubric), 128 x 128, training and validation',
+            f'MOVi-{name[-1].upper()} (Kubric), 128 x 128, training and validation',
             'Apache-2.0',
             bucket=Bucket('kubric-public', f'tfds/{name}/128x128/1.0.0/', f'{name}/128x128/1.0.0', ('-test.',)),
         )
