@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable
 from pathlib import Path
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from PIL import Image
+
+STYLE = Path(__file__).parent.parent / 'figures' / 'topdown.mplstyle'
+"""The book's style; not there if the package is installed without its repository."""
+
+METHOD_COLOURS = {
+    'baseline': '#0072B2', 'top-down': '#D55E00', 'six-iterations': '#009E73', 'codes': '#CC79A7',
+    'k-means on slots': '#E69F00', 'k-means on tokens': '#E69F00', 'k-means on colours': '#F0E442',
+    'released_default': '#56B4E9', 'codes, shuffled': '#999999', 'random slots': '#999999', 'block grid': '#666666',
+}  # fmt: skip
+"""Method -> its one colour in every figure (Okabe and Ito's palette); see ``method_colour`` for others."""
 
 COLOURS = np.array([
     (0.90, 0.29, 0.24), (0.16, 0.50, 0.73), (0.95, 0.70, 0.16), (0.15, 0.63, 0.42), (0.56, 0.35, 0.68),
@@ -19,13 +31,27 @@ COLOURS = np.array([
 
 
 def style() -> None:
-    """The book's look: quiet axes, one sans-serif face, figures small enough to store in a notebook."""
-    sns.set_theme(context='notebook', style='ticks', palette=COLOURS.tolist())
-    mpl.rcParams.update({
-        'figure.dpi': 64, 'savefig.dpi': 110, 'figure.constrained_layout.use': True, 'font.size': 10,
-        'axes.titlesize': 10, 'axes.labelsize': 10, 'legend.fontsize': 9, 'axes.spines.top': False,
-        'axes.spines.right': False, 'axes.titlelocation': 'left', 'legend.frameon': False,
-    })  # fmt: skip
+    """The book's look: quiet axes, one sans-serif face, colours that everyone can tell apart."""
+    if STYLE.is_file():
+        plt.style.use(STYLE)
+
+
+def method_colour(name: str, number: int = 0) -> str:
+    """The method's colour in every figure; methods without one take the style's colours in order."""
+    cycle = plt.rcParams['axes.prop_cycle'].by_key()['color']
+    found = METHOD_COLOURS.get(name, cycle[number % len(cycle)])
+    return found if found.startswith('#') else f'#{found}'
+
+
+def palette(names: Iterable[str]) -> dict[str, str]:
+    """Name -> colour, fixed ones first, the others from the colours that are left."""
+    names = list(dict.fromkeys(names))
+    taken = {METHOD_COLOURS[name] for name in names if name in METHOD_COLOURS}
+    cycle = [method_colour('', number) for number in range(len(plt.rcParams['axes.prop_cycle']))]
+    free = [colour for colour in cycle if colour not in taken] or cycle
+    others = [name for name in names if name not in METHOD_COLOURS]
+    colours = {name: free[number % len(free)] for number, name in enumerate(others)}
+    return {name: METHOD_COLOURS.get(name) or colours[name] for name in names}
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.6, clear: int | None = None) -> np.ndarray:
@@ -83,8 +109,9 @@ def show_attention(image: np.ndarray, rows: dict[str, np.ndarray], grid: tuple[i
         grid: rows and columns of patches.
     """
     slots = len(next(iter(rows.values())))
+    side = min(1.0, 7.6 / (slots + 1))
     figure, axes = plt.subplots(
-        len(rows), slots + 1, figsize=(1.15 * (slots + 1), 1.25 * len(rows) + 0.3), squeeze=False
+        len(rows), slots + 1, figsize=(side * (slots + 1), 1.1 * side * len(rows) + 0.3), squeeze=False
     )
     top = max(float(a.max()) for a in rows.values())
     low = min(0.0, *(float(a.min()) for a in rows.values()))
@@ -105,8 +132,9 @@ def show_training(log: pd.DataFrame, evaluations: pd.DataFrame, hue: str = 'mode
         evaluations: columns step, fg_ari, mbo_i and ``hue``.
         hue: the column that tells curves apart; several seeds of one are drawn as mean and range.
     """
-    figure, axes = plt.subplots(1, 4, figsize=(11.5, 2.7))
-    options = {'hue': hue, 'errorbar': ('pi', 100), 'legend': False}
+    figure, grid = plt.subplots(2, 2, figsize=(7.4, 4.8))
+    axes = grid.flat
+    options = {'hue': hue, 'errorbar': ('pi', 100), 'legend': False, 'palette': palette(log[hue].astype(str))}
     smooth = log.copy()
     smooth['step'] = (smooth['step'] // max(1, smooth['step'].max() // 60) + 1) * max(1, smooth['step'].max() // 60)
     sns.lineplot(smooth, x='step', y='loss', ax=axes[0], **{**options, 'legend': True, 'errorbar': None})
@@ -117,7 +145,7 @@ def show_training(log: pd.DataFrame, evaluations: pd.DataFrame, hue: str = 'mode
         axis.set(title=f'{title}, held-out pictures', ylabel='')
     codes = smooth.dropna(subset='perplexity')
     if len(codes):
-        sns.lineplot(codes, x='step', y='perplexity', ax=axes[3], color=COLOURS[4], errorbar=None)
+        sns.lineplot(codes, x='step', y='perplexity', ax=axes[3], color=METHOD_COLOURS['codes'], errorbar=None)
         axes[3].set(title='codes in use in a batch (perplexity)', ylabel='')
     else:
         axes[3].set_axis_off()
@@ -132,7 +160,7 @@ def show_code_usage(hits: np.ndarray) -> Figure:
     """
     share = np.sort(hits)[::-1] / max(1, hits.sum())
     figure, axis = plt.subplots(figsize=(6.5, 2.2))
-    axis.bar(np.arange(len(share)), 100 * share, color=COLOURS[4], width=0.9)
+    axis.bar(np.arange(len(share)), 100 * share, color=METHOD_COLOURS['codes'], width=0.9)
     positive = share[share > 0]
     perplexity = float(np.exp(-(positive * np.log(positive)).sum()))
     axis.set(
@@ -223,8 +251,9 @@ def show_slot_plane(points: np.ndarray, index: np.ndarray, codes: np.ndarray) ->
 def show_curves(curves: dict[str, list[float]], xlabel: str, ylabel: str, title: str) -> Figure:
     """Named curves over 1, 2, ..."""
     figure, axis = plt.subplots(figsize=(5.2, 2.6))
-    for number, (name, values) in enumerate(curves.items()):
-        axis.plot(np.arange(1, len(values) + 1), values, label=name, color=COLOURS[number])
+    colours = palette(curves)
+    for name, values in curves.items():
+        axis.plot(np.arange(1, len(values) + 1), values, label=name, color=colours[name])
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title, ylim=(0, None))
     axis.legend()
     return figure
@@ -236,7 +265,7 @@ def show_bars(groups: dict[str, dict[str, float]], ylabel: str) -> Figure:
         {'group': group, 'name': name, 'value': value} for group, bars in groups.items() for name, value in bars.items()
     ])  # fmt: skip
     figure, axis = plt.subplots(figsize=(5.6, 2.8))
-    sns.barplot(frame, x='name', y='value', hue='group', ax=axis, palette=COLOURS[: len(groups)].tolist())
+    sns.barplot(frame, x='name', y='value', hue='group', ax=axis, palette=palette(groups))
     axis.set(xlabel='', ylabel=ylabel)
     axis.legend(title=None)
     return figure
@@ -280,21 +309,160 @@ def show_pass_masks(rows: list[tuple[str, np.ndarray, dict[str, np.ndarray]]]) -
 def show_histogram(values: np.ndarray, xlabel: str, title: str) -> Figure:
     """Histogram with a line at zero and one at the mean."""
     figure, axis = plt.subplots(figsize=(5.2, 2.4))
-    axis.hist(values, bins=40, color=COLOURS[1])
+    axis.hist(values, bins=40, color=method_colour('baseline'))
     axis.axvline(0, color='0.3', linewidth=1)
-    axis.axvline(float(np.mean(values)), color=COLOURS[0], linewidth=1.5, label='mean')
+    axis.axvline(float(np.mean(values)), color=method_colour('top-down'), linewidth=1.5, label='mean')
     axis.set(xlabel=xlabel, ylabel='pictures', title=title)
     axis.legend()
     return figure
 
 
+def show_forest(effects: pd.DataFrame, against: str, names: dict[str, str], unit: str = 'points of percent') -> Figure:
+    """Effects with their intervals, a row a variant, a panel a metric; filled where the interval excludes zero.
+
+    Args:
+        effects: variant, metric, difference, low, high, as ``tables.effects`` gives them.
+        against: what the variants are compared with, for the title.
+        names: metric -> title of its panel, in order.
+        unit: below the panels.
+    """
+    metrics = [name for name in names if name in set(effects.metric)]
+    variants = list(dict.fromkeys(effects.variant))
+    figure, axes = plt.subplots(1, len(metrics), figsize=(7.4, 0.32 * len(variants) + 1.1), sharey=True, squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        axis.axvline(0, color='0.6', linewidth=1)
+        for row in effects[effects.metric == metric].itertuples():
+            y, colour = variants.index(row.variant), METHOD_COLOURS.get(row.variant, '#333333')
+            clear = row.low > 0 or row.high < 0
+            axis.plot([row.low, row.high], [y, y], color=colour, linewidth=2)
+            axis.plot(row.difference, y, 'o', color=colour, markersize=6, markerfacecolor=colour if clear else 'white')
+        axis.set(title=names[metric], xlabel=unit)
+        axis.grid(axis='x')
+    axes[0, 0].set_yticks(range(len(variants)), variants)
+    axes[0, 0].set_ylim(len(variants) - 0.5, -0.5)
+    figure.suptitle(f'minus {against}, mean and 95 % interval over seeds', fontsize=10, x=0.01, ha='left')
+    return figure
+
+
+def show_against_size(
+    runs: pd.DataFrame,
+    names: dict[str, str],
+    lines: dict[str, float] | None = None,
+    baseline: pd.DataFrame | None = None,
+    size: str = 'codebook_size',
+) -> Figure:
+    """Metrics against codebook size (logarithmic): every run a point, means joined; a panel a metric.
+
+    Args:
+        runs: one row a run, with columns ``size`` and the metrics.
+        names: metric -> title of its panel, in order; those that the frame lacks are left out. 'perplexity' gets the
+            line on which all codes are used alike.
+        lines: name -> size, drawn as vertical lines (the number of true categories, a rule's choice).
+        baseline: runs without a codebook, shown as a band of mean and standard deviation.
+        size: the column of sizes.
+    """
+    metrics = [name for name in names if name in runs and runs[name].notna().any()]
+    figure, axes = plt.subplots(1, len(metrics), figsize=(min(7.4, 2.9 * len(metrics)), 3.0), squeeze=False)
+    sizes = sorted(runs[size].unique())
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        colour = METHOD_COLOURS['codes' if metric == 'perplexity' else 'top-down']
+        axis.plot(runs[size], runs[metric], 'o', color=colour, alpha=0.45, markersize=4)
+        axis.plot(sizes, runs.groupby(size)[metric].mean().reindex(sizes), color=colour, label='mean over seeds')
+        if metric == 'perplexity':
+            axis.plot(sizes, sizes, ':', color='0.5', label='all codes used alike')
+            axis.set_yscale('log', base=2)
+            axis.yaxis.set_major_formatter('{x:g}')
+        elif baseline is not None and metric in baseline and len(baseline):
+            mean, half = baseline[metric].mean(), baseline[metric].std(ddof=0)
+            axis.axhspan(mean - half, mean + half, color=METHOD_COLOURS['baseline'], alpha=0.15, linewidth=0)
+            axis.axhline(mean, color=METHOD_COLOURS['baseline'], label='baseline')
+        for number, (name, value) in enumerate((lines or {}).items()):
+            axis.axvline(value, color='0.2', linestyle=('--', ':', '-.')[number % 3], linewidth=1, label=name)
+        axis.set_xscale('log', base=2)
+        axis.set_xticks(sizes, [str(s) for s in sizes])
+        axis.minorticks_off()
+        axis.set(title=names[metric], xlabel='codebook size E')
+    handles, labels = [], []
+    for axis in axes[0]:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            if label not in labels:
+                handles.append(handle)
+                labels.append(label)
+    figure.legend(handles, labels, loc='outside lower center', ncols=min(4, len(labels)))
+    return figure
+
+
+def show_points(frame: pd.DataFrame, x: str, y: str, hue: str, ylabel: str = '', xlabel: str = '') -> Figure:
+    """Every run a point, their mean a bar, grouped by ``x`` and told apart by ``hue``.
+
+    Args:
+        frame: one row a run (and ``x``, ``hue``), in order of appearance.
+        x, y, hue: columns.
+        ylabel, xlabel: names of the axes.
+    """
+    figure, axis = plt.subplots(figsize=(7.0, 3.0))
+    groups, hues = list(dict.fromkeys(frame[x])), list(dict.fromkeys(frame[hue].astype(str)))
+    colours, width = palette(hues), 0.8 / max(1, len(hues))
+    for number, name in enumerate(hues):
+        part = frame[frame[hue].astype(str) == name]
+        at = np.array([groups.index(value) for value in part[x]]) + (number - (len(hues) - 1) / 2) * width
+        means = part.groupby(x, sort=False)[y].mean()
+        place = np.array([groups.index(value) for value in means.index]) + (number - (len(hues) - 1) / 2) * width
+        axis.bar(place, means, 0.92 * width, color=colours[name], alpha=0.55, label=name)
+        axis.plot(at, part[y], 'o', color=colours[name], markersize=3.5, markeredgecolor='white', markeredgewidth=0.5)
+    axis.axhline(0, color='0.4', linewidth=0.8)
+    axis.set_xticks(range(len(groups)), groups)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    figure.legend(loc='outside upper left', ncols=min(4, len(hues)))
+    return figure
+
+
+def show_lines(frame: pd.DataFrame, x: str, metrics: dict[str, str], hue: str, xlabel: str) -> Figure:
+    """Metrics along ``x``, a panel a metric and a line a ``hue``: runs as points, their mean as a line.
+
+    Args:
+        frame: one row a run and value of ``x``; values that are no numbers keep the order in which they occur.
+        x, hue: columns.
+        metrics: column -> title of its panel; those that the frame lacks are left out.
+        xlabel: name of the horizontal axes.
+    """
+    metrics = {name: title for name, title in metrics.items() if name in frame and frame[name].notna().any()}
+    figure, axes = plt.subplots(1, len(metrics), figsize=(min(7.4, 3.7 * len(metrics)), 2.9), squeeze=False)
+    numeric = pd.api.types.is_numeric_dtype(frame[x])
+    levels = sorted(frame[x].unique()) if numeric else list(dict.fromkeys(frame[x]))
+    place = {level: level if numeric else number for number, level in enumerate(levels)}
+    names = list(dict.fromkeys(frame[hue].astype(str)))
+    colours = palette(names)
+    for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
+        for name in names:
+            part = frame[frame[hue].astype(str) == name].dropna(subset=metric)
+            means = part.groupby(x, sort=False)[metric].mean().reindex([v for v in levels if v in set(part[x])])
+            axis.plot([place[v] for v in part[x]], part[metric], 'o', color=colours[name], alpha=0.4, markersize=3.5)
+            axis.plot([place[v] for v in means.index], means, color=colours[name], label=name)
+        if not numeric:
+            axis.set_xticks(range(len(levels)), levels, rotation=20, ha='right')
+        axis.set(title=title, xlabel=xlabel)
+    axes[0, 0].legend()
+    return figure
+
+
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, making its folder, and close it."""
+    """Write a figure as PNG of at most 256 colours (a quarter of the bytes), making its folder, and close it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with io.BytesIO() as file:
+        figure.savefig(file, format='png')
+        path.write_bytes(squeeze_png(file.getvalue()))
     plt.close(figure)
     return path
+
+
+def squeeze_png(data: bytes) -> bytes:
+    """The same picture with at most 256 colours; as it was where that is no smaller."""
+    picture = Image.open(io.BytesIO(data)).convert('RGB').quantize(256, method=Image.Quantize.FASTOCTREE, dither=0)
+    with io.BytesIO() as file:
+        picture.save(file, 'png', optimize=True)
+        return min(data, file.getvalue(), key=len)
 
 
 def _picture(axis: plt.Axes, picture: np.ndarray, title: str, **options: object) -> None:
