@@ -49,8 +49,10 @@ class Checkpoint:
         optimizer.load_state_dict({'state': state, 'param_groups': optimizer.state_dict()['param_groups']})
 
     def load_random_state(self) -> None:
-        """Restore torch's CPU generator."""
+        """Restore torch's CPU generator, and the GPU's if there is one now and was one then."""
         torch.set_rng_state(self.tensors['random_state'])
+        if torch.cuda.is_available() and 'random_state_cuda' in self.tensors:
+            torch.cuda.set_rng_state(self.tensors['random_state_cuda'])
 
 
 def save_checkpoint(
@@ -71,6 +73,8 @@ def save_checkpoint(
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f'optimizer.{name}/{key}'] = value.detach().cpu().contiguous()
     tensors['random_state'] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors['random_state_cuda'] = torch.cuda.get_rng_state()
     header = {
         'format': FORMAT, 'config': json.dumps(config.to_dict()), 'step': str(step), 'encoder': encoder_fingerprint,
         'feature_size': str(sizes[0]), 'num_patches': str(sizes[1]), 'log': json.dumps(log), 'seconds': str(seconds),

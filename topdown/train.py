@@ -97,7 +97,7 @@ class TrainData:
         if self.views:
             for rows in plan:
                 views = [self.views[flip][index] for index, flip, _ in rows]
-                yield torch.stack(views).float().to(device)
+                yield _send(torch.stack(views), device).float()
             return
         workers = self.config.train.workers
         loader = DataLoader(
@@ -152,6 +152,11 @@ class _Views(Dataset):
         return self.dataset.view(index, bool(flip), at)
 
 
+def _send(x: Tensor, device: torch.device) -> Tensor:
+    """To the device; to a GPU from pinned memory, so that nobody waits for it."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else x.to(device)
+
+
 def _generator(seed: int, stream: int, number: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 4 + stream) * 1_000_003 + number)
 
@@ -160,6 +165,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     """Linear warm-up times exponential decay: lr min(1, (step + 1) / warmup) 0.5^(step / half_life)."""
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     return config.lr * warm * 0.5 ** (step / config.half_life)
+
+
+def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Adam:
+    """Adam over all weights; fused: one pass over memory, on CPUs too."""
+    return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
 
 
 def build_model(config: Config, encoder: FrozenEncoder) -> SlotModel:
@@ -202,7 +212,7 @@ def train_model(
     device = next(encoder.parameters()).device
     eval_set = eval_set or make_eval_set(val_set, encoder, config.data.keep_crowd, progress, void=config.data.void)
     model = build_model(config, encoder)
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)  # one pass over the weights
+    optimizer = make_optimizer(model, options)
     fingerprint = encoder.fingerprint()
     first, seconds, log = 0, 0.0, {'train': [], 'eval': []}
     path = folder / 'checkpoint.safetensors'
@@ -226,6 +236,11 @@ def train_model(
     began = time.perf_counter()
 
     def save(step: int) -> None:
+        if model.codebook is not None and not distributed.same(model.codebook.codes):
+            raise RuntimeError(
+                f'the processes hold different codebooks at step {step}: all must run the same torch on the same kind '
+                'of device; go on from the last checkpoint'
+            )
         if not distributed.is_main():
             return
         spent = seconds + time.perf_counter() - began

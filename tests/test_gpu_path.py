@@ -1,0 +1,83 @@
+"""What can be shown of the GPU path without a GPU.
+
+Fake tensors have a device and shapes but no values, so whatever asks the device for a value (a host synchronisation)
+fails on them. The forward pass is followed on a fake GPU, with the branches that a GPU takes; autograd's engine needs a
+driver, so the rest of the step is followed on a fake CPU.
+"""
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from topdown.config import preset
+from topdown.model import SlotModel
+from topdown.train import make_optimizer
+
+
+def plain_gru(self, x, h):
+    """GRU cell by its equations: the fused GPU kernel does not know fake tensors."""
+    r, z, n = (x @ self.weight_ih.T + self.bias_ih).chunk(3, dim=-1)
+    hr, hz, hn = (h @ self.weight_hh.T + self.bias_hh).chunk(3, dim=-1)
+    r, z = torch.sigmoid(r + hr), torch.sigmoid(z + hz)
+    return (1 - z) * torch.tanh(n + r * hn) + z * h
+
+
+def test_plain_gru_is_the_gru_cell():
+    cell = nn.GRUCell(3, 4)
+    x, h = torch.randn(5, 3), torch.randn(5, 4)
+    torch.testing.assert_close(plain_gru(cell, x, h), cell(x, h))
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+@pytest.mark.parametrize('decoder', ['autoregressive', 'slotwise', 'mlp'])
+@pytest.mark.parametrize('changes', [{}, {'top_down': False}, {'modulate_queries': True, 'rounds': 2}], ids=str)
+def test_no_training_step_asks_the_device_for_a_value(monkeypatch, device, decoder, changes):
+    monkeypatch.setattr(nn.GRUCell, 'forward', plain_gru)
+    config = preset('coco', decoder=decoder, decoder_layers=2, **changes)
+    autocast = torch.autocast('cpu', torch.bfloat16) if device == 'cpu' else contextlib.nullcontext()
+    with FakeTensorMode(), torch.device(device):
+        model = SlotModel(config.model, 64, 16).train()
+        if model.codebook is not None:
+            model.codebook._started = True  # the first batch starts it, and may ask
+        optimizer = make_optimizer(model, config.train)
+        tokens = torch.empty(8, 16, 64)
+        with autocast:
+            out = model(tokens, need_masks=False)
+        assert out.loss.device.type == device
+        assert out.loss.dtype == torch.float32
+        if device == 'cpu':
+            out.loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+        with pytest.raises(DataDependentOutputException):  # such a question would have been noticed
+            out.loss.item()
+        if model.codebook is not None and device == 'cuda':
+            model.codebook._started = False
+            with pytest.raises(DataDependentOutputException):
+                model(tokens)
+
+
+def test_autocast_computes_products_in_bfloat16_and_the_loss_in_float32():
+    model = SlotModel(preset('coco', top_down=False, decoder='mlp').model, 64, 16).train()
+    seen = []
+    model.decoder.mlp[1].register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    with torch.autocast('cpu', torch.bfloat16):
+        out = model(torch.randn(2, 16, 64))
+    assert seen == [torch.bfloat16]
+    assert out.loss.dtype == torch.float32
+
+
+def test_the_fused_kernel_gives_what_explicit_attention_gives():
+    """A GPU runs scaled_dot_product_attention, a CPU the explicit form: the same numbers."""
+    from topdown.decoders import Attention
+
+    attention = Attention(16, 4)
+    q, k, v = (torch.randn(2, 4, 9, 4) for _ in range(3))
+    causal = torch.full((9, 9), float('-inf')).triu(1)
+    for mask in (None, causal):
+        out, weights = attention._explicit(q, k, v, mask, exact=True)
+        torch.testing.assert_close(out, nn.functional.scaled_dot_product_attention(q, k, v, is_causal=mask is not None))
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 9))
