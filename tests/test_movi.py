@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import topdown
+from topdown.data import tfrecord
 from topdown.data.movi import DRAWN, FRAMES, Movi
 from topdown.data.tfrecord import RecordFile, crc32c, make_example, masked_crc, parse_example, read_gzip, write_record
 
@@ -194,6 +195,21 @@ def test_compressed_files_are_read_in_order_and_faults_named(tmp_path):
         path.write_bytes(fault)
         with pytest.raises(ValueError, match=message):
             list(read_gzip(path))
+
+
+def test_more_files_than_a_process_may_open_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecord, 'MAPPED', 3)
+    for number in range(8):
+        write_records(tmp_path / str(number), [bytes([number]) * 10, b'x'])
+    files = [RecordFile(tmp_path / str(number)) for number in range(8)]
+    held = files[0][0]
+    for _ in range(2):
+        assert [bytes(file[0]) for file in files] == [bytes([n]) * 10 for n in range(8)]
+        assert sum(file._map is not None for file in files) <= 3
+    assert bytes(held) == bytes(10)  # a record stays readable while it is held
+    assert all(file.verify(1) for file in files)
+    del files[5:]
+    assert bytes(files[0][1]) == b'x'
 
 
 def test_integers_that_are_not_packed_are_read_too():

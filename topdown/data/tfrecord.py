@@ -12,7 +12,9 @@ from __future__ import annotations
 import gzip
 import mmap
 import struct
+import weakref
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +23,9 @@ from typing import BinaryIO
 import numpy as np
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
+MAPPED = 128
+"""Files that stay mapped."""
+_mapped: deque[weakref.ref[RecordFile]] = deque()
 _BLOCK = 1 << 18  # bytes whose checksum is computed at once; what it needs stays in the processor's cache
 
 
@@ -99,6 +104,9 @@ def masked_crc(data: bytes | memoryview) -> int:
 class RecordFile:
     """Records of one file by number.
 
+    A mapped file counts as an open one, and MOVi has more files than a process may have open, so that only those used
+    last stay mapped.
+
     Args:
         path: the file, uncompressed.
 
@@ -129,6 +137,11 @@ class RecordFile:
         if self._map is None:  # made by whoever reads, so that loader processes do not share it
             with self.path.open('rb') as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _mapped.append(weakref.ref(self))
+            while len(_mapped) > MAPPED:
+                oldest = _mapped.popleft()()
+                if oldest is not None:
+                    oldest._map = None  # closed as soon as nobody holds a record of it
         offset, length = self.spans[number]
         return memoryview(self._map)[offset : offset + length]
 
