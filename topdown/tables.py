@@ -180,6 +180,34 @@ def effect_text(difference: float, low: float, high: float) -> str:
     return text if np.isnan(low) else f'{text} [{low:+.1f}, {high:+.1f}]'
 
 
+def say_effects(found: pd.DataFrame, against: str) -> str:
+    """Sentences on which variants lie above, below, or not clearly off what they are compared with, a line a metric.
+
+    'Above' and 'below' mean that the 95 % interval over seeds excludes zero.
+    """
+    if not len(found):
+        return NOT_RUN
+    words = {1: f'above {against}', -1: f'below {against}', 0: 'not told apart from it'}
+    lines = []
+    for metric, part in found.groupby('metric', sort=False):
+        groups: dict[int, list[str]] = {1: [], -1: [], 0: []}
+        for row in part.itertuples():
+            groups[sign(row.low, row.high)].append(row.variant)
+        parts = [f'{words[side]}: {", ".join(names)}' for side, names in groups.items() if names]
+        lines.append(f'{NAMES.get(metric, metric)}: {"; ".join(parts)}.')
+    return '\n'.join(lines)
+
+
+def means_table(runs: pd.DataFrame, columns: Iterable[str] = tuple(NAMES), by: str = 'variant') -> pd.DataFrame:
+    """Mean ± standard deviation over seeds, a row a variant, with the number of runs; one cell 'not run' if empty."""
+    if not len(runs):
+        return pd.DataFrame({'runs': [NOT_RUN]})
+    groups = runs.groupby(by, sort=False)
+    table = pd.DataFrame({NAMES.get(c, c): groups[c].agg(spread) for c in columns if c in runs})
+    table['runs'] = groups.size()
+    return table
+
+
 def sign(low: float, high: float) -> int:
     """1 or -1 if the interval lies on one side of zero, else 0."""
     return int(low > 0) - int(high < 0)

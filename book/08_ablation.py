@@ -1,0 +1,195 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Which parts of the pathway matter?
+#
+# **Question of this chapter: take the pathway's parts away one at a time, or put something else in their place. Which
+# of them change the result, by how much, and how sure is that?**
+#
+# The paper {cite}`kim2024topdown` ablates four things: the channel-wise scale, the codes that predict it, the
+# spatial-wise scale, and the shifting of the attention map. Its figures for this table are not in this book's
+# transcription, so the comparison here is with the claim only: that each of the four helps.
+#
+# An effect is a difference between two models of the same seed, which start from the same weights and see the same
+# pictures in the same order. Over seeds $1 \dots n$ the differences $d_i$ have a mean $\bar d$ and a 95 % interval of
+# Student's t,
+#
+# $$ \bar d \pm t_{n-1,\,0.975}\; s_d / \sqrt n . $$
+#
+# An interval that holds zero does not say that there is no effect. It says that effects outside of it are unlikely.
+#
+# The chapter trains nothing: it reads `figures/tables/<preset>_ablation.csv`, which
+# `python -m topdown.experiments ablation` writes, and shows *not run* where the file or a row is missing.
+
+# %% tags=["parameters"]
+preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such as coco
+
+# %%
+import pandas as pd
+
+import topdown
+from topdown import plots, tables
+
+if preset not in topdown.PRESETS:
+    raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
+plots.style()
+folder = topdown.project_dir() / 'figures' / 'tables'
+runs = tables.read_runs(folder, f'{preset}_ablation')
+titles = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$', 'miou': 'mIoU'}
+print(f'{preset}: {len(runs)} runs, {runs.variant.nunique()} variants, {runs.seed.nunique()} seeds')
+
+# %% [markdown]
+# ## What is compared
+#
+# Variants are changes to a preset. These are the ones that the package knows; an experiment may hold others, with the
+# change in the column `changes` of its rows.
+
+# %%
+variants = pd.Series({name: str(change or '–') for name, change in topdown.VARIANTS.items()}, name='changes')
+variants.rename_axis('variant').to_frame()
+
+# %% [markdown]
+# ## Means
+#
+# Percent on held-out pictures, mean ± standard deviation over seeds.
+
+# %%
+tables.means_table(runs)
+
+# %% [markdown]
+# ## Against the baseline
+#
+# Does a variant beat slot attention without the pathway? Filled points: the interval excludes zero.
+
+# %%
+against_baseline = tables.effects(runs, 'baseline', titles)
+tables.show_effects(against_baseline)
+
+# %%
+if len(against_baseline):
+    plots.show_forest(against_baseline, 'the baseline', titles)
+
+# %%
+print(tables.say_effects(against_baseline, 'the baseline'))
+
+# %% [markdown]
+# ## Against the whole pathway
+#
+# What is lost if a part is taken away? A part that helps leaves a variant *below*.
+
+# %%
+against_whole = tables.effects(runs, 'top-down', titles)
+tables.show_effects(against_whole)
+
+# %%
+if len(against_whole):
+    plots.show_forest(against_whole, 'the whole pathway', titles)
+
+# %%
+print(tables.say_effects(against_whole, 'the whole pathway'))
+
+# %% [markdown]
+# ## What could have been seen
+#
+# Half the width of an interval is the size that an effect must have to stand out from the scatter of seeds. An effect
+# smaller than this may exist and go unseen here.
+
+# %%
+if len(against_whole):
+    half = against_whole.assign(half=(against_whole.high - against_whole.low) / 2)
+    for metric, part in half.groupby('metric', sort=False):
+        print(f'{tables.NAMES[metric]}: half widths from {part.half.min():.1f} to {part.half.max():.1f} points')
+else:
+    print(tables.NOT_RUN)
+
+# %% [markdown]
+# Many comparisons were made at once: with 95 % intervals, one in twenty of those without any effect will seem to have
+# one. A single filled point among many is weak evidence; a variant that stands out in every metric is better.
+
+# %%
+comparisons = len(against_whole)
+clear = sum(tables.sign(row.low, row.high) != 0 for row in against_whole.itertuples())
+print(
+    f'{clear} of {comparisons} intervals against the whole pathway exclude zero; {comparisons / 20:.1f} would by chance'
+)
+
+# %% [markdown]
+# ## Checks
+#
+# The effects are those of the rows: recomputed here with nothing but means over seeds.
+
+# %%
+# NBVAL_CHECK_OUTPUT
+checks = {}
+by_seed = runs.drop_duplicates(['variant', 'seed'], keep='last')
+for row in against_baseline.itertuples():
+    pairs = by_seed.pivot(index='seed', columns='variant', values=row.metric)[[row.variant, 'baseline']].dropna()
+    again = float((pairs[row.variant] - pairs['baseline']).mean())
+    checks[row.variant, row.metric] = abs(again - row.difference) < 1e-9 and row.seeds == len(pairs)
+assert all(checks.values()), checks
+inside = against_baseline.dropna()
+assert bool(((inside.low <= inside.difference) & (inside.difference <= inside.high)).all())
+print('effects equal differences of means:', all(checks.values()))
+
+# %% [markdown]
+# ## What was seen, and its limits
+#
+# The verdicts on the paper's claims about its parts, from the rows above and by the rule of
+# [the introduction](intro.md): a claim is reproduced if the interval lies on the claimed side of zero in every metric.
+
+# %%
+claims = tables.read(topdown.project_dir() / 'figures' / 'paper' / 'claims.csv')
+claims = claims[claims['where'] == 'Ablation']
+verdicts = tables.verdicts(claims, {'toybox_ablation': runs} if preset == 'toybox' else {f'{preset}_ablation': runs})
+verdicts.drop(columns='page').set_index('claim')
+
+# %% [markdown]
+# On Toybox there is little to be gained by any part: the baseline is already near what one token a segment can tell
+# apart ([the long runs](toybox_long.md)), and the encoder's tokens hold little of categories
+# ([its page](encoder.md)). An ablation of parts of something that does not help as a whole says which of them do harm,
+# and little else. The same chapter reads the rows of another preset with `-p preset coco`.
+#
+# **Exercises**
+#
+# 1. The interval is over seeds, with the validation pictures fixed. Which question does it not answer?
+# 2. Pair the differences wrongly, by shuffling the seeds of the baseline. What happens to the intervals, and what does
+#    that say about pairing?
+# 3. How many seeds would be needed to see an effect of half a point in FG-ARI?
+#
+# **Solutions**
+#
+# 1. Whether the effect would be there on other pictures. [The long runs](toybox_long.md) show an interval over pictures
+#    beside the one over seeds.
+# 2. Means stay, widths change: what the two models of one seed have in common (weights, order of pictures) no longer
+#    cancels. If widths hardly grow, seeds have little in common, and pairing gains little.
+# 3. The half width shrinks with $\sqrt n$ and with the quantile of t. The next cell does the arithmetic from the
+#    scatter of the differences seen.
+
+# %%
+from scipy import stats
+
+
+def seeds_needed(scatter, effect):
+    """Smallest number of seeds at which an interval of differences with this scatter is narrower than the effect."""
+    for n in range(2, 1000):
+        if stats.t.ppf(0.975, n - 1) * scatter / n**0.5 < effect:
+            return n
+
+
+pairs = by_seed.pivot(index='seed', columns='variant', values='fg_ari') if len(by_seed) else pd.DataFrame()
+if {'baseline', 'top-down'} <= set(pairs) and len(pairs) > 1:
+    scatter = float((pairs['top-down'] - pairs['baseline']).std())
+    print(f'differences scatter by {scatter:.2f} points: {seeds_needed(scatter, 0.5)} seeds')
+else:
+    print(tables.NOT_RUN)
