@@ -121,11 +121,19 @@ def make_eval_set(
     protocols: tuple[str, ...] = (),
     void: str = 'background',
 ) -> EvalSet:
-    """Encode and label a validation set, cut as its own protocol has it; arguments as for ``make_truth_set``."""
+    """Encode and label a validation set, cut as its own protocol has it; arguments as for ``make_truth_set``.
+
+    Pictures and tokens are kept in memory, each once: at the paper's scale 3 GB each for COCO's 5,000 pictures.
+    """
     known = make_truth_set(dataset, keep_crowd, progress, protocols, void)
-    pictures = tqdm(range(len(dataset)), desc='reading pictures', disable=not progress)
-    images = torch.stack([dataset.view(i) for i in pictures])
-    return EvalSet(**vars(known), tokens=encode_all(encoder, images), images=images, grid=encoder.grid)
+    size = dataset.image_size
+    images = torch.empty(len(dataset), 3, size, size)
+    tokens = torch.empty(len(dataset), encoder.num_patches, encoder.feature_size)
+    for first in tqdm(range(0, len(dataset), BATCH), desc='reading pictures', disable=not progress):
+        for i in range(first, min(first + BATCH, len(dataset))):
+            images[i] = dataset.view(i)
+        tokens[first : first + BATCH] = encode_all(encoder, images[first : first + BATCH])
+    return EvalSet(**vars(known), tokens=tokens, images=images, grid=encoder.grid)
 
 
 def read_predictions(folder: str | Path, dataset: PictureSet) -> np.ndarray:
