@@ -23,11 +23,12 @@ MAY_IMPORT = {
     'model': {'config', 'slots', 'codebook', 'decoders', 'distributed'},
     'evaluate': {'distributed', 'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
     'train': {
-        'distributed', 'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'results', 'data', 'data.base', 'data.features',
+        'distributed', 'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'results', 'data', 'data.base',
+        'data.features',
     },
     'cli': {
-        'metrics', 'train', 'config', 'data', 'data.card', 'data.check', 'data.clevr', 'data.download', 'protocols', 'statistics', 'evaluate',
-        'results', 'plots',
+        'metrics', 'train', 'config', 'data', 'data.base', 'data.card', 'data.check', 'data.clevr', 'data.download',
+        'protocols', 'statistics', 'evaluate', 'results', 'plots',
     },
     'pretrain': {'encoder', 'data.toybox'}, '': set(),
 }  # fmt: skip

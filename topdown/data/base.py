@@ -7,8 +7,10 @@ alike. Under ``spot``, bilinear with antialiasing and nearest.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +142,17 @@ class PictureSet(Dataset, ABC):
     def read_image(self, i: int) -> Tensor:
         """The whole picture (3, H, W) float32 in [0, 1]."""
         return read_picture(self.path(i))
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Pictures are too small for several threads, which wait for each other where processors are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def read_picture(path: Path) -> Tensor:

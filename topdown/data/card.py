@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from topdown.data.base import PictureSet
+from topdown.data.base import PictureSet, one_thread
 
 SHOWN = 6
 """Pictures of a figure."""
@@ -72,13 +71,9 @@ def first_pictures(data: PictureSet, count: int = SHOWN) -> tuple[np.ndarray, np
 
 def reading_speed(data: PictureSet) -> float:
     """Pictures a second that one loader process reads and cuts for training: on one thread, as those do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         data.view(0)  # what is done once is not counted
         began = time.perf_counter()
         for i in range(len(data)):
             data.view(i)
         return len(data) / (time.perf_counter() - began)
-    finally:
-        torch.set_num_threads(threads)

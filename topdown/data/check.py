@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm.auto import tqdm
 
-from topdown.data.base import PictureSet
+from topdown.data.base import PictureSet, one_thread
 from topdown.data.clevr import Clevr6
 from topdown.data.coco import CocoInstances
 from topdown.data.movi import FRAMES, Movi
@@ -40,6 +40,7 @@ class Report:
         return '\n'.join(lines)
 
 
+@one_thread()
 def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> Report:
     """Read every picture and annotation of a split.
 
