@@ -1,8 +1,13 @@
 """Figures: that they show what they are given."""
 
+import io
+
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pytest
+from PIL import Image
 
 from topdown import plots
 
@@ -51,3 +56,101 @@ def test_figures_have_a_panel_for_everything(tmp_path):
     figure = plots.show_codes({'code 1': [images[0]], 'code 2': list(images)}, columns=3)
     assert len(figure.axes) == 6
     assert plots.save(figure, tmp_path / 'deep' / 'codes.png').stat().st_size > 1000
+
+
+@pytest.fixture
+def style():
+    with mpl.rc_context():
+        plots.style()
+        yield
+    plt.close('all')
+
+
+def test_the_style_is_the_file_of_the_book(style):
+    assert plots.STYLE.is_file()
+    cycle = plt.rcParams['axes.prop_cycle'].by_key()['color']
+    assert len(set(cycle)) == 8
+    assert plots.method_colour('baseline') == cycle[0]
+
+
+def test_a_method_has_one_colour_in_every_figure(style):
+    for names in (['baseline', 'top-down'], ['other', 'top-down', 'baseline'], ['top-down']):
+        colours = plots.palette(names)
+        assert colours['top-down'] == plots.METHOD_COLOURS['top-down']
+        assert len(set(colours.values())) == len(names)
+    log = pd.DataFrame(
+        {'step': [1, 1], 'loss': [1.0, 0.5], 'perplexity': [np.nan, 3.0], 'model': ['top-down', 'baseline']}
+    )
+    evaluations = pd.DataFrame({'step': 1, 'fg_ari': 1.0, 'mbo_i': 2.0, 'model': ['top-down', 'baseline']})
+    lines = plots.show_training(log, evaluations).axes[0].get_legend().get_lines()
+    assert mpl.colors.to_hex(lines[0].get_color()).upper() == plots.METHOD_COLOURS['top-down']
+
+
+def test_colours_that_share_a_figure_differ_for_the_colour_blind():
+    """Seen without red (protanopia) or without green (deuteranopia), after Viénot, Brettel and Mollon (1999)."""
+    blind = {
+        'protanopia': [[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]],
+        'deuteranopia': [[0.29275, 0.70725, 0.0], [0.29275, 0.70725, 0.0], [-0.02234, 0.02234, 1.0]],
+    }
+    models = ['baseline', 'top-down', 'six-iterations', 'k-means on tokens']
+    for names in (models, ['codes', 'k-means on slots', 'codes, shuffled']):
+        rgb = np.array([mpl.colors.to_rgb(plots.METHOD_COLOURS[name]) for name in names]) ** 2.2
+        for matrix in blind.values():
+            seen = np.clip(rgb @ np.array(matrix).T, 0, 1) ** (1 / 2.2)
+            apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1) + np.eye(len(names))
+            assert apart.min() > 0.15
+
+
+def test_forest_shows_every_interval_and_fills_the_clear_ones(style):
+    effects = pd.DataFrame([
+        {'variant': v, 'metric': m, 'difference': d, 'low': d - 1, 'high': d + 1}
+        for v, d in (('top-down', 0.2), ('x', 3.0)) for m in ('fg_ari', 'mbo_i')
+    ])  # fmt: skip
+    figure = plots.show_forest(effects, 'baseline', {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO', 'miou': 'none'})
+    assert [axis.get_title(loc='left') for axis in figure.axes] == ['FG-ARI', 'mBO']
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ['top-down', 'x']
+    points = [line for line in figure.axes[0].lines if line.get_marker() == 'o']
+    assert [point.get_markerfacecolor() == 'white' for point in points] == [True, False]
+    effects[['low', 'high']] = np.nan  # one seed
+    plots.show_forest(effects, 'baseline', {'fg_ari': 'FG-ARI'})
+
+
+def test_metrics_against_codebook_size(style):
+    runs = pd.DataFrame([
+        {'codebook_size': size, 'seed': seed, 'fg_ari': 80.0 + seed, 'perplexity': size / 2}
+        for size in (8, 16, 32) for seed in (0, 1)
+    ])  # fmt: skip
+    baseline = pd.DataFrame({'fg_ari': [79.0, 80.0]})
+    names = {'fg_ari': 'FG-ARI', 'mbo_i': 'absent', 'perplexity': 'perplexity'}
+    figure = plots.show_against_size(runs, names, {'true categories': 16}, baseline)
+    assert [axis.get_title(loc='left') for axis in figure.axes] == ['FG-ARI', 'perplexity']
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ['8', '16', '32']
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ['mean over seeds', 'baseline', 'true categories', 'all codes used alike']
+
+
+def test_points_and_lines_show_every_run(style):
+    frame = pd.DataFrame([
+        {'level': level, 'model': model, 'seed': seed, 'fg_ari': seed + level}
+        for level in (0, 1, 2) for model in ('baseline', 'top-down') for seed in (0, 1)
+    ])  # fmt: skip
+    figure = plots.show_points(frame, 'level', 'fg_ari', 'model')
+    assert len(figure.axes[0].patches) == 6
+    figure = plots.show_lines(frame, 'level', {'fg_ari': 'FG-ARI', 'none': 'absent'}, 'model', 'level')
+    means = [line.get_ydata().tolist() for line in figure.axes[0].lines if len(line.get_ydata()) == 3]
+    assert means == [[0.5, 1.5, 2.5]] * 2
+    names = frame.assign(level=frame.level.map({0: 'c', 1: 'a', 2: 'b'}))
+    figure = plots.show_lines(names, 'level', {'fg_ari': 'FG-ARI'}, 'model', 'level')
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ['c', 'a', 'b']
+
+
+def test_saved_pictures_have_few_colours_and_keep_their_size():
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
+    with io.BytesIO() as file:
+        picture.save(file, 'png')
+        data = file.getvalue()
+    small = plots.squeeze_png(data)
+    assert len(small) < len(data) / 2
+    assert Image.open(io.BytesIO(small)).size == (80, 60)
+    assert plots.squeeze_png(small) == small or len(plots.squeeze_png(small)) <= len(small)

@@ -39,8 +39,7 @@ def style() -> None:
 def method_colour(name: str, number: int = 0) -> str:
     """The method's colour in every figure; methods without one take the style's colours in order."""
     cycle = plt.rcParams['axes.prop_cycle'].by_key()['color']
-    found = METHOD_COLOURS.get(name, cycle[number % len(cycle)])
-    return found if found.startswith('#') else f'#{found}'
+    return METHOD_COLOURS.get(name, cycle[number % len(cycle)])
 
 
 def palette(names: Iterable[str]) -> dict[str, str]:
