@@ -19,7 +19,7 @@ STYLE = Path(__file__).parent.parent / 'figures' / 'topdown.mplstyle'
 METHOD_COLOURS = {
     'baseline': '#0072B2', 'top-down': '#D55E00', 'six-iterations': '#009E73', 'codes': '#CC79A7',
     'k-means on slots': '#E69F00', 'k-means on tokens': '#E69F00', 'k-means on colours': '#F0E442',
-    'released_default': '#56B4E9', 'codes, shuffled': '#999999', 'random slots': '#999999', 'block grid': '#666666',
+    'released_default': '#56B4E9', 'codes, shuffled': '#444444', 'random slots': '#999999', 'block grid': '#666666',
 }  # fmt: skip
 """Method -> its one colour in every figure (Okabe and Ito's palette); see ``method_colour`` for others."""
 
