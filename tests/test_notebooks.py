@@ -1,0 +1,135 @@
+"""Notebooks: paired, in step with their scripts, with clean stored outputs; and nbval does catch a changed number."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+BOOK = Path(__file__).parent.parent / 'book'
+NOTEBOOKS = sorted(BOOK.glob('[0-9]*.ipynb'))
+LARGEST_FIGURE = 150_000
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def outputs(notebook):
+    return [out for cell in notebook.cells if cell.cell_type == 'code' for out in cell.outputs]
+
+
+def test_scripts_and_notebooks_come_in_pairs():
+    assert NOTEBOOKS
+    assert [p.stem for p in NOTEBOOKS] == [p.stem for p in sorted(BOOK.glob('[0-9]*.py'))]
+
+
+def test_notebook_is_in_step_with_its_script(path, notebook):
+    script = jupytext.read(path.with_suffix('.py'))
+    assert [(c.cell_type, c.source.strip(), c.metadata.get('tags', [])) for c in notebook.cells] == [
+        (c.cell_type, c.source.strip(), c.metadata.get('tags', [])) for c in script.cells
+    ], f'run make pair: {path.name} and its script differ'
+
+
+def test_kernel_is_named_with_its_language(notebook):
+    assert notebook.metadata.kernelspec.language == 'python'
+    assert set(notebook.metadata) <= {'kernelspec', 'language_info', 'jupytext'}
+
+
+def test_parameters_come_right_after_the_title_and_are_literals(notebook):
+    tagged = [i for i, cell in enumerate(notebook.cells) if 'parameters' in cell.metadata.get('tags', [])]
+    assert len(tagged) == 1
+    before = notebook.cells[: tagged[0]]
+    assert all(cell.cell_type == 'markdown' for cell in before)
+    assert any(cell.source.startswith('# ') for cell in before)
+    for line in notebook.cells[tagged[0]].source.splitlines():
+        assert re.fullmatch(r"""\w+ = (True|False|-?[\d.]+(e-?\d+)?|'[^']*'|"[^"]*")\s*(#.*)?""", line), line
+
+
+def test_cells_carry_tags_only(notebook):
+    assert all(set(cell.metadata) <= {'tags'} for cell in notebook.cells)
+
+
+def test_outputs_are_stored_and_clean(path, notebook):
+    code = [cell for cell in notebook.cells if cell.cell_type == 'code']
+    assert all(cell.execution_count for cell in code), f'{path.name} was not executed: run make execute'
+    assert [cell.execution_count for cell in code] == sorted(cell.execution_count for cell in code)
+    for out in outputs(notebook):
+        assert out.output_type != 'error'
+        assert out.get('name') != 'stderr'
+        assert 'widget' not in ' '.join(out.get('data', {}))
+    text = path.read_text()
+    assert 'application/vnd.jupyter.widget' not in text
+    for place in (str(Path.home()), str(BOOK.parent), '/tmp/', '/home/', 'site-packages'):
+        assert place not in text.replace('~/', ''), f'{path.name} holds an absolute path: {place}'
+
+
+def test_figures_are_small(path, notebook):
+    for out in outputs(notebook):
+        for kind, data in out.get('data', {}).items():
+            if kind.startswith('image/'):
+                assert len(base64.b64decode(data)) < LARGEST_FIGURE, f'{path.name}: run tests/tidy_notebooks.py'
+    assert path.stat().st_size < 1_500_000
+
+
+def test_chapter_opens_with_a_question_and_has_checked_cells(notebook):
+    text = '\n'.join(cell.source for cell in notebook.cells[:3])
+    assert '**' in text
+    assert '?' in text
+    checked = [cell for cell in notebook.cells if 'NBVAL_CHECK_OUTPUT' in cell.source]
+    assert checked
+    assert all(cell.outputs for cell in checked)
+    assert all('assert' in cell.source for cell in checked)
+
+
+def make_notebook(folder, value, stored):
+    """A notebook of one checked cell that prints ``value`` while ``stored`` is what it is compared with."""
+    cell = nbformat.v4.new_code_cell(f'# NBVAL_CHECK_OUTPUT\nprint({value})')
+    cell.execution_count = 1
+    if stored is not None:
+        cell.outputs = [nbformat.v4.new_output('stream', name='stdout', text=f'{stored}\n')]
+    kernel = {'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}}
+    path = folder / 'one.ipynb'
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), path)
+    return path
+
+
+@pytest.mark.parametrize(('stored', 'passes'), [(64.3, True), (64.4, False)])
+def test_nbval_catches_a_changed_number(tmp_path, stored, passes):
+    path = make_notebook(tmp_path, 64.3, stored)
+    command = [sys.executable, '-m', 'pytest', '--nbval-lax', '-p', 'no:cacheprovider', '-q', str(path)]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (found.returncode == 0) == passes, found.stdout
+    if not passes:
+        assert '64.4' in found.stdout
+
+
+def test_tidying_drops_what_readers_do_not_need(tmp_path):
+    from tests.tidy_notebooks import tidy
+
+    path = make_notebook(tmp_path, 1, 1)
+    notebook = json.loads(path.read_text())
+    notebook['metadata']['papermill'] = {'input_path': '/somewhere'}
+    cell = notebook['cells'][0]
+    cell['metadata'] = {'tags': ['parameters'], 'execution': {'iopub.execute_input': 'now'}}
+    cell['outputs'] += [
+        {'output_type': 'stream', 'name': 'stderr', 'text': ['warning']},
+        {'output_type': 'display_data', 'metadata': {}, 'data': {'application/vnd.jupyter.widget-view+json': {}}},
+    ]
+    path.write_text(json.dumps(notebook))
+    tidy(path)
+    notebook = json.loads(path.read_text())
+    assert set(notebook['metadata']) == {'kernelspec'}
+    assert notebook['cells'][0]['metadata'] == {'tags': ['parameters']}
+    assert [out['name'] for out in notebook['cells'][0]['outputs']] == ['stdout']
