@@ -30,6 +30,8 @@ MAY_IMPORT = {
         'metrics', 'train', 'config', 'data', 'data.base', 'data.card', 'data.check', 'data.clevr', 'data.download',
         'protocols', 'statistics', 'evaluate', 'results', 'plots',
     },
+    'semantics': {'codebook', 'evaluate', 'model'}, 'codebook_size': set(),
+    'experiments': {'config', 'data', 'evaluate', 'results', 'semantics', 'train'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),
 }  # fmt: skip
 

@@ -172,12 +172,14 @@ class ToyboxConfig:
     colour_jitter: float = 0.06
     """Standard deviation of an instance's colours around the palette's, as a share of the full range."""
     seed: int = 0
+    categories: int = len(CATEGORIES)
+    """Toys are of the first so many categories of the table."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ('size', 32, 2048), ('num_train', 1, 10**7), ('num_val', 1, 10**7), ('min_objects', 1, 20),
             ('max_objects', 1, 20), ('dissimilarity', 0, 1), ('clutter', 0, 10), ('background_contrast', 0, 1),
-            ('colour_jitter', 0, 1), ('seed', 0, 2**31),
+            ('colour_jitter', 0, 1), ('seed', 0, 2**31), ('categories', 1, len(CATEGORIES)),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
@@ -187,8 +189,11 @@ class ToyboxConfig:
 
     @property
     def key(self) -> str:
-        """Hash of everything that decides the pictures: the cache key."""
-        text = json.dumps({'version': VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+        """Hash of everything that decides the pictures: the cache key. Sets of all categories do not name the number."""
+        values = {'version': VERSION, **dataclasses.asdict(self)}
+        if self.categories == len(CATEGORIES):
+            del values['categories']
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -454,7 +459,7 @@ def _compose(
             centre = tuple(rng.uniform(0.8 * radius, side - 0.8 * radius, 2))
             if any(math.dist(centre, toy.centre) < 0.60 * (radius + toy.radius) for toy in toys):
                 continue
-            toy = _Toy(int(rng.integers(1, len(CATEGORIES) + 1)), centre, radius, config, side, rng)
+            toy = _Toy(int(rng.integers(1, config.categories + 1)), centre, radius, config, side, rng)
             body = np.asarray(toy.silhouette) > 127
             left_over = [mask & ~body for mask in visible]
             if all(m.sum() >= 0.5 * t.area for m, t in zip(left_over, toys, strict=True)):
@@ -570,7 +575,10 @@ def _write(config: ToyboxConfig, folder: Path, processes: int, progress: bool) -
         raise RuntimeError(f'making Toybox failed after {len(found)} of {total} pictures; see the message above')
     found.sort(key=lambda row: row[1]['id'])
     records = {split: [row[1:] for row in found if row[0] == split] for split in ('train', 'val')}
-    categories = [{'id': i, 'name': name, 'supercategory': 'toy'} for i, name in enumerate(CATEGORIES, 1)]
+    categories = [
+        {'id': i, 'name': name, 'supercategory': 'toy'}
+        for i, name in enumerate(list(CATEGORIES)[: config.categories], 1)
+    ]
     for split, rows in records.items():
         annotations = [annotation for _, found in rows for annotation in found]
         for number, annotation in enumerate(annotations, 1):
