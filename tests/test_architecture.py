@@ -31,7 +31,7 @@ MAY_IMPORT = {
         'protocols', 'statistics', 'evaluate', 'results', 'plots',
     },
     'semantics': {'codebook', 'evaluate', 'model'}, 'codebook_size': set(),
-    'experiments': {'config', 'data', 'evaluate', 'results', 'semantics', 'train'},
+    'experiments': {'config', 'data', 'evaluate', 'metrics', 'results', 'semantics', 'train'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),
 }  # fmt: skip
 
