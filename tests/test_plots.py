@@ -70,7 +70,7 @@ def test_the_style_is_the_file_of_the_book(style):
     assert plots.STYLE.is_file()
     cycle = plt.rcParams['axes.prop_cycle'].by_key()['color']
     assert len(set(cycle)) == 8
-    assert plots.method_colour('baseline') == cycle[0]
+    assert plots.METHOD_COLOURS['baseline'] == cycle[0]
 
 
 def test_a_method_has_one_colour_in_every_figure(style):
@@ -78,6 +78,7 @@ def test_a_method_has_one_colour_in_every_figure(style):
         colours = plots.palette(names)
         assert colours['top-down'] == plots.METHOD_COLOURS['top-down']
         assert len(set(colours.values())) == len(names)
+    assert not set(plots.METHOD_COLOURS.values()) & set(plots.OTHER_COLOURS)
     log = pd.DataFrame(
         {'step': [1, 1], 'loss': [1.0, 0.5], 'perplexity': [np.nan, 3.0], 'model': ['top-down', 'baseline']}
     )

@@ -147,6 +147,8 @@ def test_a_claim_needs_every_metric(fg_ari, mbo_i, verdict):
     assert found == verdict
     assert '5 seeds' in evidence
     assert tables.claim_verdict(tables.effects(table).head(0)) == (tables.NOT_RUN, tables.NOTHING)
+    one = tables.effects(table[table.seed == 0])
+    assert tables.claim_verdict(one)[0] == tables.TOO_FEW
 
 
 def test_a_size_between_the_extremes_must_stand_out():
@@ -164,6 +166,58 @@ def test_a_size_between_the_extremes_must_stand_out():
     assert verdict(e8=0, e16=0)['on Toybox'] == tables.NOT_RUN
     assert verdict(e8=0, e16=0)["on the paper's data"] == tables.NEEDS_GPU
     assert verdict(e8=0, e16=1, e32=0).page == '[codebook size](09_codebook_size.ipynb)'
+
+
+def test_effects_in_groups_take_the_baseline_from_elsewhere_if_they_have_none():
+    plain = runs(baseline=0, **{'top-down': 1}).assign(setting='as it is')
+    tiny = runs(**{'top-down': -2}).assign(setting='tiny codebook')
+    found = tables.effects_by(pd.concat([plain, tiny]), 'setting', metrics=['mbo_i'], otherwise='as it is')
+    assert found.groupby('setting').difference.mean().round(6).to_dict() == {'as it is': 1.0, 'tiny codebook': -2.0}
+    assert len(tables.effects_by(plain.head(0), 'setting')) == 0
+    assert len(tables.effects_by(tables.read_runs('nowhere', 'x'), 'setting')) == 0
+
+
+def test_unlike_parts_are_judged_by_the_difference_of_gains():
+    claims = pd.DataFrame({'key': ['unlike_parts'], 'claim': ['c'], 'page': ['12_when_it_fails.ipynb']})
+    noise = np.random.default_rng(0).normal(0, 0.01, 10)
+
+    def verdict(unlike, alike, seeds=5):
+        parts = [
+            runs(baseline=0, **{'top-down': gain}).assign(setting=setting)
+            for setting, gain in (('as it is', unlike), ('easy parts', alike))
+        ]
+        parts[0]['mbo_i'] += noise
+        frame = pd.concat(parts)
+        return tables.verdicts(claims, {'toybox_difficulty': frame[frame.seed < seeds]}).iloc[0]['on Toybox']
+
+    assert verdict(1, 0) == tables.REPRODUCED
+    assert verdict(1, 1) == tables.NOT_REPRODUCED
+    assert verdict(1, 0, seeds=1) == tables.TOO_FEW
+    assert tables.verdicts(claims, {}).iloc[0]['on Toybox'] == tables.NOT_RUN
+
+
+def test_meaning_of_codes_becomes_rows():
+    frame = runs(**{'top-down': 0})
+    frame['code_category_ami'], frame['kmeans_position_nmi'] = 0.1, [0.2] * 4 + [None]
+    long = tables.meaning(frame)
+    assert len(long) == 9
+    first = long[long.measure == 'ami'].iloc[0]
+    assert (first.partition, first.target, first.value) == ('codes', 'category', 0.1)
+    assert set(long.partition) == {'codes', 'k-means on slots'}
+    assert {'variant', 'seed', 'fg_ari'} <= set(long)
+    empty = tables.meaning(runs().head(0))
+    assert len(empty) == 0
+    assert {'partition', 'target', 'measure', 'value'} <= set(empty)
+
+
+def test_codes_must_tell_more_of_the_category_than_of_place_and_colour():
+    claims = pd.DataFrame({'key': ['semantics'], 'claim': ['c'], 'page': ['10_what_codes_mean.ipynb']})
+    frame = runs(**{'top-down': 0})
+    scatter = np.array([0.0, 0.01, -0.01, 0.02, -0.02])
+    frame['code_category_ami'], frame['code_colour_ami'], frame['code_position_ami'] = 0.5 + scatter, 0.2, 0.3
+    assert tables.verdicts(claims, {'toybox_ablation': frame}).iloc[0]['on Toybox'] == tables.REPRODUCED
+    frame['code_position_ami'] = 0.6
+    assert tables.verdicts(claims, {'toybox_ablation': frame}).iloc[0]['on Toybox'] == tables.NOT_REPRODUCED
 
 
 def test_claims_on_the_papers_data_need_the_papers_data():

@@ -21,7 +21,10 @@ METHOD_COLOURS = {
     'k-means on slots': '#E69F00', 'k-means on tokens': '#E69F00', 'k-means on colours': '#F0E442',
     'released_default': '#56B4E9', 'codes, shuffled': '#444444', 'random slots': '#999999', 'block grid': '#666666',
 }  # fmt: skip
-"""Method -> its one colour in every figure (Okabe and Ito's palette); see ``method_colour`` for others."""
+"""Method -> its one colour in every figure (Okabe and Ito's palette)."""
+
+OTHER_COLOURS = ('#332288', '#44AA99', '#882255', '#999933', '#88CCEE', '#DDCC77')
+"""Of what is no method, such as targets or settings (from Tol's muted palette)."""
 
 COLOURS = np.array([
     (0.90, 0.29, 0.24), (0.16, 0.50, 0.73), (0.95, 0.70, 0.16), (0.15, 0.63, 0.42), (0.56, 0.35, 0.68),
@@ -36,20 +39,16 @@ def style() -> None:
         plt.style.use(STYLE)
 
 
-def method_colour(name: str, number: int = 0) -> str:
-    """The method's colour in every figure; methods without one take the style's colours in order."""
-    cycle = plt.rcParams['axes.prop_cycle'].by_key()['color']
-    return METHOD_COLOURS.get(name, cycle[number % len(cycle)])
+def method_colour(name: str) -> str:
+    """The method's colour in every figure; dark grey for what has none."""
+    return METHOD_COLOURS.get(name, '#333333')
 
 
 def palette(names: Iterable[str]) -> dict[str, str]:
-    """Name -> colour, fixed ones first, the others from the colours that are left."""
+    """Name -> colour: methods their own, whatever else ``OTHER_COLOURS`` in order."""
     names = list(dict.fromkeys(names))
-    taken = {METHOD_COLOURS[name] for name in names if name in METHOD_COLOURS}
-    cycle = [method_colour('', number) for number in range(len(plt.rcParams['axes.prop_cycle']))]
-    free = [colour for colour in cycle if colour not in taken] or cycle
     others = [name for name in names if name not in METHOD_COLOURS]
-    colours = {name: free[number % len(free)] for number, name in enumerate(others)}
+    colours = {name: OTHER_COLOURS[number % len(OTHER_COLOURS)] for number, name in enumerate(others)}
     return {name: METHOD_COLOURS.get(name) or colours[name] for name in names}
 
 
@@ -308,9 +307,9 @@ def show_pass_masks(rows: list[tuple[str, np.ndarray, dict[str, np.ndarray]]]) -
 def show_histogram(values: np.ndarray, xlabel: str, title: str) -> Figure:
     """Histogram with a line at zero and one at the mean."""
     figure, axis = plt.subplots(figsize=(5.2, 2.4))
-    axis.hist(values, bins=40, color=method_colour('baseline'))
+    axis.hist(values, bins=40, color=METHOD_COLOURS['baseline'])
     axis.axvline(0, color='0.3', linewidth=1)
-    axis.axvline(float(np.mean(values)), color=method_colour('top-down'), linewidth=1.5, label='mean')
+    axis.axvline(float(np.mean(values)), color=METHOD_COLOURS['top-down'], linewidth=1.5, label='mean')
     axis.set(xlabel=xlabel, ylabel='pictures', title=title)
     axis.legend()
     return figure
@@ -331,7 +330,7 @@ def show_forest(effects: pd.DataFrame, against: str, names: dict[str, str], unit
     for axis, metric in zip(axes[0], metrics, strict=True):
         axis.axvline(0, color='0.6', linewidth=1)
         for row in effects[effects.metric == metric].itertuples():
-            y, colour = variants.index(row.variant), METHOD_COLOURS.get(row.variant, '#333333')
+            y, colour = variants.index(row.variant), method_colour(row.variant)
             clear = row.low > 0 or row.high < 0
             axis.plot([row.low, row.high], [y, y], color=colour, linewidth=2)
             axis.plot(row.difference, y, 'o', color=colour, markersize=6, markerfacecolor=colour if clear else 'white')
@@ -416,7 +415,9 @@ def show_points(frame: pd.DataFrame, x: str, y: str, hue: str, ylabel: str = '',
     return figure
 
 
-def show_lines(frame: pd.DataFrame, x: str, metrics: dict[str, str], hue: str, xlabel: str) -> Figure:
+def show_lines(
+    frame: pd.DataFrame, x: str, metrics: dict[str, str], hue: str, xlabel: str, log: bool = False
+) -> Figure:
     """Metrics along ``x``, a panel a metric and a line a ``hue``: runs as points, their mean as a line.
 
     Args:
@@ -424,9 +425,10 @@ def show_lines(frame: pd.DataFrame, x: str, metrics: dict[str, str], hue: str, x
         x, hue: columns.
         metrics: column -> title of its panel; those that the frame lacks are left out.
         xlabel: name of the horizontal axes.
+        log: whether they are logarithmic, each value with its tick.
     """
     metrics = {name: title for name, title in metrics.items() if name in frame and frame[name].notna().any()}
-    figure, axes = plt.subplots(1, len(metrics), figsize=(min(7.4, 3.7 * len(metrics)), 2.9), squeeze=False)
+    figure, axes = plt.subplots(1, len(metrics), figsize=(5.6 if len(metrics) == 1 else 7.4, 2.8), squeeze=False)
     numeric = pd.api.types.is_numeric_dtype(frame[x])
     levels = sorted(frame[x].unique()) if numeric else list(dict.fromkeys(frame[x]))
     place = {level: level if numeric else number for number, level in enumerate(levels)}
@@ -440,8 +442,12 @@ def show_lines(frame: pd.DataFrame, x: str, metrics: dict[str, str], hue: str, x
             axis.plot([place[v] for v in means.index], means, color=colours[name], label=name)
         if not numeric:
             axis.set_xticks(range(len(levels)), levels, rotation=20, ha='right')
+        if log:
+            axis.set_xscale('log', base=2)
+            axis.set_xticks(levels, [f'{level:g}' for level in levels])
+            axis.minorticks_off()
         axis.set(title=title, xlabel=xlabel)
-    axes[0, 0].legend()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside right upper')
     return figure
 
 

@@ -27,9 +27,12 @@ OURS = {'FG-ARI': 'fg_ari', 'mBO': 'mbo_i', 'mBO_i': 'mbo_i', 'mBO_c': 'mbo_c'}
 
 _BRIEF = ('FG-ARI', 'mBO_i')
 EXPERIMENTS = ('ablation', 'codebook', 'categories', 'difficulty')
+"""Experiments that have a table of their own, ``<preset>_<experiment>.csv``."""
+
 HERE, REPORTED = 'this book', 'paper'
 REPRODUCED, PARTLY, NOT_REPRODUCED = 'reproduced here', 'reproduced here in part', 'not reproduced here'
 NEEDS_GPU = 'needs a GPU and the real data'
+TOO_FEW = 'too few seeds to say'
 
 
 # ------------------------------------------------------------------------------------------------------ reading
@@ -163,6 +166,33 @@ def effects(
     return pd.DataFrame(rows, columns=names)
 
 
+def effects_by(
+    runs: pd.DataFrame,
+    by: str,
+    against: str = 'baseline',
+    metrics: Iterable[str] = ('fg_ari', 'mbo_i'),
+    otherwise: object = None,
+) -> pd.DataFrame:
+    """``effects`` in every group of a column, with that column first.
+
+    Args:
+        runs, against, metrics: see ``effects``.
+        by: the column.
+        otherwise: group whose runs of ``against`` stand in where a group has none of its own.
+    """
+    parts = []
+    for group, part in runs.groupby(by, sort=False) if by in runs else ():
+        if against not in set(part.variant):
+            part = pd.concat([part, runs[(runs[by] == otherwise) & (runs.variant == against)]])
+        found = effects(part, against, metrics)
+        found.insert(0, by, group)
+        parts.append(found)
+    filled = [part for part in parts if len(part)]
+    if not filled:
+        return effects(runs.head(0), against, metrics).assign(**{by: []})
+    return pd.concat(filled, ignore_index=True)
+
+
 def show_effects(found: pd.DataFrame) -> pd.DataFrame:
     """Effects as strings: '+0.4 [-0.3, +1.1]', a row a variant, a column a metric."""
     if not len(found):
@@ -233,6 +263,27 @@ def with_codebook_size(runs: pd.DataFrame) -> pd.DataFrame:
     return table.astype({'codebook_size': int}).sort_values(['codebook_size', 'seed'], ignore_index=True)
 
 
+# ------------------------------------------------------------------------------------------------ meaning of codes
+
+PARTITIONS = {'code': 'codes', 'kmeans': 'k-means on slots'}
+"""Prefix of a column that ``semantics.measure`` made -> what was held against the truth."""
+
+
+def meaning(runs: pd.DataFrame) -> pd.DataFrame:
+    """Columns such as ``code_category_ami`` as rows: the other columns, and partition, target, measure and value.
+
+    Empty, with these four columns, if no run was measured.
+    """
+    pattern = re.compile(rf'({"|".join(PARTITIONS)})_(category|position|colour)_(\w+)')
+    columns = [name for name in runs if pattern.fullmatch(name)]
+    long = runs.melt([name for name in runs if name not in columns], columns, 'column', 'value').dropna(subset='value')
+    parts = [pattern.fullmatch(name).groups() for name in long.column]
+    names = ['partition', 'target', 'measure']
+    found = pd.DataFrame(parts, columns=names, index=long.index).astype(object)
+    found['partition'] = found.partition.map(PARTITIONS)
+    return long.drop(columns='column').join(found)
+
+
 # -------------------------------------------------------------------------------------------------------- claims
 
 
@@ -240,7 +291,7 @@ def claim_verdict(found: pd.DataFrame, direction: int = 1) -> tuple[str, str]:
     """Verdict on 'A beats B' and its evidence, from the effects of A against B.
 
     Reproduced means that for every metric the 95 % interval over seeds lies on the claimed side of zero; in part, that
-    it does for one of them and lies on the other side for none.
+    it does for one of them and lies on the other side for none. A single seed has no interval and decides nothing.
 
     Args:
         found: rows of ``effects`` of one variant.
@@ -252,6 +303,8 @@ def claim_verdict(found: pd.DataFrame, direction: int = 1) -> tuple[str, str]:
     evidence = '; '.join(f'{NAMES[r.metric]} {effect_text(r.difference, r.low, r.high)}' for r in found.itertuples())
     seeds = int(found.seeds.min())
     verdict = REPRODUCED if sides == {1} else PARTLY if sides == {0, 1} else NOT_REPRODUCED
+    if found.low.isna().any():
+        verdict = TOO_FEW
     return verdict, f'{evidence}; {seeds} seed{"s" if seeds > 1 else ""}'
 
 
@@ -312,12 +365,49 @@ def _codebook(get: Get, embedded: bool) -> tuple[str, str]:
     for end in (sizes[0], sizes[-1]):
         found = effects(named, str(end), ['mbo_i'])
         found = found[found.variant == str(best)]
+        if found.low.isna().any():
+            return TOO_FEW, f'best E = {best}'
         parts += [f'mBO_i against E = {end}: {effect_text(r.difference, r.low, r.high)}' for r in found.itertuples()]
         if end == best or not all(sign(r.low, r.high) == 1 for r in found.itertuples()):
             break
     else:
         return REPRODUCED, f'best E = {best}; {"; ".join(parts)}'
     return NOT_REPRODUCED, '; '.join([f'best E = {best}', *parts])
+
+
+def _unlike_parts(get: Get, embedded: bool) -> tuple[str, str]:
+    """The pathway's gain over the baseline is larger with unlike parts than with parts of one kind, seed by seed."""
+    runs = get('toybox_difficulty') if embedded else get('')
+    if not {'setting', 'mbo_i'} <= set(runs):
+        return NOT_RUN, NOTHING
+    values = runs.pivot_table(index='seed', columns=['setting', 'variant'], values='mbo_i')
+    pairs = [(setting, variant) for setting in ('as it is', 'easy parts') for variant in ('top-down', 'baseline')]
+    if not set(pairs) <= set(values):
+        return NOT_RUN, NOTHING
+    unlike, alike = (values[s, 'top-down'] - values[s, 'baseline'] for s in ('as it is', 'easy parts'))
+    found = seed_interval((unlike - alike).dropna().to_numpy())
+    verdict = REPRODUCED if sign(found.low, found.high) == 1 else NOT_REPRODUCED
+    if np.isnan(found.low):
+        verdict = TOO_FEW
+    return verdict, f'gain in mBO_i, unlike minus alike parts: {effect_text(*found)}; {len(values)} seeds'
+
+
+def _semantics(get: Get, embedded: bool) -> tuple[str, str]:
+    """Codes tell more about the category than about place and colour: differences of AMI, in hundredths."""
+    runs = get('toybox_ablation' if embedded else 'coco_ablation')
+    runs = runs[runs.variant == 'top-down']
+    if 'code_category_ami' not in runs or not runs.code_category_ami.notna().any():
+        return NOT_RUN, NOTHING
+    sides, parts = set(), []
+    for target in ('position', 'colour'):
+        difference = 100 * (runs.code_category_ami - runs[f'code_{target}_ami']).dropna()
+        found = seed_interval(difference.to_numpy())
+        sides.add(sign(found.low, found.high))
+        parts.append(f'AMI with category minus {target}, hundredths: {effect_text(*found)}')
+    ami = f'AMI with category {runs.code_category_ami.mean():.2f}'
+    if np.isnan(found.low):
+        return TOO_FEW, '; '.join([ami, *parts])
+    return REPRODUCED if sides == {1} else NOT_REPRODUCED, '; '.join([ami, *parts])
 
 
 _CHECKS: dict[str, Callable[[Get, bool], tuple[str, str]]] = {
@@ -331,6 +421,8 @@ _CHECKS: dict[str, Callable[[Get, bool], tuple[str, str]]] = {
     'spatial': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'channel only'),
     'quantization': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'without quantization'),
     'shifting': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'without shifting'),
+    'semantics': _semantics,
+    'unlike_parts': _unlike_parts,
     'pixels_ari': _compare('', 'clevr6', 'top-down', 'baseline', ('fg_ari',), -1),
     'pixels_mbo': _compare('', 'clevr6', 'top-down', 'baseline', ('mbo_i',)),
 }
