@@ -4,12 +4,14 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 PRESET ?= toybox
 DATA ?=
+WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
-.PHONY: help install train test lint unit notebooks book pair execute clean
+.PHONY: help install train tables test lint unit notebooks book pair execute clean
 
 help:
 	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
+	@echo 'make tables   make the runs behind the tables (PRESET=, DATA=, WORKERS=2) and gather them'
 	@echo 'make test     lint, unit tests, notebook validation, book build'
 	@echo 'make book     build the book only'
 	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
@@ -28,6 +30,10 @@ train: install
 	$(BIN)/papermill book/03_train_coco.ipynb runs/03_train_coco.ipynb --cwd . --no-progress-bar --log-output \
 	  -k python3 -p preset $(PRESET) $(if $(DATA),-p data_root $(DATA))
 	@$(BIN)/python -m topdown.results runs/$(PRESET)
+
+# What is done is not done again; a stopped or failed run goes on from its checkpoint.
+tables: install
+	$(BIN)/python -m topdown.experiments --preset $(PRESET) --workers $(WORKERS) $(if $(DATA),--data-root $(DATA))
 
 test: lint unit notebooks book
 

@@ -1,0 +1,241 @@
+"""The plan of all runs, one run, runs in processes and on a cluster, and the tables made of them."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from topdown import experiments, preset
+from topdown.config import VARIANTS
+from topdown.data.toybox import CATEGORIES, ToyboxConfig, scene_at
+from topdown.experiments import Job, Places, plan, revival, run_job, unique_tasks
+
+TINY = {'num_train': 24, 'num_val': 8}
+CHANGES = {
+    'toybox': TINY, 'steps': 2, 'batch_size': 4, 'eval_every': 0, 'checkpoint_every': 0, 'eval_images': 6,
+    'codebook_size': 8, 'dead_below': 0.2,
+}  # fmt: skip
+
+
+def jobs_for_test(count):
+    return [Job('ablation', 'top-down', seed, CHANGES) for seed in range(count)]
+
+
+# ------------------------------------------------------------------------------------------------------- the plan
+
+
+def test_plan_of_the_toybox():
+    jobs = plan('toybox')
+    assert Counter(job.experiment for job in jobs) == {
+        'ablation': 55, 'codebook': 24, 'categories': 15, 'difficulty': 34
+    }  # fmt: skip
+    tasks = unique_tasks(jobs, Places('toybox', Path('runs'), ''))
+    assert len(tasks) == 116
+    assert [task.job.seed for task in tasks] == sorted(task.job.seed for task in tasks)
+    assert {job.seed for job in jobs if job.variant == 'separate weights'} == {0, 1, 2, 3, 4}
+    assert not any(job.variant == 'baseline' and job.setting == 'tiny codebook' for job in jobs)
+
+
+def test_runs_are_shared_between_experiments():
+    keys = {}
+    for job in plan('toybox'):
+        keys.setdefault(job.config('toybox').key, set()).add((job.experiment, job.setting))
+    assert keys[preset('toybox').key] == {
+        ('ablation', ''), ('codebook', 'E = 64'), ('categories', '16 categories, E = 64'), ('difficulty', 'as it is')
+    }  # fmt: skip
+
+
+def test_plans_of_the_papers_presets():
+    assert {job.experiment for job in plan('coco')} == {'main', 'ablation', 'codebook'}
+    assert {job.config('coco').model.codebook_size for job in plan('coco', ['codebook'])} == {128, 256, 512, 1024}
+    assert [job.variant for job in plan('movi_e')] == ['baseline', 'top-down', 'six-iterations']
+    assert max(job.seed for name in ('smoke', 'coco') for job in plan(name)) == 0
+    assert len({job.config('smoke').data.toybox['num_train'] for job in plan('smoke')}) == 1  # its small data are kept
+
+
+def test_plan_refuses_what_a_preset_does_not_have():
+    with pytest.raises(ValueError, match='it has main'):
+        plan('voc', ['codebook'])
+    with pytest.raises(ValueError, match='unknown preset'):
+        plan('cocoa')
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        (('ablations', 'baseline', 0), 'experiment'),
+        (('ablation', 'base', 0), 'variant'),
+        (('ablation', 'baseline', -1), 'seed'),
+        (('ablation', 'baseline', True), 'seed'),
+        (('ablation', 'baseline', 0, {'seed': 3}), 'changes'),
+    ],
+)
+def test_jobs_refuse_unknown_things(values, message):
+    with pytest.raises(ValueError, match=message):
+        Job(*values)
+
+
+def test_changes_are_json_objects():
+    assert experiments.parse_changes('{"slots": 5}') == {'slots': 5}
+    for text in ('slots=5', '[5]', None):
+        with pytest.raises(ValueError, match='changes must be'):
+            experiments.parse_changes(text)
+    with pytest.raises(ValueError, match='unknown parameter'):
+        Job('ablation', 'top-down', 0, {'slot': 5}).config('smoke')
+
+
+def test_revival_keeps_the_presets_share_of_the_average():
+    for name in ('toybox', 'coco'):
+        base = preset(name)
+        model, batch = base.model, base.train.batch_size
+        share = model.dead_below / (batch * model.slots / model.codebook_size)
+        for slots, size in ((model.slots, model.codebook_size), (4, 8), (11, 1024)):
+            assert revival(base, slots, size) / (batch * slots / size) == pytest.approx(share, rel=1e-3)
+        assert revival(base, model.slots, model.codebook_size) == model.dead_below
+
+
+def test_fewer_categories_are_other_pictures_and_all_of_them_the_old_ones():
+    assert ToyboxConfig().key == '8be456028bb7'  # as before the knob
+    assert ToyboxConfig(categories=len(CATEGORIES)).key == ToyboxConfig().key
+    few = ToyboxConfig(size=64, categories=4)
+    assert few.key != ToyboxConfig(size=64).key
+    assert {int(c) for i in range(20) for c in scene_at(few, 'train', i).categories} == {1, 2, 3, 4}
+    with pytest.raises(ValueError, match='categories'):
+        ToyboxConfig(categories=17)
+
+
+# -------------------------------------------------------------------------------------------------------- one run
+
+
+def test_one_run_leaves_a_row_and_is_not_made_again(tmp_path, toybox_root, monkeypatch):
+    job = jobs_for_test(1)[0]
+    row = run_job(job, 'smoke', tmp_path, str(toybox_root), progress=False)
+    config = job.config('smoke')
+    folder = experiments.job_folder(tmp_path, config)
+    assert folder == tmp_path / 'smoke' / 'jobs' / f'{config.key}-seed0'
+    assert json.loads((folder / 'row.json').read_text()) == pytest.approx(row, nan_ok=True)
+    assert not list(folder.glob('.row*'))
+    assert row['config'] == config.key
+    assert row['codebook_size'] == 8
+    assert {'fg_ari', 'first_fg_ari', 'val_loss', 'parameters', 'perplexity', 'code_category_ami', 'commit'} <= set(row)
+    assert 'slots_fg_ari' not in row  # the slotwise decoder's masks are slot attention's
+    monkeypatch.setattr(experiments, 'train_model', None)
+    assert run_job(job, 'smoke', tmp_path, str(toybox_root)) == pytest.approx(row, nan_ok=True)
+    other = job.config('smoke').with_(steps=3)
+    assert experiments.read_row(folder, other) is None
+
+
+def test_masks_of_slots_are_scored_where_they_differ(tmp_path, toybox_root):
+    job = Job('ablation', 'baseline', 0, {**CHANGES, 'decoder': 'mlp'})
+    row = run_job(job, 'smoke', tmp_path, str(toybox_root), progress=False)
+    assert 'slots_fg_ari' in row
+    assert 'first_fg_ari' not in row
+    assert 'perplexity' not in row
+
+
+# ------------------------------------------------------------------------------------------------------- all runs
+
+WRITE_ROW = (
+    'import json, sys, os, time; time.sleep(float(sys.argv[4])); '
+    'json.dump({"config": sys.argv[2], "seed": int(sys.argv[3]), "fg_ari": 1.0, "wall_seconds": 7.0, '
+    '"threads": os.environ["OMP_NUM_THREADS"], "preset_variable": os.environ.get("TOPDOWN_PRESET")}, '
+    'open(sys.argv[1], "w"))'
+)
+
+
+@pytest.fixture
+def fake_runs(monkeypatch):
+    """Runs that only write a row; seed 1 fails and seed 2 is killed, as long as ``broken`` holds them."""
+    broken = {1, 2}
+
+    def command(task, places, root):
+        if task.job.seed in broken:
+            return ['sh', '-c', 'echo out of luck; exit 3' if task.job.seed == 1 else 'kill -9 $$']
+        name, key = str(task.folder / 'row.json'), task.config.key
+        return [sys.executable, '-c', WRITE_ROW, name, key, str(task.job.seed), '0']
+
+    monkeypatch.setattr(experiments, 'command', command)
+    monkeypatch.setattr(experiments, 'plan', lambda preset_name, only=None: jobs_for_test(5))
+    monkeypatch.setattr(experiments, 'prepare', lambda tasks: None)
+    monkeypatch.setenv('TOPDOWN_PRESET', 'smoke')
+    return broken
+
+
+def test_failed_and_killed_runs_leave_the_others_and_are_tried_again(tmp_path, fake_runs, capsys):
+    arguments = [
+        '--preset',
+        'smoke',
+        '--workers',
+        '2',
+        '--run-dir',
+        str(tmp_path),
+        '--tables',
+        str(tmp_path / 'tables'),
+    ]
+    experiments.main([*arguments, '--dry-run'])
+    assert 'all, each once     5     0      5' in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        experiments.main(arguments)
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert '2 runs failed' in said
+    assert 'out of luck' in said
+    assert 'run.ipynb' in said
+    table = pd.read_csv(tmp_path / 'tables' / 'smoke_ablation.csv')
+    assert table.seed.tolist() == [0, 3, 4]
+    assert table.columns[:5].tolist() == ['experiment', 'variant', 'setting', 'changes', 'seed']
+    assert table.preset_variable.isna().all()  # the environment's preset does not reach the runs
+    assert json.loads(table.changes[0]) == CHANGES
+    fake_runs.clear()
+    experiments.main(arguments)
+    said = capsys.readouterr().out
+    assert 'all, each once     5     3      2' in said
+    assert '7 s a finished run' in said
+    assert pd.read_csv(tmp_path / 'tables' / 'smoke_ablation.csv').seed.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_collecting_says_what_is_missing_and_runs_nothing(tmp_path, fake_runs, capsys):
+    fake_runs.update(range(5))
+    experiments.main(
+        ['--preset', 'smoke', '--collect', '--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')]
+    )
+    assert capsys.readouterr().out.strip().split('\n')[-1].split() == ['ablation', '0', '5', '-']
+    assert not (tmp_path / 'tables').exists()
+
+
+def test_wrong_arguments_are_named(capsys):
+    for arguments, message in ((['--only', 'nothing'], "no experiment 'nothing'"), (['--workers', '0'], 'workers')):
+        with pytest.raises(SystemExit):
+            experiments.main([*arguments, '--dry-run'])
+        assert message in capsys.readouterr().err
+
+
+def test_runs_on_a_cluster(tmp_path, fake_runs):
+    """submitit's own processes stand in for SLURM's."""
+    pytest.importorskip('submitit')
+    places, ended = Places('smoke', tmp_path, ''), []
+    tasks = [task for task in unique_tasks(jobs_for_test(3), places) if task.job.seed != 2]
+    for task in tasks:
+        task.folder.mkdir(parents=True)
+    experiments.run_cluster(tasks, places, 2, tmp_path, ended.append, 'local', {'cpus_per_task': 1})
+    assert {task.job.seed: task.done for task in ended} == {0: True, 1: False}
+    assert 'out of luck' in (tasks[1].folder / 'run.log').read_text()
+
+
+def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook(
+    tmp_path, toybox_root, monkeypatch, capsys
+):
+    monkeypatch.setattr(experiments, 'plan', lambda preset_name, only=None: jobs_for_test(1))
+    folders = ['--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')]
+    experiments.main(['--preset', 'smoke', '--data-root', str(toybox_root), *folders])
+    assert len(list((tmp_path / 'tokens').glob('*/tokens.bin'))) == 1
+    table = pd.read_csv(tmp_path / 'tables' / 'smoke_ablation.csv')
+    assert np.isfinite(table.fg_ari).all()
+    assert table.variant.isin(VARIANTS).all()
+    folder = next((tmp_path / 'smoke' / 'jobs').glob('*-seed0'))
+    notebook = json.loads((folder / 'run.ipynb').read_text())
+    assert notebook['metadata']['papermill']['parameters']['changes'] == json.dumps(CHANGES)
