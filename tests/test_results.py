@@ -82,6 +82,30 @@ def test_uncertainty_and_pairs_are_those_of_the_pictures_and_seeds():
         results.paired_table(scores, 'c')
 
 
+def test_effects_are_paired_by_seed():
+    base, gains = [60.0, 62.0, 64.0], [1.0, 2.0, 3.0]
+    table = pd.DataFrame(
+        [{'variant': 'baseline', 'seed': s, 'fg_ari': v} for s, v in enumerate(base)]
+        + [{'variant': 'better', 'seed': s, 'fg_ari': v + g} for s, (v, g) in enumerate(zip(base, gains))][::-1]
+        + [{'variant': 'once', 'seed': 1, 'fg_ari': 61.0}, {'variant': 'elsewhere', 'seed': 9, 'fg_ari': 1.0}]
+    )
+    found = results.effect_table(table).set_index('variant')
+    assert found.index.tolist() == ['baseline', 'better', 'once', 'elsewhere']
+    better = found.loc['better']
+    assert (better['mean'], better.sd, better.runs, better.pairs) == (64.0, pytest.approx(3), 3, 3)
+    assert better.difference == pytest.approx(2)
+    assert better.high - better.low == pytest.approx(2 * 4.303 / 3**0.5, rel=1e-3)  # t with 2 degrees of freedom, sd 1
+    assert better.p == pytest.approx(2 / 8)
+    assert found.loc['once', ['difference', 'pairs']].tolist() == [-1.0, 1]
+    assert found.loc['once', ['sd', 'low', 'high', 'p']].isna().all()
+    assert found.loc[['baseline', 'elsewhere'], ['difference', 'low', 'p']].isna().all(axis=None)
+    assert found.pairs.tolist() == [0, 3, 1, 0]
+    with pytest.raises(ValueError, match="no variant 'top-down'"):
+        results.effect_table(table, 'top-down')
+    with pytest.raises(ValueError, match='several rows of seed 0'):
+        results.effect_table(pd.concat([table, table.head(1)]))
+
+
 def test_pictures_without_objects_do_not_spoil_intervals():
     scores = {('a', 0): rows([0.5, float('nan'), 0.7]), ('b', 0): rows([0.6, float('nan'), 0.8])}
     assert results.uncertainty_table(scores).loc['a', 'mbo_i'] == '60.0'

@@ -142,6 +142,50 @@ def paired_table(scores: Scores, against: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def effect_table(
+    rows: pd.DataFrame, against: str = 'baseline', metrics: tuple[str, ...] = METRICS, by: str = 'variant'
+) -> pd.DataFrame:
+    """Every variant's mean over seeds, and its difference to one of them seed by seed.
+
+    Args:
+        rows: one a run, with the columns ``by``, seed and the metrics, in percent.
+        against: the variant that is subtracted.
+        metrics: columns to compare; those that the rows lack are left out.
+        by: the column of variants.
+
+    Returns:
+        A row a variant and metric: mean, sd (NaN for one run), runs; difference (points), low and high (95 % Student's
+        t over the seeds that both have), p (sign-flip permutation test over them, with n seeds at least 2 / 2^n) and
+        pairs. The difference and its columns are NaN, and pairs 0, for ``against`` itself and for variants without
+        a common seed; the interval and p are NaN for one pair.
+
+    Raises:
+        ValueError: if there is no such variant, or a variant has several rows of one seed, as rows of several settings
+            have: pass those of one setting.
+    """
+    if against not in set(rows[by]):
+        raise ValueError(
+            f'there is no {by} {against!r} to compare with; there are {", ".join(map(str, set(rows[by])))}'
+        )
+    twice = rows[rows.duplicated([by, 'seed'])]
+    if len(twice):
+        name, seed = twice.iloc[0][[by, 'seed']]
+        raise ValueError(f'{by} {name!r} has several rows of seed {seed}: pass the rows of one setting')
+    values, found = rows.set_index([by, 'seed']), []
+    for name in dict.fromkeys(rows[by]):
+        for metric in [m for m in metrics if m in rows]:
+            mine = values.loc[name, metric].dropna()
+            paired = (mine - values.loc[against, metric]).dropna() if name != against else mine.head(0)
+            row = {by: name, 'metric': metric, 'mean': mine.mean(), 'sd': mine.std(), 'runs': len(mine)}
+            row |= dict.fromkeys(('difference', 'low', 'high', 'p'), float('nan'))
+            if len(paired):
+                row['difference'], row['low'], row['high'] = seed_interval(paired.to_numpy())
+            if len(paired) > 1:
+                row['p'] = compare(paired.to_numpy(), np.zeros(len(paired))).p_value
+            found.append({**row, 'pairs': len(paired)})
+    return pd.DataFrame(found)
+
+
 def _stack(scores: Scores, model: str) -> dict[str, np.ndarray]:
     """Metric -> values (seeds, pictures) of one model."""
     runs = [rows for (name, _), rows in sorted(scores.items(), key=lambda item: item[0][1]) if name == model]
