@@ -47,7 +47,7 @@ def test_publish_replaces_the_readme_table(tmp_path):
     results.publish(run, figures, readme)
     assert readme.read_text() == (
         f'before\n{results.BEGIN}\n| model | masks | FG-ARI | runs |\n| --- | --- | --- | --- |\n'
-        f'| a | - | 1.0 | 1 |\n{results.END}\nafter\n'
+        f'| a | – | 1.0 | 1 |\n{results.END}\nafter\n'
     )
     assert (figures / 'masks.png').read_bytes() == b'png'
     assert (figures / 'tables' / 'toybox.csv').exists()

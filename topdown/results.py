@@ -233,7 +233,7 @@ def summary_table(results: pd.DataFrame) -> pd.DataFrame:
     """One row a model and mask source, with the names that readers see."""
     table = mean_and_spread(results, ['model', 'masks']).reset_index()
     names = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO_i', 'mbo_c': 'mBO_c', 'miou': 'mIoU'}
-    return table.rename(columns=names)
+    return table.replace({'masks': {'-': '–'}}).rename(columns=names)  # a lone hyphen would start a list in Markdown
 
 
 def markdown(table: pd.DataFrame) -> str:

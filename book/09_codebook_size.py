@@ -1,0 +1,189 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How large should the codebook be?
+#
+# **Question of this chapter: how does the result change with the number of codes $E$, how many of them are in use, and
+# can a good $E$ be chosen without labels?**
+#
+# Too few codes cannot tell kinds of things apart; with too many, each is seen too seldom to learn anything. The paper
+# {cite}`kim2024topdown` tries four sizes on COCO and finds 512 best, and it monitors the perplexity of the codes, but
+# it gives no rule that could be followed on other data. Its figures are not in this book's transcription
+# ([the paper's tables](07_results.ipynb)).
+#
+# The threshold below which a code is revived is scaled with $E$: it stays the same share of the average number of hits
+# that a code gets. Otherwise a larger codebook would also be a more restless one.
+#
+# The chapter trains nothing: it reads `figures/tables/<preset>_codebook.csv`, `_categories.csv` and `_ablation.csv`,
+# which `python -m topdown.experiments` writes, and shows *not run* where a file or a row is missing.
+
+# %% tags=["parameters"]
+preset = 'toybox'  # whose rows: toybox, or coco
+metric = 'mbo_i'  # what 'best' means: fg_ari, mbo_i, mbo_c or miou
+
+# %%
+import pandas as pd
+import torch
+
+import topdown
+from topdown import plots, tables
+from topdown.codebook import perplexity
+
+if preset not in topdown.PRESETS:
+    raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
+if metric not in ('fg_ari', 'mbo_i', 'mbo_c', 'miou'):
+    raise ValueError(f'metric must be fg_ari, mbo_i, mbo_c or miou, got {metric!r}')
+plots.style()
+folder = topdown.project_dir() / 'figures' / 'tables'
+usual = topdown.preset(preset).model.codebook_size
+runs = tables.with_codebook_size(tables.read_runs(folder, f'{preset}_codebook'))
+baseline = tables.read_runs(folder, f'{preset}_ablation')
+baseline = baseline[baseline.variant == 'baseline']
+titles = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$', 'perplexity': 'perplexity'}
+checks = {}
+print(f'{preset}: {len(runs)} runs, {runs.codebook_size.nunique()} sizes, {runs.seed.nunique()} seeds; ', end='')
+print(f'the preset has {usual} codes')
+
+# %% [markdown]
+# ## The result against the size
+#
+# Points are runs, the line joins their means; the band is the baseline, which has no codebook. The dotted diagonal on
+# the right is where all codes would be used alike.
+
+# %%
+truth = {'true categories': 16} if topdown.preset(preset).data.dataset == 'toybox' else {}
+if len(runs):
+    plots.show_against_size(runs, titles, truth, baseline)
+else:
+    print(tables.NOT_RUN)
+
+# %%
+shown = ('fg_ari', 'mbo_i', 'mbo_c', 'miou', 'perplexity', 'codes_used')
+tables.means_table(runs, shown, 'codebook_size').rename_axis('E' if len(runs) else None)
+
+# %% [markdown]
+# Differences to the preset's own size, on the seeds that both have, with 95 % intervals over seeds.
+
+# %%
+named = runs.assign(variant='E = ' + runs.codebook_size.astype(str))
+against_usual = tables.effects(named, f'E = {usual}', ['fg_ari', 'mbo_i'])
+tables.show_effects(against_usual)
+
+# %%
+print(tables.say_effects(against_usual, f'E = {usual}'))
+
+# %% [markdown]
+# ## How many codes are in use
+#
+# The share of the codebook in use, $\text{perplexity} / E$, must fall once there are more codes than kinds of slots,
+# and the perplexity itself must level off. Where it levels off, more codes do not find more.
+
+# %%
+if len(runs) and 'perplexity' in runs:
+    use = runs.groupby('codebook_size')[['perplexity']].mean()
+    use['share in use'] = use.perplexity / use.index
+    use['growth for twice the codes'] = use.perplexity / use.perplexity.shift()
+    use = use.round(2)
+else:
+    use = pd.DataFrame({'perplexity': [tables.NOT_RUN]})
+use
+
+# %% [markdown]
+# ## Does it follow the number of categories?
+#
+# Toybox can be made with fewer categories. If codes stand for categories, fewer categories should need fewer codes: the
+# perplexity should level off earlier, and the best size should move to the left.
+
+# %%
+kinds = tables.with_codebook_size(tables.read_runs(folder, f'{preset}_categories'))
+if len(kinds) and 'categories' in kinds:
+    kinds['kinds'] = kinds.categories.astype(int).astype(str) + ' categories'
+    kinds = kinds.sort_values(['categories', 'codebook_size'])
+    plots.show_lines(
+        kinds, 'codebook_size', {metric: tables.NAMES[metric], 'perplexity': 'perplexity'}, 'kinds', 'E', log=True
+    )
+else:
+    print(tables.NOT_RUN)
+
+# %%
+if len(kinds) and 'categories' in kinds:
+    best = kinds.groupby(['categories', 'codebook_size'])[metric].mean().unstack('codebook_size')
+    summary = pd.DataFrame(
+        {
+            'best E': best.idxmax(axis=1),
+            f'best {tables.NAMES[metric]}': best.max(axis=1).round(1),
+            'spread over sizes': (best.max(axis=1) - best.min(axis=1)).round(1),
+            'perplexity at the largest E': kinds[kinds.codebook_size == kinds.codebook_size.max()]
+            .groupby('categories')
+            .perplexity.mean()
+            .round(1),
+        }
+    )
+else:
+    summary = pd.DataFrame({'best E': [tables.NOT_RUN]})
+summary
+
+# %% [markdown]
+# ## Checks
+
+# %%
+# NBVAL_CHECK_OUTPUT
+both = pd.concat([runs, kinds], ignore_index=True).reindex(columns=['codebook_size', 'perplexity', 'codes_used'])
+measured = both.dropna()
+checks['perplexity is at most the number of codes in use'] = bool(
+    (measured.perplexity <= measured.codes_used + 1e-6).all()
+)
+checks['codes in use are at most the codebook'] = bool((measured.codes_used <= measured.codebook_size).all())
+checks['a uniform codebook has perplexity E'] = abs(float(perplexity(torch.ones(64))) - 64) < 1e-3
+assert all(checks.values()), checks
+print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
+
+# %% [markdown]
+# ## What was seen, and its limits
+
+# %%
+if len(runs):
+    means = runs.groupby('codebook_size')[metric].mean()
+    best = int(means.idxmax())
+    rivals = tables.effects(named, f'E = {best}', [metric])
+    alike = [row.variant for row in rivals.itertuples() if tables.sign(row.low, row.high) == 0]
+    print(f'Best mean {tables.NAMES[metric]}: E = {best} ({means.max():.1f}); lowest: {means.min():.1f}.')
+    print(f'Not told apart from it over {runs.seed.nunique()} seeds: {", ".join(alike) or "no other size"}.')
+    if len(baseline):
+        print(f'The baseline, without a codebook, has {baseline[metric].mean():.1f}.')
+else:
+    print(tables.NOT_RUN)
+
+# %% [markdown]
+# A codebook size is a statement about the data only if the codes are about the data. Where codes hold little of what
+# kind of thing a slot stands for ([what codes mean](10_what_codes_mean.ipynb)), the best size is a matter of how slots
+# are scaled, and it need not follow the number of categories. The number of categories has one seed a case, which shows
+# a trend and no more. And sizes were compared at one length of training: a large codebook may need more of it.
+#
+# **Exercises**
+#
+# 1. The perplexity of a batch cannot exceed the number of its slots. Where does that bite?
+# 2. Why is *share in use* alone no rule?
+# 3. Should the rule look at the perplexity over a batch or over the validation set?
+#
+# **Solutions**
+#
+# 1. With batches of 16 pictures and 7 slots there are 112 slots: for codebooks of 128 and more, the perplexity of a
+#    batch levels off whatever the codes do. The tables here count over the whole validation set.
+# 2. It is largest for the smallest codebook: one code is always in use.
+# 3. Over the set, for the reason of the first exercise; the training log shows that of a batch because it is at hand.
+
+# %%
+config = topdown.preset('toybox')
+print(f'slots in a batch of the preset toybox: {config.train.batch_size * config.model.slots}')
