@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -556,6 +557,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--collect', action='store_true', help='gather the rows that are there only')
     options = parser.parse_args(arguments)
     failed: list[Task] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a request to end stops the runs, too
     try:
         if options.workers < 1:
             raise ValueError(f'workers must be at least 1, got {options.workers}')
