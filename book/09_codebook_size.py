@@ -39,6 +39,7 @@ import torch
 import topdown
 from topdown import plots, tables
 from topdown.codebook import perplexity
+from topdown.codebook_size import choose_codebook_size, size_against_categories
 
 if preset not in topdown.PRESETS:
     raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
@@ -62,9 +63,11 @@ print(f'the preset has {usual} codes')
 # the right is where all codes would be used alike.
 
 # %%
-truth = {'true categories': 16} if topdown.preset(preset).data.dataset == 'toybox' else {}
+lines = {'true categories': 16} if topdown.preset(preset).data.dataset == 'toybox' else {}
+if len(runs) and 'perplexity' in runs:
+    lines["the rule's choice"] = choose_codebook_size(runs)
 if len(runs):
-    plots.show_against_size(runs, titles, truth, baseline)
+    plots.show_against_size(runs, titles, lines, baseline)
 else:
     print(tables.NOT_RUN)
 
@@ -100,6 +103,30 @@ else:
 use
 
 # %% [markdown]
+# ## A rule without labels
+#
+# The paper's rule is not known, so this book has one of its own (`topdown.codebook_size`): **the largest size tried
+# whose perplexity is at least half of it**. As long as most codes are in use, a larger codebook can still tell more
+# apart; once most are idle, further codes add nothing that slots ask for. It needs runs of a few sizes and no label.
+
+# %%
+if len(runs) and 'perplexity' in runs:
+    chosen = choose_codebook_size(runs)
+    print(f'sizes tried: {", ".join(map(str, sorted(runs.codebook_size.unique())))}; the rule chooses E = {chosen}')
+    against_best = runs.groupby('codebook_size')[metric].mean()
+    best = int(against_best.idxmax())
+    print(f'best mean {tables.NAMES[metric]}: E = {best}')
+    found = tables.effects(named, f'E = {best}', [metric])
+    for row in found[found.variant == f'E = {chosen}'].itertuples():
+        effect = tables.effect_text(row.difference, row.low, row.high)
+        print(f'the choice minus the best: {effect} points, {row.seeds} seeds')
+    print(f'all sizes: {against_best.min():.1f} to {against_best.max():.1f}')
+else:
+    print(tables.NOT_RUN)
+
+# %% [markdown]
+# Choosing can only be worth while if sizes differ. The last line says how much there was to win.
+#
 # ## Does it follow the number of categories?
 #
 # Toybox can be made with fewer categories. If codes stand for categories, fewer categories should need fewer codes: the
@@ -118,10 +145,13 @@ else:
 
 # %%
 if len(kinds) and 'categories' in kinds:
+    rule = size_against_categories(kinds)
     best = kinds.groupby(['categories', 'codebook_size'])[metric].mean().unstack('codebook_size')
     summary = pd.DataFrame(
         {
             'best E': best.idxmax(axis=1),
+            'chosen E': rule.chosen,
+            'codes a category': rule['codes a category'].round(1),
             f'best {tables.NAMES[metric]}': best.max(axis=1).round(1),
             'spread over sizes': (best.max(axis=1) - best.min(axis=1)).round(1),
             'perplexity at the largest E': kinds[kinds.codebook_size == kinds.codebook_size.max()]
@@ -145,6 +175,8 @@ checks['perplexity is at most the number of codes in use'] = bool(
     (measured.perplexity <= measured.codes_used + 1e-6).all()
 )
 checks['codes in use are at most the codebook'] = bool((measured.codes_used <= measured.codebook_size).all())
+tried = set(both.codebook_size)
+checks['the rule chooses a size that was tried'] = not len(measured) or choose_codebook_size(measured) in tried
 checks['a uniform codebook has perplexity E'] = abs(float(perplexity(torch.ones(64))) - 64) < 1e-3
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))

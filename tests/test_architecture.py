@@ -18,7 +18,7 @@ MAY_IMPORT = {
     'data.clevr': {'data.base', 'data.tfrecord'}, 'data.download': {'data.tfrecord'}, 'data.card': {'data.base'},
     'data.check': {'data.base', 'data.clevr', 'data.coco', 'data.movi'},
     'data': {'config', 'data', 'data.clevr', 'data.coco', 'data.movi', 'data.toybox'},
-    'tables': {'config', 'statistics'},
+    'tables': {'codebook_size', 'config', 'results', 'statistics'},
     'encoder': {'config'}, 'checkpoint': {'config'}, 'results': {'config', 'statistics'},
     'model': {'config', 'slots', 'codebook', 'decoders', 'distributed'},
     'evaluate': {'distributed', 'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},

@@ -168,6 +168,21 @@ def test_a_size_between_the_extremes_must_stand_out():
     assert verdict(e8=0, e16=1, e32=0).page == '[codebook size](09_codebook_size.ipynb)'
 
 
+def test_a_rule_must_choose_well_where_there_is_something_to_choose():
+    claims = pd.DataFrame({'key': ['rule'], 'claim': ['c'], 'page': ['09_codebook_size.ipynb']})
+
+    def verdict(perplexities, **means):
+        frame = runs(**means)
+        frame['codebook_size'] = frame.variant.str[1:].astype(int)
+        frame['mbo_i'] += np.random.default_rng(0).normal(0, 0.01, len(frame))
+        frame['perplexity'] = frame.variant.map(dict(zip(means, perplexities)))
+        return tables.verdicts(claims, {'toybox_codebook': frame}).iloc[0]['on Toybox']
+
+    assert verdict((8, 12, 12), e8=0, e16=1, e32=0) == tables.REPRODUCED  # chooses 16
+    assert verdict((8, 16, 20), e8=0, e16=1, e32=0) == tables.NOT_REPRODUCED  # chooses 32
+    assert verdict((8, 12, 12), e8=0, e16=0, e32=0) == tables.NOT_REPRODUCED  # nothing to choose
+
+
 def test_effects_in_groups_take_the_baseline_from_elsewhere_if_they_have_none():
     plain = runs(baseline=0, **{'top-down': 1}).assign(setting='as it is')
     tiny = runs(**{'top-down': -2}).assign(setting='tiny codebook')

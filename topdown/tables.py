@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from topdown.codebook_size import choose_codebook_size
 from topdown.config import VARIANTS
-from topdown.statistics import Interval, compare, seed_interval
+from topdown.results import effect_table
+from topdown.statistics import seed_interval
 
 NOT_AVAILABLE, NOT_RUN, NOTHING = 'not available', 'not run', '–'
 NAMES = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO_i', 'mbo_c': 'mBO_c', 'miou': 'mIoU', 'ari': 'ARI'}
@@ -145,25 +147,19 @@ def effects(
 ) -> pd.DataFrame:
     """Every variant minus one of them, over the seeds that both have, in points of percent.
 
+    As ``results.effect_table``, but for tables in the making: empty if nothing can be compared, and of rows that are
+    there twice the last one counts.
+
     Returns:
         variant, metric, difference, low, high (95 % Student's t over seeds, NaN for one seed), p (sign-flip permutation
         test over seeds, which with n seeds is at least 2 / 2^n), seeds. Empty if there is nothing to compare.
     """
-    names = ['variant', 'metric', 'difference', 'low', 'high', 'p', 'seeds']
-    base = runs[runs.variant == against].drop_duplicates('seed', keep='last').set_index('seed')
-    rows = []
-    for variant in dict.fromkeys(runs.variant):
-        other = runs[runs.variant == variant].drop_duplicates('seed', keep='last').set_index('seed')
-        for metric in metrics if variant != against else ():
-            if metric not in runs:
-                continue
-            difference = (other[metric] - base[metric]).dropna() if len(base) else pd.Series(dtype=float)
-            if not len(difference):
-                continue
-            found: Interval = seed_interval(difference.to_numpy())
-            p = compare(difference.to_numpy(), np.zeros(len(difference))).p_value if len(difference) > 1 else np.nan
-            rows.append([variant, metric, *found, p, len(difference)])
-    return pd.DataFrame(rows, columns=names)
+    names = ['variant', 'metric', 'difference', 'low', 'high', 'p', 'pairs']
+    if against not in set(runs.variant):
+        return pd.DataFrame(columns=names).rename(columns={'pairs': 'seeds'})
+    once = runs.drop_duplicates(['variant', 'seed'], keep='last')
+    found = effect_table(once, against, tuple(metrics)).reindex(columns=names)
+    return found[found.pairs > 0].reset_index(drop=True).rename(columns={'pairs': 'seeds'})
 
 
 def effects_by(
@@ -375,6 +371,21 @@ def _codebook(get: Get, embedded: bool) -> tuple[str, str]:
     return NOT_REPRODUCED, '; '.join([f'best E = {best}', *parts])
 
 
+def _rule(get: Get, embedded: bool) -> tuple[str, str]:
+    """The size that perplexity chooses is not told apart from the best one, while some other size is."""
+    runs = with_codebook_size(get('toybox_codebook' if embedded else 'coco_codebook'))
+    if runs.codebook_size.nunique() < 3 or 'perplexity' not in runs:
+        return NOT_RUN, NOTHING
+    chosen, best = choose_codebook_size(runs), int(runs.groupby('codebook_size').mbo_i.mean().idxmax())
+    found = effects(runs.assign(variant=runs.codebook_size.astype(str)), str(best), ['mbo_i'])
+    if found.low.isna().any():
+        return TOO_FEW, f'chosen E = {chosen}, best E = {best}'
+    worse = {int(row.variant) for row in found.itertuples() if sign(row.low, row.high) == -1}
+    verdict = REPRODUCED if worse and chosen not in worse else NOT_REPRODUCED
+    others = f'{len(worse)} of {len(found)} other sizes below the best in mBO_i'
+    return verdict, f'chosen E = {chosen}, best E = {best}; {others}'
+
+
 def _unlike_parts(get: Get, embedded: bool) -> tuple[str, str]:
     """The pathway's gain over the baseline is larger with unlike parts than with parts of one kind, seed by seed."""
     runs = get('toybox_difficulty') if embedded else get('')
@@ -417,6 +428,7 @@ _CHECKS: dict[str, Callable[[Get, bool], tuple[str, str]]] = {
     'movi_e': _compare('', 'movi_e', 'top-down', 'baseline', ('fg_ari',)),
     'six': _compare('toybox_long', 'coco', 'top-down', 'six-iterations'),
     'codebook': _codebook,
+    'rule': _rule,
     'channel': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'spatial only'),
     'spatial': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'channel only'),
     'quantization': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'without quantization'),
