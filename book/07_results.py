@@ -144,7 +144,7 @@ against_peers('MOVi-E')
 # %%
 notes = peers.iloc[: None if notes_too else 0][['row', 'dataset', 'note']].drop_duplicates().dropna()
 for note, part in notes.groupby('note', sort=False):
-    print(f'{", ".join(part.row + " on " + part.dataset)}: {note}')
+    print(tables.wrap(f'{", ".join(part.row + " on " + part.dataset)}: {note}'))
 
 # %% [markdown]
 # ## Six iterations against three and three

@@ -30,7 +30,7 @@
 # An interval that holds zero does not say that there is no effect. It says that effects outside of it are unlikely.
 #
 # The chapter trains nothing: it reads `figures/tables/<preset>_ablation.csv`, which
-# `python -m topdown.experiments ablation` writes, and shows *not run* where the file or a row is missing.
+# `python -m topdown.experiments --only ablation` writes, and shows *not run* where the file or a row is missing.
 
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such as coco
@@ -44,6 +44,7 @@ from topdown import plots, tables
 if preset not in topdown.PRESETS:
     raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
 plots.style()
+pd.set_option('display.max_colwidth', None)
 folder = topdown.project_dir() / 'figures' / 'tables'
 runs = tables.read_runs(folder, f'{preset}_ablation')
 titles = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$', 'miou': 'mIoU'}

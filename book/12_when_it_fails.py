@@ -41,6 +41,7 @@ if preset not in topdown.PRESETS:
 if not floor >= 1:
     raise ValueError(f'floor must be at least 1, the perplexity of a single code, got {floor!r}')
 plots.style()
+pd.set_option('display.max_colwidth', None)
 folder = topdown.project_dir() / 'figures' / 'tables'
 runs = tables.read_runs(folder, f'{preset}_difficulty')
 if 'setting' not in runs:
@@ -77,7 +78,7 @@ table
 
 # %%
 if len(runs):
-    plots.show_lines(runs, 'setting', titles, 'variant', '')
+    plots.show_rows(runs, 'setting', titles, 'variant')
 
 # %% [markdown]
 # ## What the pathway adds
@@ -108,7 +109,7 @@ print(tables.say_effects(gains.assign(variant=gains.setting), 'the baseline'))
 # %%
 claims = tables.read(topdown.project_dir() / 'figures' / 'paper' / 'claims.csv')
 verdict = tables.verdicts(claims[claims.key == 'unlike_parts'], {'toybox_difficulty': runs}).iloc[0]
-print(f'{verdict.claim}:\n{verdict["on Toybox"]}; {verdict.evidence}')
+print(tables.wrap(f'{verdict.claim}: {verdict["on Toybox"]}; {verdict.evidence}'))
 
 # %% [markdown]
 # ## Signs of failure

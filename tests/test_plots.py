@@ -141,8 +141,10 @@ def test_points_and_lines_show_every_run(style):
     means = [line.get_ydata().tolist() for line in figure.axes[0].lines if len(line.get_ydata()) == 3]
     assert means == [[0.5, 1.5, 2.5]] * 2
     names = frame.assign(level=frame.level.map({0: 'c', 1: 'a', 2: 'b'}))
-    figure = plots.show_lines(names, 'level', {'fg_ari': 'FG-ARI'}, 'model', 'level')
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ['c', 'a', 'b']
+    figure = plots.show_rows(names, 'level', {'fg_ari': 'FG-ARI'}, 'model')
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ['c', 'a', 'b']
+    figure = plots.show_lines(frame.assign(level=2**frame.level), 'level', {'fg_ari': 'FG-ARI'}, 'model', 'E', log=True)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ['1', '2', '4']
 
 
 def test_saved_pictures_have_few_colours_and_keep_their_size():

@@ -377,7 +377,8 @@ def show_against_size(
         for number, (name, value) in enumerate((lines or {}).items()):
             axis.axvline(value, color='0.2', linestyle=('--', ':', '-.')[number % 3], linewidth=1, label=name)
         axis.set_xscale('log', base=2)
-        axis.set_xticks(sizes, [str(s) for s in sizes])
+        step = 1 + (len(sizes) > 6)
+        axis.set_xticks(sizes, [str(s) if not number % step else '' for number, s in enumerate(sizes)])
         axis.minorticks_off()
         axis.set(title=names[metric], xlabel='codebook size E')
     handles, labels = [], []
@@ -421,7 +422,7 @@ def show_lines(
     """Metrics along ``x``, a panel a metric and a line a ``hue``: runs as points, their mean as a line.
 
     Args:
-        frame: one row a run and value of ``x``; values that are no numbers keep the order in which they occur.
+        frame: one row a run and value of ``x``, a number.
         x, hue: columns.
         metrics: column -> title of its panel; those that the frame lacks are left out.
         xlabel: name of the horizontal axes.
@@ -429,25 +430,49 @@ def show_lines(
     """
     metrics = {name: title for name, title in metrics.items() if name in frame and frame[name].notna().any()}
     figure, axes = plt.subplots(1, len(metrics), figsize=(5.6 if len(metrics) == 1 else 7.4, 2.8), squeeze=False)
-    numeric = pd.api.types.is_numeric_dtype(frame[x])
-    levels = sorted(frame[x].unique()) if numeric else list(dict.fromkeys(frame[x]))
-    place = {level: level if numeric else number for number, level in enumerate(levels)}
-    names = list(dict.fromkeys(frame[hue].astype(str)))
-    colours = palette(names)
+    colours = palette(frame[hue].astype(str))
     for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
-        for name in names:
+        for name, colour in colours.items():
             part = frame[frame[hue].astype(str) == name].dropna(subset=metric)
-            means = part.groupby(x, sort=False)[metric].mean().reindex([v for v in levels if v in set(part[x])])
-            axis.plot([place[v] for v in part[x]], part[metric], 'o', color=colours[name], alpha=0.4, markersize=3.5)
-            axis.plot([place[v] for v in means.index], means, color=colours[name], label=name)
-        if not numeric:
-            axis.set_xticks(range(len(levels)), levels, rotation=20, ha='right')
+            axis.plot(part[x], part[metric], 'o', color=colour, alpha=0.4, markersize=3.5)
+            axis.plot(part.groupby(x)[metric].mean(), color=colour, label=name)
         if log:
+            levels = sorted(frame[x].unique())
             axis.set_xscale('log', base=2)
             axis.set_xticks(levels, [f'{level:g}' for level in levels])
             axis.minorticks_off()
         axis.set(title=title, xlabel=xlabel)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside right upper')
+    return figure
+
+
+def show_rows(frame: pd.DataFrame, y: str, metrics: dict[str, str], hue: str) -> Figure:
+    """Metrics of named cases, a row a case and a panel a metric: runs as points, their mean as a line across the row.
+
+    Args:
+        frame: one row a run; cases keep the order in which they occur.
+        y, hue: columns.
+        metrics: column -> title of its panel; those that the frame lacks are left out.
+    """
+    metrics = {name: title for name, title in metrics.items() if name in frame and frame[name].notna().any()}
+    cases, colours = list(dict.fromkeys(frame[y])), palette(frame[hue].astype(str))
+    figure, axes = plt.subplots(1, len(metrics), figsize=(7.4, 0.36 * len(cases) + 1.0), sharey=True, squeeze=False)
+    for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
+        for number, (name, colour) in enumerate(colours.items()):
+            part = frame[frame[hue].astype(str) == name]
+            shift = 0.32 * (number - (len(colours) - 1) / 2)
+            axis.plot(
+                part[metric], [cases.index(c) + shift for c in part[y]], 'o', color=colour, alpha=0.5, markersize=4
+            )
+            means = part.groupby(y, sort=False)[metric].mean()
+            axis.plot(
+                means, [cases.index(c) + shift for c in means.index], '|', color=colour, markersize=12, label=name
+            )
+        axis.grid(axis='x')
+        axis.set(title=title)
+    axes[0, 0].set_yticks(range(len(cases)), cases)
+    axes[0, 0].set_ylim(len(cases) - 0.5, -0.5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=min(4, len(colours)))
     return figure
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -220,8 +221,13 @@ def say_effects(found: pd.DataFrame, against: str) -> str:
         for row in part.itertuples():
             groups[sign(row.low, row.high)].append(row.variant)
         parts = [f'{words[side]}: {", ".join(names)}' for side, names in groups.items() if names]
-        lines.append(f'{NAMES.get(metric, metric)}: {"; ".join(parts)}.')
+        lines.append(wrap(f'{NAMES.get(metric, metric)}: {"; ".join(parts)}.'))
     return '\n'.join(lines)
+
+
+def wrap(text: str) -> str:
+    """Text in lines that fit the book's page."""
+    return textwrap.fill(text, 84, subsequent_indent='  ')
 
 
 def means_table(runs: pd.DataFrame, columns: Iterable[str] = tuple(NAMES), by: str = 'variant') -> pd.DataFrame:
