@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import resource
@@ -232,6 +233,8 @@ def grow(config: Config, device: str = 'cpu', rounds: int = 3, progress: bool = 
         for name, stepper in steppers.items():
             kept = cost.activation_bytes(stepper.model, stepper.tokens, config.train.precision)
             rows.append({'along': along, 'value': value, 'model': name, 'step': table[name], 'activations': kept})
+        del steppers, stepper
+        gc.collect()  # optimisers and models refer to each other: gigabytes would wait for the collector
     return pd.DataFrame(rows)
 
 

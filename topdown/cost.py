@@ -153,11 +153,12 @@ def activation_bytes(model: nn.Module, tokens_BND: Tensor, precision: str = 'fp3
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
             alive.append(x)
-        return x
+        return x.detach()  # else the graph would hold an output that holds the graph
 
     device = tokens_BND.device.type
     with saved_tensors_hooks(note, lambda x: x), torch.autocast(device, torch.bfloat16, enabled=precision == 'bf16'):
         model(tokens_BND, need_masks=False)
+    alive.clear()  # the graph holds the hook, and the hook these tensors
     return sum(kept.values())
 
 
