@@ -1,0 +1,58 @@
+"""The book's sources: pages are listed, modules documented, figures described, and nothing comes from the network."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.check_book import listed, written
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / 'book').glob('*.md'))
+
+
+def test_every_page_is_in_the_contents():
+    contents = yaml.safe_load((ROOT / '_toc.yml').read_text())
+    pages = [contents['root'], *listed(contents)]
+    assert len(pages) == len(set(pages))
+    assert sorted(pages) == written()
+
+
+def test_every_module_is_in_the_reference_once():
+    text = ''.join(path.read_text() for path in ROOT.glob('book/api*.md'))
+    documented = re.findall(r'^\.\. automodule:: (\S+)', text, flags=re.M)
+    package = ROOT / 'topdown'
+    modules = [path.relative_to(ROOT).with_suffix('') for path in package.rglob('*.py')]
+    names = sorted('.'.join(part for part in path.parts if part != '__init__') for path in modules)
+    assert sorted(documented) == names
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.name)
+def test_figures_have_words_for_those_who_cannot_see_them(path):
+    for figure in re.findall(r'^```\{(?:figure|image)\}.*?^```', path.read_text(), flags=re.M | re.S):
+        alt = re.search(r':alt: (.+)', figure)
+        assert alt, figure
+        assert len(alt[1]) > 20
+
+
+def test_terms_of_the_glossary_are_in_order():
+    text = (ROOT / 'book' / 'glossary.md').read_text().split('## Terms')[1]
+    terms = [term.lower() for term in re.findall(r'^(\S.*)\n: ', text, flags=re.M)]
+    assert len(terms) > 30
+    assert terms == sorted(terms)
+
+
+def test_mathematics_needs_no_network():
+    config = yaml.safe_load((ROOT / '_config.yml').read_text())
+    sphinx = config['sphinx']['config']
+    (static,) = sphinx['html_static_path']
+    assert (ROOT / static / sphinx['mathjax_path']).is_file()
+    assert (ROOT / static / 'mathjax' / 'LICENSE').is_file()
+
+
+def test_citations_are_in_the_bibliography():
+    known = set(re.findall(r'^@\w+\{(\w+),', (ROOT / 'book' / 'references.bib').read_text(), flags=re.M))
+    for path in [*PAGES, *(ROOT / 'book').glob('*.py')]:
+        for keys in re.findall(r'\{cite\}`([^`]+)`', path.read_text()):
+            assert set(keys.replace(' ', '').split(',')) <= known, path.name
