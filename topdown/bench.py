@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from topdown import cost, metrics
-from topdown.config import PRESETS, VARIANTS, Config, preset
+from topdown.config import VARIANTS, Config, preset
 from topdown.encoder import FrozenEncoder
 from topdown.evaluate import labels_from_masks
 from topdown.model import Output, SlotModel
@@ -153,9 +153,7 @@ def peak_memory(config: Config, patches: int, features: int, steps: int = 4) -> 
     On a GPU: the allocator's peak, and 0 for importing.
     """
     job = json.dumps([config.to_dict(), patches, features, steps])
-    found = subprocess.run(
-        [sys.executable, '-m', 'topdown.bench', '--memory-of', job], capture_output=True, text=True, check=False
-    )
+    found = subprocess.run([sys.executable, '-m', 'topdown.bench', job], capture_output=True, text=True, check=False)
     if found.returncode:
         raise RuntimeError(f'the process that measures memory failed:\n{found.stderr[-2000:]}')
     return json.loads(found.stdout.strip().splitlines()[-1])
@@ -336,22 +334,6 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``topdown bench``."""
-    parser.add_argument('--preset', default='toybox', choices=list(PRESETS))
-    parser.add_argument('--batch', type=int, help="pictures a step; the preset's if left out")
-    parser.add_argument('--precision', choices=['bf16', 'fp32'], help="the preset's if left out")
-    parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
-    parser.add_argument('--compile', action='store_true', help='with torch.compile')
-    parser.add_argument('--rounds', type=int, default=10, help='timed steps of each model')
-    parser.add_argument('--models', nargs='+', default=['baseline', 'top-down'], metavar='MODEL')
-    parser.add_argument('--no-memory', action='store_true', help='leave peak memory out')
-    parser.add_argument('--evaluation', action='store_true', help='time evaluation, too (makes the encoder)')
-    parser.add_argument('--grow', type=Path, metavar='CSV', help='instead: growth over N, K, E, batch and slot width')
-    parser.add_argument('--json', type=Path, help='write everything to this file')
-    parser.add_argument('--table', type=Path, metavar='CSV', help='add rows to this table')
-
-
 def run(options: argparse.Namespace) -> None:
     """``topdown bench``."""
     changes: dict[str, object] = {'compile': options.compile}
@@ -382,10 +364,5 @@ def run(options: argparse.Namespace) -> None:
         append_rows(options.table, as_rows(result), same=('model', 'preset', 'precision', 'batch', 'device'))
 
 
-if __name__ == '__main__':
-    if sys.argv[1:2] == ['--memory-of']:
-        print(json.dumps(_memory_of(sys.argv[2])))
-    else:
-        parser = argparse.ArgumentParser(prog='python -m topdown.bench', description=__doc__)
-        add_arguments(parser)
-        run(parser.parse_args())
+if __name__ == '__main__':  # the process that ``peak_memory`` starts
+    print(json.dumps(_memory_of(sys.argv[1])))

@@ -1,0 +1,225 @@
+"""What the commands of ``topdown.cli`` do; apart from it, so that asking for help loads nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from topdown import metrics, train
+from topdown.config import PRESETS, preset
+from topdown.data import open_dataset
+from topdown.data.base import PictureSet
+from topdown.data.download import SOURCES
+from topdown.protocols import PROTOCOLS
+from topdown.statistics import bootstrap_interval
+
+PREPARED = ('clevr6',)
+"""Data sets that are converted once before they can be read."""
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score a checkpoint, or label maps that any program wrote, under one or several protocols."""
+    from topdown.evaluate import make_eval_set, make_truth_set, per_image_table, predict, read_predictions
+
+    if (options.checkpoint is None) == (options.predictions is None):
+        raise ValueError('give either a checkpoint or --predictions FOLDER')
+    first, *others = options.protocols
+    changes = {'protocol': first, **({'data_root': options.data_root} if options.data_root else {})}
+    if options.limit is not None:
+        changes['eval_images'] = options.limit
+    if options.checkpoint is not None:
+        model, encoder, saved = train.load_run(options.checkpoint)
+        config = saved.config.with_(**changes)
+        data = make_eval_set(
+            open_dataset(config, 'val'), encoder, config.data.keep_crowd, True, tuple(others), config.data.void
+        )
+        labels = predict(model, data, options.source, precision=config.train.precision)
+    else:
+        config = preset(options.preset, **changes)
+        dataset = open_dataset(config, 'val')
+        labels = read_predictions(options.predictions, dataset)
+        data = make_truth_set(dataset, config.data.keep_crowd, True, tuple(others), config.data.void)
+    table = per_image_table(labels, data)
+    if options.table:
+        options.table.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(options.table, index=False)
+    rows = []
+    for protocol, part in table.groupby('protocol', sort=False):
+        for name in metrics.METRICS:
+            found = bootstrap_interval(part[name].to_numpy())
+            shown = f'{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]'
+            rows.append({'protocol': protocol, 'metric': name, 'percent [95 % over images]': shown})
+    print(f'{config.data.dataset}, {len(data)} images')
+    frame = pd.DataFrame(rows).pivot(index='metric', columns='protocol', values='percent [95 % over images]')
+    print(frame.loc[list(metrics.METRICS), list(options.protocols)].to_string())
+
+
+def segment(options: argparse.Namespace) -> None:
+    """Segment single pictures: a PNG of labels and an overlay for each."""
+    import torch
+    from PIL import Image
+
+    from topdown.evaluate import segment_image
+    from topdown.plots import overlay
+
+    model, encoder, saved = train.load_run(options.checkpoint)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path in options.images:
+        image, labels = segment_image(path, model, encoder, options.size, options.source, saved.config.data.protocol)
+        Image.fromarray(labels.astype(np.uint8)).save(options.out / f'{path.stem}.png')
+        shown = torch.nn.functional.interpolate(image[None], labels.shape, mode='bilinear', antialias=True)[0]
+        painted = overlay(shown.permute(1, 2, 0).numpy().clip(0, 1), labels)
+        Image.fromarray((255 * painted).round().astype(np.uint8)).save(options.out / f'{path.stem}_overlay.png')
+        print(f'{options.out / path.stem}.png: {len(np.unique(labels))} segments')
+
+
+def take_apart(options: argparse.Namespace) -> None:
+    """What every top-down run of a folder relies on: its scores with parts of the modulation taken away."""
+    from topdown.evaluate import interventions, make_eval_set, predict, score
+    from topdown.results import mean_and_spread
+
+    paths = sorted(options.folder.glob('top-down-seed*/checkpoint.safetensors'))
+    if not paths:
+        raise FileNotFoundError(f'{options.folder} holds no top-down-seed*/checkpoint.safetensors: train first')
+    rows, encoder, data = [], None, None
+    for path in paths:
+        model, encoder, saved = train.load_run(path, encoder)
+        data = data or make_eval_set(open_dataset(saved.config, 'val'), encoder, saved.config.data.keep_crowd, True)
+        for name, change in interventions(model, data).items():
+            found = metrics.summarize(score(predict(model, data, change=change), data))
+            place = {'intervention': name, 'seed': saved.config.train.seed, 'config': saved.config.key}
+            rows.append({**place, **found})
+    table = pd.DataFrame(rows)
+    summary = mean_and_spread(table, 'intervention').reset_index()
+    print(summary.to_string(index=False))
+    if options.table:
+        options.table.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(options.table, index=False)
+        summary.to_csv(options.table.with_name(f'{options.table.stem}_summary.csv'), index=False)
+        by_seed = table.pivot(index='seed', columns='intervention', values='mbo_i')[list(summary.intervention)]
+        lost = by_seed.sub(by_seed['both'], axis=0).drop(columns='both').round(1).reset_index()
+        lost.to_csv(options.table.with_name(f'{options.table.stem}_by_seed.csv'), index=False)
+
+
+def data_list(options: argparse.Namespace) -> None:
+    """Print the data sets that can be read."""
+    from topdown.data.check import OFFICIAL
+
+    rows = []
+    for name, source in SOURCES.items():
+        counts = [OFFICIAL.get((name, split), '-') for split in ('train', 'val')]
+        how = 'by hand, after a login' if source.login else f'topdown data fetch {name} FOLDER'
+        if name in PREPARED:
+            how += f', then topdown data prepare {name} FOLDER'
+        rows.append({'name': name, 'data set': source.title, 'train': counts[0], 'val': counts[1], 'get it': how})
+    rows.append({'name': 'toybox', 'data set': 'Toybox', 'train': '-', 'val': '-', 'get it': 'made on first use'})
+    rows.append({'name': 'folder', 'data set': 'any pictures with label PNGs', 'train': '-', 'val': '-', 'get it': '-'})
+    print(pd.DataFrame(rows).to_string(index=False))
+
+
+def data_fetch(options: argparse.Namespace) -> None:
+    """Download a data set, and unpack what is packed."""
+    from topdown.data.download import fetch
+
+    source = SOURCES[options.name]
+    print(f'{source.title}. Licence: {source.licence}')
+    for path in fetch(source, options.root):
+        print(f'{path} is there')
+    if options.name in PREPARED:
+        print(f'next: topdown data prepare {options.name} {options.root}')
+
+
+def data_prepare(options: argparse.Namespace) -> None:
+    """Get a data set ready for training: make or convert it, and store its encoder's tokens if asked to."""
+    if options.name == 'clevr6':
+        from topdown.data.clevr import prepare_clevr
+
+        print(f'{prepare_clevr(options.root, workers=max(2, options.workers))} is there')
+    elif options.name == 'toybox':
+        config = preset(options.preset or 'toybox', dataset='toybox', data_root=str(options.root))
+        print(f'{open_dataset(config, "train").root} is there')
+    else:
+        print(f'{options.name} is read as it is: nothing to convert')
+    if options.tokens is None:
+        return
+    name = options.preset or options.name
+    if name not in PRESETS:
+        raise ValueError(
+            f'there is no preset {name!r} that says which encoder makes the tokens: pass --preset with one of '
+            f'{", ".join(PRESETS)}; data set and folder take the place of its own'
+        )
+    config = preset(
+        name, dataset=options.name, data_root=str(options.root), cache_tokens=True, token_dir=str(options.tokens),
+        workers=options.workers, batch_size=1,
+    )  # fmt: skip
+    if config.data.random_crop:
+        raise ValueError(
+            f'preset {name!r} trains with random crops, and every crop needs tokens of its own: tokens cannot be '
+            'stored; train without --tokens'
+        )
+    train.TrainData(open_dataset(config, 'train'), train.make_encoder(config), config, progress=True)
+    print(f'tokens are there; train with cache_tokens=true token_dir={options.tokens}')
+
+
+def data_check(options: argparse.Namespace) -> None:
+    """Check a data set whole; the exit status is 1 if there is a problem."""
+    from topdown.data.check import check
+
+    problems = 0
+    for split in options.splits:
+        report = check(_open_whole(options.name, options.root, split), options.name, split)
+        print(report)
+        problems += len(report.problems)
+    if problems:
+        raise SystemExit(1)
+
+
+def data_card(options: argparse.Namespace) -> None:
+    """Statistics of a split as a row of a table, and a picture of its first pictures with their objects."""
+    from PIL import Image
+
+    from topdown.data.card import first_pictures, statistics
+    from topdown.plots import show_masks, style
+    from topdown.results import append_rows
+
+    data = _open_whole(options.name, options.root, options.split, options.limit)
+    row = {'dataset': options.name, 'split': options.split, **statistics(data)}
+    table = options.out / 'tables' / 'data_cards.csv'
+    append_rows(table, [row], same=('dataset', 'split'))
+    style()
+    images, labels = first_pictures(data)
+    picture = options.out / f'data_{options.name}.png'
+    figure = show_masks(images, {'objects': labels}, truth=('objects',))
+    for dpi in (110, 90, 75):  # figures of the book have less than 150 KB
+        figure.savefig(picture, dpi=dpi)
+        Image.open(picture).convert('RGB').quantize(128).save(picture, optimize=True)
+        if picture.stat().st_size < 150_000:
+            break
+    print('\n'.join(f'{key}: {value}' for key, value in row.items()))
+    print(f'written to {table} and {picture}')
+
+
+def data_speed(options: argparse.Namespace) -> None:
+    """How many training pictures a second one process reads and cuts, by protocol."""
+    from topdown.data.card import reading_speed
+
+    for protocol in PROTOCOLS:
+        data = _open_whole(options.name, options.root, 'train', options.count, protocol)
+        found = reading_speed(data)
+        size = f'{data.image_size} x {data.image_size}'
+        print(f'{options.name}, {protocol}, {len(data)} pictures to {size}: {found:.0f} a second')
+
+
+def _open_whole(name: str, root: Path | None, split: str, limit: int = 0, protocol: str = 'oclf') -> PictureSet:
+    """A data set at the paper's sizes, or at Toybox's own; Toybox needs no root."""
+    if root is None and name != 'toybox':
+        raise ValueError(f'{name} needs ROOT, the folder that holds it')
+    config = preset(
+        'toybox' if name == 'toybox' else 'coco', dataset=name, data_root=str(root or ''), protocol=protocol
+    )
+    data = open_dataset(config, split)
+    data.ids = data.ids[: limit or None]
+    return data
