@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from topdown.data.base import PictureSet
+from topdown.data.base import PictureSet, one_thread
 
 VERSION = 1
 CHUNK = 256
@@ -39,6 +39,10 @@ class _Pictures(Dataset):
 
     def __getitem__(self, i: int) -> Tensor:
         return self.data.view(self.first + i, self.flip)
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        with one_thread():
+            return [self[i] for i in indices]
 
 
 def store_key(data: PictureSet, fingerprint: str) -> str:
