@@ -7,13 +7,14 @@ DATA ?=
 WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
-.PHONY: help install train tables test lint unit notebooks book pair execute clean
+.PHONY: help install bench train tables test lint unit notebooks book pair execute clean
 
 help:
 	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
 	@echo 'make tables   make the runs behind the tables (PRESET=, DATA=, WORKERS=2) and gather them'
 	@echo 'make test     lint, unit tests, notebook validation, book build'
 	@echo 'make book     build the book only'
+	@echo 'make bench    time training steps and write the rows of the chapter on costs'
 	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
 	@echo 'make execute  run every chapter with its default parameters and store the outputs'
 
@@ -54,6 +55,15 @@ book: install
 	@rm -rf _build
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	$(BIN)/python tests/check_book.py
+
+bench: install
+	$(BIN)/topdown bench --preset coco --batch 8 --precision bf16 --models baseline top-down six-iterations \
+	  --table figures/tables/bench.csv --evaluation
+	$(BIN)/topdown bench --preset coco --batch 8 --precision fp32 --models baseline top-down six-iterations \
+	  --table figures/tables/bench.csv
+	$(BIN)/topdown bench --preset toybox --rounds 60 --models baseline top-down six-iterations \
+	  --table figures/tables/bench.csv
+	$(BIN)/topdown bench --preset coco --batch 4 --rounds 5 --grow figures/tables/bench_growth.csv
 
 pair: install
 	cd book && for f in [0-9]*.py; do $(BIN)/jupytext --to ipynb --update $$f; done
