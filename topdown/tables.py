@@ -343,7 +343,7 @@ Get = Callable[[str], pd.DataFrame]
 
 
 def _compare(small: str, large: str, variant: str, against: str, metrics=('fg_ari', 'mbo_i'), direction: int = 1):
-    """Check of 'variant beats against' in tables named in ``small`` (Toybox) and ``large``; the first with runs counts."""
+    """Check of a claim in tables ``small`` (Toybox) and ``large``: of several names the first that has runs."""
 
     def check(get: Get, embedded: bool) -> tuple[str, str]:
         names = (small if embedded else large).split()
