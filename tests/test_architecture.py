@@ -20,7 +20,7 @@ MAY_IMPORT = {
     'data': {'config', 'data', 'data.clevr', 'data.coco', 'data.movi', 'data.toybox'},
     'tables': {'codebook_size', 'config', 'results', 'statistics'},
     'encoder': {'config'}, 'checkpoint': {'config'}, 'results': {'config', 'statistics'},
-    'model': {'config', 'slots', 'codebook', 'decoders', 'distributed'},
+    'model': {'config', 'slots', 'codebook', 'decoders', 'distributed', 'pixels'}, 'pixels': {'decoders', 'slots'},
     'evaluate': {'distributed', 'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
     'train': {
         'distributed', 'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'results', 'data', 'data.base',
@@ -32,7 +32,7 @@ MAY_IMPORT = {
         'protocols', 'statistics', 'evaluate', 'results', 'plots',
     },
     'cost': {'config'},
-    'bench': {'config', 'cost', 'encoder', 'evaluate', 'metrics', 'model', 'results', 'train'},
+    'bench': {'config', 'cost', 'data.base', 'encoder', 'evaluate', 'metrics', 'model', 'results', 'train'},
     'semantics': {'codebook', 'evaluate', 'model'}, 'codebook_size': set(),
     'experiments': {'config', 'data', 'evaluate', 'metrics', 'results', 'semantics', 'train'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),

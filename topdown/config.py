@@ -63,7 +63,8 @@ class EncoderConfig:
     """The frozen features."""
 
     encoder: str = 'vit_base_patch16_224.dino'
-    """Any timm Vision Transformer; ``vit_toybox_patch8_96`` ships with the package."""
+    """Any timm Vision Transformer; ``vit_toybox_patch8_96`` ships with the package; ``pixels`` for none: the model then
+    takes the picture itself, scaled to [-1, 1], a pixel a token."""
     image_size: int = 224
     """Side of the square input, in pixels."""
     block: int = 12
@@ -121,13 +122,18 @@ class ModelConfig:
     commitment: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
-    """autoregressive, mlp or slotwise (one token a slot, placed by slot attention's own attention)."""
+    """autoregressive, mlp, slotwise (one token a slot, placed by slot attention's own attention), or broadcast (spatial
+    broadcast of pictures, with a CNN in place of the head), which needs encoder='pixels'."""
     decoder_layers: int = 4
     """Layers of the autoregressive decoder."""
     decoder_heads: int = 8
     """Heads of the autoregressive decoder."""
     decoder_hidden: int = 1024
     """Hidden width of the MLP and the slotwise decoder."""
+    cnn_size: int = 64
+    """Channels of both CNNs of the pixel model."""
+    broadcast_size: int = 8
+    """Side of the grid from which the broadcast decoder draws, doubled until it is the picture's."""
     input_masking: float = 0.1
     """Share of the autoregressive decoder's inputs replaced by a mask token in training."""
     patch_order: str = 'raster'
@@ -136,10 +142,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         counts = ('slots', 'slot_size', 'iterations', 'attention_heads', 'codebook_size', 'decoder_layers', 'rounds')
+        counts += ('cnn_size', 'broadcast_size')
         for name in counts:
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
         _check(self.predictor in ('linear', 'mlp'), f"predictor must be 'linear' or 'mlp', got {self.predictor!r}")
-        decoders = ('autoregressive', 'mlp', 'slotwise')
+        decoders = ('autoregressive', 'mlp', 'slotwise', 'broadcast')
         _check(self.decoder in decoders, f'decoder must be one of {", ".join(decoders)}, got {self.decoder!r}')
         _check(0 <= self.input_masking < 1, f'input_masking must lie in [0, 1), got {self.input_masking}')
         _check(self.commitment >= 0, f'commitment must not be negative, got {self.commitment}')
@@ -225,6 +232,20 @@ class Config:
     seeds: int = 1
     """Runs of every model, with seeds 0, 1, ..."""
 
+    def __post_init__(self) -> None:
+        pixels = self.encoder.encoder == 'pixels'
+        _check(
+            pixels == (self.model.decoder == 'broadcast'),
+            "encoder='pixels' and decoder='broadcast' belong together: set both or neither, got "
+            f'encoder={self.encoder.encoder!r} and decoder={self.model.decoder!r}',
+        )
+        times, rest = divmod(self.encoder.image_size, self.model.broadcast_size)
+        _check(
+            not pixels or (rest == 0 and times.bit_count() == 1),
+            f'broadcast_size={self.model.broadcast_size}, doubled again and again, must lead to '
+            f'image_size={self.encoder.image_size}',
+        )
+
     def with_(self, **changes: object) -> Config:
         """A copy with fields changed by their plain names.
 
@@ -299,6 +320,25 @@ _TOYBOX = Config(
 
 _PAPER = Config(name='coco')
 
+_PIXELS = Config(
+    name='clevr6_toybox',
+    data=DataConfig(
+        dataset='toybox', mask_size=32, flip=False,
+        toybox={
+            'size': 32, 'num_train': 4000, 'num_val': 320, 'max_objects': 4, 'dissimilarity': 0.0, 'clutter': 0.0,
+            'background_contrast': 0.0,
+        },
+    ),
+    encoder=EncoderConfig(encoder='pixels', image_size=32),
+    model=ModelConfig(
+        slots=5, slot_size=32, qkv_size=64, codebook_size=64, dead_below=0.3, decoder='broadcast', cnn_size=32,
+    ),
+    train=TrainConfig(
+        steps=1500, batch_size=16, lr=1e-3, warmup_steps=200, half_life=1000, workers=0, cache_tokens=True,
+        eval_every=500, checkpoint_every=500, log_every=10,
+    ),
+)  # fmt: skip
+
 VARIANTS: dict[str, dict[str, object]] = {
     'baseline': {'top_down': False},
     'top-down': {},
@@ -337,6 +377,21 @@ PRESETS: dict[str, Config] = {
     'movi_e': dataclasses.replace(
         _PAPER.with_(dataset='movi_e', slots=24, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
         name='movi_e',
+    ),
+    'clevr6': dataclasses.replace(
+        _PAPER.with_(
+            dataset='clevr6', encoder='pixels', image_size=128, mask_size=128, eval_images=320, flip=False,
+            slot_size=64, qkv_size=128, decoder='broadcast',
+        ),
+        name='clevr6',
+    ),
+    'clevr6_toybox': _PIXELS,
+    'clevr6_smoke': dataclasses.replace(
+        _PIXELS.with_(
+            steps=12, batch_size=8, warmup_steps=4, codebook_size=16, eval_every=6, checkpoint_every=6, log_every=1,
+            eval_images=16, cnn_size=8, toybox={**_PIXELS.data.toybox, 'num_train': 48, 'num_val': 16},
+        ),
+        name='clevr6_smoke',
     ),
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; the rest the released

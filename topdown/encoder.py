@@ -98,12 +98,7 @@ class FrozenEncoder(nn.Module):
         Raises:
             ValueError: if S is not the configured size.
         """
-        size = self.config.image_size
-        if images.shape[-2:] != (size, size):
-            raise ValueError(
-                f'the encoder takes {size} x {size} pictures, got {images.shape[-2]} x {images.shape[-1]}; '
-                'set image_size or resize them'
-            )
+        _check_size(images, self.config)
         images = (images - self.mean) / self.std
         (tokens,) = self.vit.forward_intermediates(
             images,
@@ -121,6 +116,55 @@ class FrozenEncoder(nn.Module):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+class PixelEncoder(nn.Module):
+    """No encoder: a token is a pixel, its colour scaled to [-1, 1].
+
+    It stands where ``FrozenEncoder`` stands, so that pictures reach models of pixels the same way. Like it, it has
+    frozen weights, which say on which device it is: the mean and spread that colours are scaled by.
+
+    Args:
+        config: of which ``image_size`` counts.
+
+    Attributes:
+        num_patches: N, the pixels.
+        feature_size: D = 3.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_patches, self.feature_size = config.image_size**2, 3
+        self.mean = nn.Parameter(torch.tensor(0.5), requires_grad=False)
+        self.std = nn.Parameter(torch.tensor(0.5), requires_grad=False)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of pixels."""
+        return self.config.image_size, self.config.image_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) with values in [0, 1] -> pixels (B, N, 3) in raster order, values in [-1, 1].
+
+        Raises:
+            ValueError: if S is not the configured size.
+        """
+        _check_size(images, self.config)
+        return ((images - self.mean) / self.std).flatten(2).transpose(1, 2)
+
+    def fingerprint(self) -> str:
+        """Pixels depend on nothing but the pictures."""
+        return 'pixels'
+
+
+def _check_size(images: Tensor, config: EncoderConfig) -> None:
+    size = config.image_size
+    if images.shape[-2:] != (size, size):
+        raise ValueError(
+            f'the encoder takes {size} x {size} pictures, got {images.shape[-2]} x {images.shape[-1]}; '
+            'set image_size or resize them'
+        )
 
 
 def _create(config: EncoderConfig) -> nn.Module:

@@ -22,6 +22,8 @@ from topdown.protocols import get_protocol
 from topdown.slots import Scales
 
 BATCH = 32
+LARGEST = 2**17
+"""Tokens that a model gets at once: at 128 x 128 pixels, eight pictures."""
 
 
 @dataclass
@@ -219,9 +221,10 @@ def run_model(
     was_training = model.training
     model.eval()
     start, end, _ = part.indices(limit or len(data))
+    size = max(1, min(BATCH, LARGEST // data.tokens.shape[1]))
     try:
-        for first in range(start, end, BATCH):
-            batch = slice(first, min(first + BATCH, end))
+        for first in range(start, end, size):
+            batch = slice(first, min(first + size, end))
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'):
                 yield batch, model(data.tokens[batch].to(device), noise[batch].to(device))
     finally:

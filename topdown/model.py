@@ -6,6 +6,7 @@ DINOSAUR baseline.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from topdown import distributed
 from topdown.codebook import Codebook
 from topdown.config import ModelConfig
 from topdown.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder, scan_orders
+from topdown.pixels import PixelStem, SpatialBroadcastDecoder
 from topdown.slots import InputHead, Modulation, Scales, SlotAttention, SlotInit
 
 
@@ -37,19 +39,24 @@ class Output:
 
 
 class SlotModel(nn.Module):
-    """Patch tokens to slots, masks and reconstruction.
+    """Patch tokens, or the pixels of a square picture (decoder 'broadcast'), to slots, masks and reconstruction.
 
     Args:
         config: the settings.
-        feature_size: D of the tokens.
-        num_patches: N of the tokens (the MLP decoder is built for it).
+        feature_size: D of the tokens; 3 for pixels.
+        num_patches: N of the tokens (all decoders but the autoregressive one are built for it).
     """
 
     def __init__(self, config: ModelConfig, feature_size: int, num_patches: int) -> None:
         super().__init__()
         self.config = config
         qkv_size = config.qkv_size or config.slot_size
-        self.head = InputHead(feature_size, config.slot_size)
+        side = math.isqrt(num_patches)
+        self.head: nn.Module
+        if config.decoder == 'broadcast':
+            self.head = PixelStem(side, config.cnn_size, config.slot_size)
+        else:
+            self.head = InputHead(feature_size, config.slot_size)
         self.slot_init = SlotInit(config.slot_size)
         sizes = (config.slot_size, config.slot_size, config.iterations, qkv_size, config.attention_heads)
         self.slot_attention = SlotAttention(*sizes)
@@ -57,6 +64,8 @@ class SlotModel(nn.Module):
         if config.decoder in ('mlp', 'slotwise'):
             kind = MLPDecoder if config.decoder == 'mlp' else SlotwiseDecoder
             self.decoder = kind(feature_size, config.slot_size, num_patches, config.decoder_hidden)
+        elif config.decoder == 'broadcast':
+            self.decoder = SpatialBroadcastDecoder(side, config.slot_size, config.cnn_size, config.broadcast_size)
         else:
             self.decoder = AutoregressiveDecoder(
                 feature_size,

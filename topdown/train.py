@@ -28,7 +28,7 @@ from topdown.config import PRESETS, Config, TrainConfig, preset
 from topdown.data import open_dataset
 from topdown.data.base import PictureSet
 from topdown.data.features import stored_tokens
-from topdown.encoder import FrozenEncoder
+from topdown.encoder import FrozenEncoder, PixelEncoder
 from topdown.evaluate import EvalSet, encode_all, evaluate_model, make_eval_set
 from topdown.model import SlotModel
 from topdown.results import provenance
@@ -291,10 +291,11 @@ def train_model(
     return Run(config, model, pd.DataFrame(log['train']), pd.DataFrame(log['eval']), seconds, origin)
 
 
-def make_encoder(config: Config) -> FrozenEncoder:
-    """The experiment's encoder, on the (process's own) GPU if there is one."""
+def make_encoder(config: Config) -> FrozenEncoder | PixelEncoder:
+    """The experiment's encoder, or pixels as they are, on the (process's own) GPU if there is one."""
     with distributed.main_first():  # one process downloads weights
-        encoder = FrozenEncoder(config.encoder)
+        kind = PixelEncoder if config.encoder.encoder == 'pixels' else FrozenEncoder
+        encoder = kind(config.encoder)
     return encoder.to('cuda' if torch.cuda.is_available() else 'cpu')
 
 
