@@ -64,6 +64,7 @@ bench: install
 	$(BIN)/topdown bench --preset toybox --rounds 60 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv
 	$(BIN)/topdown bench --preset coco --batch 4 --rounds 5 --grow figures/tables/bench_growth.csv
+	$(BIN)/topdown bench --preset coco --batch 8 --store figures/tables/token_store.csv
 
 pair: install
 	cd book && for f in [0-9]*.py; do $(BIN)/jupytext --to ipynb --update $$f; done

@@ -127,6 +127,20 @@ def test_prediction_adds_up_and_scales_with_the_batch(device):
     assert two.memory_gb - one.memory_gb == pytest.approx(64 * 10_000 / 1e9)
 
 
+@pytest.mark.parametrize('name', ['coco', 'voc', 'movi_c', 'movi_e'])
+def test_presets_of_the_paper_fit_a_card_of_24_gigabytes(name):
+    """Weights, moments and what the backward pass needs, with explicit attention, which needs more than a fused one."""
+    config = preset(name)
+    model = SlotModel(config.model, 768, 196).train()
+    tokens = torch.randn(2, 196, 768)
+    model(tokens)
+    picture = activation_bytes(model, tokens, 'bf16') // 2
+    smallest = min(DEVICES, key=lambda device: device.memory)
+    found = predict_step(smallest, config, model, 768, 196, picture, 10**9, 86_000_000)
+    assert config.train.batch_size == 64
+    assert found.memory_gb < 0.8 * smallest.memory == pytest.approx(19.2)
+
+
 def test_no_formula_is_made_up_for_an_unknown_decoder():
     config = ModelConfig(decoder='slotwise')
     object.__setattr__(config, 'decoder', 'else')

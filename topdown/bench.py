@@ -15,6 +15,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,16 +23,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from topdown import cost, metrics
 from topdown.config import VARIANTS, Config, preset
+from topdown.data.base import Annotation, PictureSet
 from topdown.encoder import FrozenEncoder
 from topdown.evaluate import labels_from_masks
 from topdown.model import Output, SlotModel
 from topdown.results import append_rows, provenance
-from topdown.train import make_optimizer
+from topdown.train import TrainData, make_encoder, make_optimizer
 
 PHASES = ('forward', 'backward', 'clip', 'adam')
 GROWTH: dict[str, tuple[int, ...]] = {
@@ -81,7 +84,7 @@ class Stepper:
         self.call = torch.compile(self.model, dynamic=False) if config.train.compile else self.model
 
     def step(self) -> dict[str, float]:
-        """One step; seconds by phase, and as 'step' their sum."""
+        """One step; seconds by phase, as 'step' their sum, and the 'loss'."""
         marks = [_now(self.device)]
         self.optimizer.zero_grad()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.config.train.precision == 'bf16'):
@@ -94,7 +97,7 @@ class Stepper:
         self.optimizer.step()
         marks.append(_now(self.device))
         spent = {phase: b - a for phase, a, b in zip(PHASES, marks[:-1], marks[1:], strict=True)}
-        return {**spent, 'step': marks[-1] - marks[0]}
+        return {**spent, 'step': marks[-1] - marks[0], 'loss': loss.item()}
 
 
 def compare(steppers: dict[str, Stepper], rounds: int = 10, warmup: int = 3) -> pd.DataFrame:
@@ -211,6 +214,62 @@ def evaluation_times(config: Config, device: str = 'cpu', pictures: int = 8, rep
         for name, a, b in zip(times, marks[:-1], marks[1:], strict=True):
             times[name].append((b - a) / pictures)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+class _Noise(PictureSet):
+    """JPEG pictures of noise in a folder, of COCO's usual size: what they show does not matter for speed."""
+
+    def __init__(self, folder: Path, count: int, config: Config) -> None:
+        super().__init__(
+            list(range(count)), {}, config.encoder.image_size, config.data.mask_size, 0, config.data.protocol
+        )
+        self.folder = folder
+        generator = np.random.default_rng(0)
+        for i in range(count):
+            small = Image.fromarray(generator.integers(0, 256, (60, 80, 3), np.uint8))
+            small.resize((640, 480), Image.Resampling.BICUBIC).save(self.path(i), quality=90)
+
+    def path(self, i: int) -> Path:
+        return self.folder / f'{i:06d}.jpg'
+
+    def annotation(self, i: int) -> Annotation:
+        return Annotation(np.zeros((0, 480, 640), bool), np.zeros(0, np.int64), np.zeros(0, bool))
+
+
+def store_speed(config: Config, pictures: int = 96, steps: int = 10) -> dict[str, float]:
+    """Training with the encoder in the loop against training from its stored tokens, in turn, on the same pictures.
+
+    The encoder's weights are random. One process reads and computes.
+
+    Returns:
+        loop_s and store_s, median seconds of a step, reading included; times_faster; write_s, seconds to store one view
+        of one picture; worst_difference, the largest relative difference of the two losses over the steps.
+    """
+    config = config.with_(pretrained=False, workers=0, cache_tokens=False, steps=steps)
+    spent: dict[str, list[float]] = {'loop': [], 'store': []}
+    losses: dict[str, list[float]] = {'loop': [], 'store': []}
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = _Noise(Path(folder), pictures, config)
+        encoder = make_encoder(config)
+        began = time.perf_counter()
+        stored = TrainData(dataset, encoder, config.with_(cache_tokens=True, token_dir=f'{folder}/tokens'))
+        write = (time.perf_counter() - began) / pictures / len(stored.views)
+        streams = {'loop': TrainData(dataset, encoder, config), 'store': stored}
+        steppers = {name: Stepper(config, encoder.num_patches, encoder.feature_size) for name in streams}
+        batches = {name: data.batches(0, steps) for name, data in streams.items()}
+        for step in range(steps):
+            for name, stepper in steppers.items():
+                began = time.perf_counter()
+                stepper.tokens = next(batches[name])
+                torch.manual_seed(step)
+                found = stepper.step()
+                spent[name].append(time.perf_counter() - began)
+                losses[name].append(found['loss'])
+    loop, store = (statistics.median(spent[name][2:] or spent[name]) for name in ('loop', 'store'))
+    worst = max(abs(a / b - 1) for a, b in zip(losses['store'], losses['loop'], strict=True))
+    return {
+        'loop_s': loop, 'store_s': store, 'times_faster': loop / store, 'write_s': write, 'worst_difference': worst
+    }  # fmt: skip
 
 
 def grow(config: Config, device: str = 'cpu', rounds: int = 3, progress: bool = True) -> pd.DataFrame:
@@ -342,6 +401,12 @@ def run(options: argparse.Namespace) -> None:
     config = preset(options.preset, **changes)
     if options.rounds < 1:
         raise ValueError(f'rounds must be at least 1, got {options.rounds}')
+    if options.store:
+        row = {'preset': config.name, 'batch': config.train.batch_size, 'precision': config.train.precision}
+        row |= store_speed(config)
+        append_rows(options.store, [{**row, **provenance(config, 0)}], same=('preset', 'batch', 'precision'))
+        print('\n'.join(f'{name}: {value}' for name, value in row.items()))
+        return
     if options.grow:
         table = grow(config, options.device, options.rounds)
         options.grow.parent.mkdir(parents=True, exist_ok=True)

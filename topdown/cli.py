@@ -91,6 +91,7 @@ def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-memory', action='store_true', help='leave peak memory out')
     parser.add_argument('--evaluation', action='store_true', help='time evaluation, too (makes the encoder)')
     parser.add_argument('--grow', type=Path, metavar='CSV', help='instead: growth over N, K, E, batch and slot width')
+    parser.add_argument('--store', type=Path, metavar='CSV', help='instead: encoder in the loop against stored tokens')
     parser.add_argument('--json', type=Path, help='write everything to this file')
     parser.add_argument('--table', type=Path, metavar='CSV', help='add rows to this table')
 
