@@ -35,6 +35,7 @@ train: install
 # What is done is not done again; a stopped or failed run goes on from its checkpoint.
 tables: install
 	$(BIN)/python -m topdown.experiments --preset $(PRESET) --workers $(WORKERS) $(if $(DATA),--data-root $(DATA))
+	$(BIN)/python -m topdown.experiments --preset $(PRESET) --growth $(if $(DATA),--data-root $(DATA))
 	@$(BIN)/python -m topdown.tables
 
 test: lint unit notebooks book

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from topdown import experiments, preset
 from topdown.config import VARIANTS
 from topdown.data.toybox import CATEGORIES, ToyboxConfig, scene_at
 from topdown.experiments import Job, Places, plan, revival, run_job, unique_tasks
+from topdown.train import train_model
 
 TINY = {'num_train': 24, 'num_val': 8}
 CHANGES = {
@@ -239,3 +241,17 @@ def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook
     folder = next((tmp_path / 'smoke' / 'jobs').glob('*-seed0'))
     notebook = json.loads((folder / 'run.ipynb').read_text())
     assert notebook['metadata']['papermill']['parameters']['changes'] == json.dumps(CHANGES)
+
+
+def test_growth_is_measured_along_one_run_that_stopping_does_not_change(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, 'GROWTH_POINTS', (0.3, 1.0))
+    monkeypatch.setitem(experiments.PRESETS, 'smoke', tiny)
+    found = experiments.growth('smoke', tmp_path, progress=False)
+    assert found.step.tolist() == [2, 6]
+    assert found.mbo_i.between(0, 100).all()
+    whole = train_model(tiny, tmp_path / 'whole', progress=False)
+    stopped = train_model(tiny, tmp_path / 'smoke' / 'growth' / f'{tiny.key}-seed0', progress=False)
+    for (name, a), (_, b) in zip(whole.model.state_dict().items(), stopped.model.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    again = experiments.growth('smoke', tmp_path, progress=False)  # read, not made anew
+    assert again.equals(found)

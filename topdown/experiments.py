@@ -57,6 +57,10 @@ SETTINGS: dict[str, dict[str, object]] = {
 SEEDS = {'main': 1, 'ablation': 5, 'codebook': 3, 'categories': 1, 'difficulty': 2}
 """Seeds of every experiment on Toybox; presets of the paper's scale, and ``smoke``, get one."""
 
+GROWTH_POINTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Shares of a run after which ``growth`` measures it."""
+GROWTH_SEEDS = 3
+
 NOTEBOOK = '90_one_run.ipynb'
 CLUSTER_OPTIONS = {'timeout_min': 2880, 'cpus_per_task': 8}
 
@@ -288,6 +292,37 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
         row['codebook_size'] = model.codebook.size
         row |= code_meaning(model, data, precision=precision)
     return row
+
+
+def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', progress: bool = True) -> pd.DataFrame:
+    """What codes mean in the course of training: the top-down model, stopped and measured ``GROWTH_POINTS`` times.
+
+    Stopping does not change a run: it goes on bit for bit as if it had not been stopped.
+
+    Returns:
+        One row a seed and step, columns as ``measure_run``'s, with ``step`` and the run's provenance.
+    """
+    rows = []
+    encoder = data = eval_set = None
+    many = preset(preset_name).data.dataset == 'toybox' and preset_name != 'smoke'
+    for seed in range(GROWTH_SEEDS if many else 1):
+        job = Job('ablation', 'top-down', seed)
+        config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
+        encoder = encoder or make_encoder(config)
+        eval_set = eval_set or make_eval_set(open_dataset(config, 'val', progress), encoder, config.data.keep_crowd)
+        data = data or TrainData(open_dataset(config, 'train', progress), encoder, config, progress)
+        folder = Path(run_dir) / preset_name / 'growth' / f'{config.key}-seed{seed}'
+        steps = sorted({max(1, round(config.train.steps * share)) for share in GROWTH_POINTS})
+        for step in steps:
+            path = folder / f'step{step}.json'
+            if not path.is_file():
+                run = train_model(config, folder, encoder, data, eval_set, progress, stop_at=step)
+                row = {'step': step, 'variant': job.variant, **measure_run(run, eval_set), **run.provenance}
+                fresh = path.with_suffix('.new')
+                fresh.write_text(json.dumps(row, indent=1))
+                os.replace(fresh, path)
+            rows.append(json.loads(path.read_text()))
+    return pd.DataFrame(rows)
 
 
 # ----------------------------------------------------------------------------------------------------- all runs
@@ -554,6 +589,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--run-dir', default='runs', help='where runs are kept')
     parser.add_argument('--tables', type=Path, default=Path('figures/tables'), help='where tables are written')
     parser.add_argument('--dry-run', action='store_true', help='print the plan only')
+    parser.add_argument('--growth', action='store_true', help='instead: what codes mean in the course of training')
     parser.add_argument('--collect', action='store_true', help='gather the rows that are there only')
     options = parser.parse_args(arguments)
     failed: list[Task] = []
@@ -563,6 +599,11 @@ def main(arguments: list[str] | None = None) -> None:
             raise ValueError(f'workers must be at least 1, got {options.workers}')
         jobs = plan(options.preset, options.only)
         root = project_dir().resolve()
+        if options.growth:
+            found = growth(options.preset, root / options.run_dir, options.data_root)
+            _write_table(root / options.tables / f'{options.preset}_growth.csv', found.to_dict('records'))
+            print(found[['step', 'seed', 'fg_ari', 'mbo_i', 'perplexity', 'code_category_ami']].to_string(index=False))
+            return
         places = Places(options.preset, root / options.run_dir, options.data_root)
         tasks = unique_tasks(jobs, places)
         print(describe(jobs, tasks, places, options.workers), flush=True)
