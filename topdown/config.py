@@ -26,8 +26,8 @@ class DataConfig:
     """Which pictures, and how they are cut."""
 
     dataset: str = 'coco'
-    """toybox, coco, voc, ade20k, cityscapes, folder (pictures with label PNGs), movi_c, movi_d, movi_e or
-    clevr6."""
+    """toybox, toybox_wide (like VOC's pictures), toybox_clips (like MOVi's), coco, voc, ade20k, cityscapes, folder
+    (pictures with label PNGs), movi_c, movi_d, movi_e or clevr6."""
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
     protocol: str = 'oclf'
@@ -50,7 +50,10 @@ class DataConfig:
     """Changes to ToyboxConfig, such as {'dissimilarity': 0.5}."""
 
     def __post_init__(self) -> None:
-        known = ('toybox', 'coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c', 'movi_d', 'movi_e', 'clevr6')
+        known = (
+            'toybox', 'toybox_wide', 'toybox_clips', 'coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c',
+            'movi_d', 'movi_e', 'clevr6',
+        )  # fmt: skip
         _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
         get_protocol(self.protocol)
         _check(self.void in ('background', 'ignore'), f"void must be 'background' or 'ignore', got {self.void!r}")
@@ -320,6 +323,24 @@ _TOYBOX = Config(
 
 _PAPER = Config(name='coco')
 
+_WIDE = dataclasses.replace(
+    _TOYBOX.with_(
+        dataset='toybox_wide', mask_size=144, random_crop=True, cache_tokens=False, slots=6,
+        toybox={'num_train': 1500, 'num_val': 200, 'categories': 6}, steps=400, warmup_steps=50, half_life=300,
+        eval_every=200, checkpoint_every=200, seeds=1,
+    ),
+    name='voc_toybox',
+)  # fmt: skip
+
+_CLIPS = dataclasses.replace(
+    _TOYBOX.with_(
+        dataset='toybox_clips', mask_size=96, flip=False, slots=11,
+        toybox={'size': 96, 'num_train': 60, 'num_val': 8, 'min_objects': 5, 'max_objects': 9}, steps=600,
+        warmup_steps=50, half_life=400, eval_every=200, checkpoint_every=200, seeds=1,
+    ),
+    name='movi_toybox',
+)  # fmt: skip
+
 _PIXELS = Config(
     name='clevr6_toybox',
     data=DataConfig(
@@ -356,14 +377,19 @@ VARIANTS: dict[str, dict[str, object]] = {
 """Models that chapters compare, as changes to a preset. ``released_default`` is what the released code runs if none of
 its options is set: queries, values and the MLP's hidden units are scaled by channel, and nothing by place."""
 
+_SECONDS = {
+    'steps': 12, 'batch_size': 8, 'warmup_steps': 4, 'codebook_size': 16, 'eval_every': 6, 'checkpoint_every': 6,
+    'log_every': 1, 'eval_images': 16,
+}  # fmt: skip
+
+
+def _smoke(name: str, base: Config, train: int = 48, val: int = 16, **changes: object) -> Config:
+    toybox = {**base.data.toybox, 'num_train': train, 'num_val': val}
+    return dataclasses.replace(base.with_(**_SECONDS, toybox=toybox, **changes), name=name)
+
+
 PRESETS: dict[str, Config] = {
-    'smoke': dataclasses.replace(
-        _TOYBOX.with_(
-            steps=12, batch_size=8, warmup_steps=4, codebook_size=16, eval_every=6, checkpoint_every=6, log_every=1,
-            eval_images=16, slot_size=32, decoder_hidden=64, toybox={'num_train': 48, 'num_val': 16},
-        ),
-        name='smoke',
-    ),
+    'smoke': _smoke('smoke', _TOYBOX, slot_size=32, decoder_hidden=64),
     'toybox': _TOYBOX,
     'toybox_long': dataclasses.replace(
         _TOYBOX.with_(steps=8000, half_life=2500, eval_every=2000, seeds=5), name='toybox_long'
@@ -386,16 +412,15 @@ PRESETS: dict[str, Config] = {
         name='clevr6',
     ),
     'clevr6_toybox': _PIXELS,
-    'clevr6_smoke': dataclasses.replace(
-        _PIXELS.with_(
-            steps=12, batch_size=8, warmup_steps=4, codebook_size=16, eval_every=6, checkpoint_every=6, log_every=1,
-            eval_images=16, cnn_size=8, toybox={**_PIXELS.data.toybox, 'num_train': 48, 'num_val': 16},
-        ),
-        name='clevr6_smoke',
-    ),
+    'clevr6_smoke': _smoke('clevr6_smoke', _PIXELS, cnn_size=8),
+    'voc_toybox': _WIDE,
+    'voc_smoke': _smoke('voc_smoke', _WIDE),
+    'movi_toybox': _CLIPS,
+    'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=1),
 }  # fmt: skip
-"""``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; the rest the released
-configurations of the paper, which need the data set and, in practice, a GPU."""
+"""``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; ``voc_toybox``, ``movi_toybox`` and
+``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, each with a ``_smoke`` of seconds; the rest the
+released configurations of the paper, which need the data set and, in practice, a GPU."""
 
 
 def preset(name: str, **changes: object) -> Config:

@@ -23,12 +23,16 @@ def open_dataset(config: Config, split: str, progress: bool = True):
     from topdown.data.clevr import CLEVR_HELP, Clevr6
     from topdown.data.coco import COCO_HELP, CocoInstances
     from topdown.data.movi import MOVI_HELP, Movi
+    from topdown.data.standins import CLIPS, WidePictures, make_clips
+    from topdown.data.toybox import ToyboxConfig, make_toybox
 
     data = config.data
     limit = data.eval_images if split == 'val' else 0
     root = data.data_root
     readers = {
         'toybox': (CocoInstances, ''),
+        'toybox_wide': (WidePictures, ''),
+        CLIPS: (partial(Movi, name=CLIPS), ''),
         'coco': (CocoInstances, COCO_HELP),
         'voc': (labels.VocSegmentation, labels.VOC_HELP),
         'ade20k': (labels.Ade20k, labels.ADE_HELP),
@@ -42,10 +46,9 @@ def open_dataset(config: Config, split: str, progress: bool = True):
             f'there is no reader for dataset {data.dataset!r} in this version; readable: {", ".join(readers)}'
         )
     reader, remedy = readers[data.dataset]
-    if data.dataset == 'toybox':
-        from topdown.data.toybox import ToyboxConfig, make_toybox
-
-        root = make_toybox(ToyboxConfig(**data.toybox), data.data_root, progress=progress)
+    if data.dataset.startswith('toybox'):
+        make = make_clips if data.dataset == CLIPS else make_toybox
+        root = make(ToyboxConfig(**data.toybox), data.data_root, progress=progress)
     elif not root:
         raise FileNotFoundError(f'dataset {data.dataset!r} needs data_root, the folder that holds it. {remedy}')
     found = reader(root, split, config.encoder.image_size, data.mask_size, limit, data.protocol)

@@ -438,6 +438,37 @@ def render_clip(config: ToyboxConfig, rng: np.random.Generator, reach: int = 8) 
     return np.stack(frames)
 
 
+class Clip(NamedTuple):
+    """A scene in motion, with its truth."""
+
+    frames: np.ndarray  # (T, H, W, 3) uint8
+    labels: np.ndarray  # (T, H, W) uint8, 0 ground, o > 0 the visible pixels of toy o, from back to front
+    categories: np.ndarray  # (O,) int, 1-based category ids
+
+
+def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int, reach: float = 1.0) -> Clip:
+    """A scene in which every toy moves steadily, in front of others or behind them, and may leave the picture.
+
+    The frame in the middle is the scene as ``render_scene`` composes it. Each toy has a velocity of its own, up to
+    ``reach`` pixels a frame in either direction.
+    """
+    ground, toys, _ = _compose(config, rng, None)
+    most = round(reach * SUPERSAMPLE)
+    velocities = rng.integers(-most, most + 1, (len(toys), 2))
+    pictures, labels, k = [], [], SUPERSAMPLE
+    for time in np.arange(frames) - frames // 2:
+        canvas, seen = ground.copy(), np.zeros((config.size * k,) * 2, np.uint8)
+        for number, (toy, velocity) in enumerate(zip(toys, velocities, strict=True), 1):
+            dx, dy = (int(time * v) for v in velocity)
+            toy.shift(dx, dy)
+            toy.paint(canvas)
+            seen[np.asarray(toy.silhouette) > 127] = number
+            toy.shift(-dx, -dy)
+        pictures.append(_finish(canvas, config))
+        labels.append(seen[k // 2 :: k, k // 2 :: k])
+    return Clip(np.stack(pictures), np.stack(labels), np.array([t.category for t in toys]))
+
+
 def _finish(canvas: Image.Image, config: ToyboxConfig) -> np.ndarray:
     return np.asarray(canvas.resize((config.size, config.size), Image.Resampling.BOX))
 
@@ -477,6 +508,11 @@ def scene_at(config: ToyboxConfig, split: str, index: int) -> Scene:
 def clip_at(config: ToyboxConfig, index: int) -> np.ndarray:
     """The clip of one index of the pretraining stream, disjoint from 'train' and 'val'."""
     return render_clip(config, _stream(config, 'pretrain', index))
+
+
+def motion_at(config: ToyboxConfig, split: str, index: int, frames: int) -> Clip:
+    """The moving scene of one index of 'train' or 'val', whose middle frame is the picture of that index."""
+    return render_motion(config, _stream(config, split, index), frames)
 
 
 def _stream(config: ToyboxConfig, split: str, index: int) -> np.random.Generator:
