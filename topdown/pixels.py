@@ -104,9 +104,9 @@ class SpatialBroadcastDecoder(nn.Module):
         """Slots (B, K, d) -> each slot's picture (B, K, N, 3) and the masks alpha (B, K, N)."""
         batch, count, _ = slots_BKd.shape
         places = slots_BKd.flatten(0, 1)[:, None, None].expand(-1, self.broadcast_size, self.broadcast_size, -1)
-        drawn = self.convolutions(self.position(places).permute(0, 3, 1, 2))
-        drawn = drawn.float().flatten(2).unflatten(0, (batch, count))  # (B, K, 4, N)
-        return drawn[:, :, :3].transpose(2, 3), drawn[:, :, 3].softmax(dim=1)
+        drawn = self.convolutions(self.position(places).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        drawn = drawn.float().flatten(1, 2).unflatten(0, (batch, count))  # (B, K, N, 4)
+        return drawn[..., :3], drawn[..., 3].softmax(dim=1)
 
     def forward(
         self, slots_BKd: Tensor, target_BN3: Tensor, attention_BKN: Tensor | None = None, need_masks: bool = True
@@ -115,4 +115,4 @@ class SpatialBroadcastDecoder(nn.Module):
         if target_BN3.shape[1] != self.side**2:
             raise ValueError(f'the decoder was built for {self.side**2} pixels and got {target_BN3.shape[1]}')
         pictures, alpha = self.draw(slots_BKd)
-        return Decoded(torch.einsum('bkn,bknc->bnc', alpha, pictures), alpha if need_masks else None)
+        return Decoded((alpha[..., None] * pictures).sum(dim=1), alpha if need_masks else None)

@@ -7,10 +7,7 @@ own format, so that MOVi's own reader reads them.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import io
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -25,7 +22,7 @@ from topdown.data.base import Annotation
 from topdown.data.coco import CocoInstances
 from topdown.data.movi import FRAMES
 from topdown.data.tfrecord import make_example, write_record
-from topdown.data.toybox import VERSION, ToyboxConfig, default_root, motion_at
+from topdown.data.toybox import ToyboxConfig, default_root, motion_at
 
 BORDER = 2
 """Width of the border of unknown truth, in pixels, half of it on the object; VOC's is about five of 500."""
@@ -67,15 +64,14 @@ def make_clips(config: ToyboxConfig, root: str | Path | None = None, progress: b
 
     Args:
         config: look of the frames; ``num_train`` and ``num_val`` count clips.
-        root: parent folder; the clips lie in ``root/clips-<hash>``. ``default_root()`` if None or empty.
+        root: parent folder; the clips lie in ``root/clips-<config.key>``. ``default_root()`` if None or empty.
         progress: show a bar.
 
     Returns:
         The folder, for ``Movi(folder, split, ..., name='toybox_clips')``.
     """
     parent = Path(root).expanduser() if root else default_root()
-    text = json.dumps({'version': VERSION, **dataclasses.asdict(config)}, sort_keys=True)
-    folder = parent / f'clips-{hashlib.sha256(text.encode()).hexdigest()[:12]}'
+    folder = parent / f'clips-{config.key}'
     if folder.is_dir():
         return folder
     parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,137 @@
+"""What the chapters on single data sets share: parameters checked, models trained side by side, rows for the tables."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from topdown.config import VARIANTS, Config, preset
+from topdown.encoder import FrozenEncoder, PixelEncoder
+from topdown.evaluate import EvalSet, predict, score
+from topdown.metrics import summarize
+from topdown.results import METRICS, Scores, project_dir
+from topdown.train import Run, TrainData, train_model
+
+
+def begin(
+    name: str, presets: Sequence[str], models: str, run_dir: str, fresh: bool = False, **changes: object
+) -> tuple[Config, list[str], Path]:
+    """Check a chapter's parameters before anything long begins, and make its folder.
+
+    ``TOPDOWN_PRESET``, an environment variable, takes the place of the preset; ``smoke`` stands for the chapter's own
+    preset of seconds.
+
+    Args:
+        name: the preset asked for.
+        presets: those that the chapter works with, the one of seconds among them (its name ends in ``smoke``).
+        models: names of ``VARIANTS``, separated by commas.
+        run_dir: where runs go.
+        fresh: delete earlier runs of the preset first.
+        changes: to the preset; what is empty or 0 is left to it.
+
+    Returns:
+        The experiment, the models, and the folder ``run_dir/<preset>``.
+
+    Raises:
+        ValueError: for another preset, an unknown model, or an impossible value.
+    """
+    name = os.environ.get('TOPDOWN_PRESET', name)
+    if name == 'smoke':
+        name = next(p for p in presets if p.endswith('smoke'))
+    if name not in presets:
+        raise ValueError(f'preset must be one of {", ".join(presets)} in this chapter, got {name!r}')
+    chosen = [model.strip() for model in str(models).split(',')]
+    if not set(chosen) <= set(VARIANTS):
+        raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {models!r}')
+    if not isinstance(fresh, bool):
+        raise ValueError(f'fresh must be True or False, got {fresh!r}')
+    base = preset(name, **{key: value for key, value in changes.items() if value})
+    folder = project_dir() / run_dir / name
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return base, chosen, folder
+
+
+@dataclass
+class Trained:
+    """Models that were trained on the same pictures in the same order, and what they reach."""
+
+    rows: list[dict[str, object]] = field(default_factory=list)  # one a model, source of masks and seed; percent
+    runs: dict[tuple[str, int], Run] = field(default_factory=dict)  # by model and seed
+    scores: dict[str, Scores] = field(default_factory=dict)  # source of masks -> (model, seed) -> rows a picture
+
+    @property
+    def log(self) -> pd.DataFrame:
+        """Training logs of all runs: step, loss and so on, model, seed."""
+        return pd.concat(run.log.assign(model=name, seed=seed) for (name, seed), run in self.runs.items())
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """Evaluations along the way of all runs: step, metrics, model, seed."""
+        return pd.concat(run.evaluations.assign(model=name, seed=seed) for (name, seed), run in self.runs.items())
+
+
+def train_variants(
+    base: Config,
+    folder: Path,
+    models: Sequence[str],
+    encoder: FrozenEncoder | PixelEncoder,
+    data: TrainData,
+    eval_set: EvalSet,
+    sources: Sequence[str] = ('decoder', 'slots'),
+    progress: bool = True,
+) -> Trained:
+    """Train every model with every seed, each in a folder of its own, and score its masks. Finished runs are kept.
+
+    Args:
+        base: the experiment; ``base.seeds`` says how many seeds.
+        folder: parent of the runs.
+        models: names of ``VARIANTS``.
+        encoder, data, eval_set: shared by all.
+        sources: of masks, see ``evaluate.predict``.
+        progress: show bars.
+    """
+    found = Trained()
+    for seed in range(base.seeds):
+        for name in models:
+            config = base.with_(seed=seed, **VARIANTS[name])
+            run = train_model(
+                config, folder / f'{name}-seed{seed}-{config.key}', encoder, data, eval_set, progress=progress
+            )
+            found.runs[name, seed] = run
+            for source in sources:
+                per_image = score(predict(run.model, eval_set, source), eval_set)
+                found.scores.setdefault(source, {})[name, seed] = per_image
+                found.rows.append({'model': name, 'masks': source, **summarize(per_image), **run.provenance})
+    return found
+
+
+def baseline_rows(labels: dict[str, Tensor], eval_set: EvalSet) -> list[dict[str, object]]:
+    """Rows as in ``Trained.rows`` of label maps that no training of slots made, by name."""
+    return [
+        {'model': name, 'masks': '-', 'seed': 0, **summarize(score(maps, eval_set))} for name, maps in labels.items()
+    ]
+
+
+def gains(rows: pd.DataFrame, models: Sequence[str], source: str = 'decoder') -> pd.DataFrame:
+    """What models gain over every baseline, in points of the mean over seeds; negative where a baseline is not beaten.
+
+    Args:
+        rows: of ``Trained`` and ``baseline_rows`` together.
+        models: the trained ones.
+        source: whose masks count.
+
+    Returns:
+        A row a model and baseline, a column a metric.
+    """
+    means = rows[rows.masks.isin([source, '-'])].groupby('model', sort=False)[list(METRICS)].mean()
+    return pd.concat(
+        {name: means.loc[name] - means.drop(index=list(models)) for name in models}, names=['model', 'over']
+    )
