@@ -36,6 +36,17 @@ def test_crop_to_mask_shows_the_masked_square():
     assert plots.crop_to_mask(image, np.zeros((32, 32), bool)).min() == 1.0
 
 
+def test_slots_are_drawn_and_faded_where_they_are_transparent():
+    rng = np.random.default_rng(0)
+    images, drawn, masks = rng.random((2, 4, 4, 3)), rng.random((2, 3, 4, 4, 3)), np.zeros((2, 3, 4, 4))
+    masks[:, 0] = 1.0
+    figure = plots.show_slot_pictures(images, images, drawn, masks)
+    assert len(figure.axes) == 2 * 5
+    np.testing.assert_allclose(figure.axes[2].images[0].get_array(), drawn[0, 0])
+    np.testing.assert_allclose(figure.axes[3].images[0].get_array(), 1.0)
+    plt.close(figure)
+
+
 def test_figures_have_a_panel_for_everything(tmp_path):
     rng = np.random.default_rng(0)
     plots.style()

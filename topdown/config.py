@@ -326,8 +326,8 @@ _PAPER = Config(name='coco')
 _WIDE = dataclasses.replace(
     _TOYBOX.with_(
         dataset='toybox_wide', mask_size=144, random_crop=True, cache_tokens=False, slots=6,
-        toybox={'num_train': 1500, 'num_val': 200, 'categories': 6}, steps=400, warmup_steps=50, half_life=300,
-        eval_every=200, checkpoint_every=200, seeds=1,
+        toybox={'num_train': 1500, 'num_val': 200, 'categories': 6}, steps=500, warmup_steps=50, half_life=250,
+        eval_every=100, checkpoint_every=100, seeds=1,
     ),
     name='voc_toybox',
 )  # fmt: skip
@@ -335,8 +335,8 @@ _WIDE = dataclasses.replace(
 _CLIPS = dataclasses.replace(
     _TOYBOX.with_(
         dataset='toybox_clips', mask_size=96, flip=False, slots=11,
-        toybox={'size': 96, 'num_train': 60, 'num_val': 8, 'min_objects': 5, 'max_objects': 9}, steps=600,
-        warmup_steps=50, half_life=400, eval_every=200, checkpoint_every=200, seeds=1,
+        toybox={'size': 96, 'num_train': 60, 'num_val': 8, 'min_objects': 5, 'max_objects': 9}, steps=2000,
+        half_life=700, eval_every=500, seeds=1,
     ),
     name='movi_toybox',
 )  # fmt: skip
@@ -385,7 +385,7 @@ _SECONDS = {
 
 def _smoke(name: str, base: Config, train: int = 48, val: int = 16, **changes: object) -> Config:
     toybox = {**base.data.toybox, 'num_train': train, 'num_val': val}
-    return dataclasses.replace(base.with_(**_SECONDS, toybox=toybox, **changes), name=name)
+    return dataclasses.replace(base.with_(**{**_SECONDS, 'toybox': toybox, **changes}), name=name)
 
 
 PRESETS: dict[str, Config] = {
@@ -416,7 +416,7 @@ PRESETS: dict[str, Config] = {
     'voc_toybox': _WIDE,
     'voc_smoke': _smoke('voc_smoke', _WIDE),
     'movi_toybox': _CLIPS,
-    'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=1),
+    'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0),
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; ``voc_toybox``, ``movi_toybox`` and
 ``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, each with a ``_smoke`` of seconds; the rest the

@@ -122,6 +122,30 @@ def show_attention(image: np.ndarray, rows: dict[str, np.ndarray], grid: tuple[i
     return figure
 
 
+def show_slot_pictures(images: np.ndarray, blended: np.ndarray, drawn: np.ndarray, masks: np.ndarray) -> Figure:
+    """What each slot draws, faded to white where its mask is low, a row a picture.
+
+    Args:
+        images: (B, H, W, 3) in [0, 1].
+        blended: the reconstructions, (B, H, W, 3).
+        drawn: every slot's picture, (B, K, H, W, 3).
+        masks: (B, K, H, W).
+    """
+    columns = 2 + drawn.shape[1]
+    side = min(1.1, 7.6 / columns)
+    figure, axes = plt.subplots(
+        len(images), columns, figsize=(side * columns, 1.05 * side * len(images) + 0.3), squeeze=False
+    )
+    for number, row in enumerate(axes):
+        _picture(row[0], images[number], '' if number else 'picture')
+        _picture(row[1], blended[number].clip(0, 1), '' if number else 'blended')
+        for k, axis in enumerate(row[2:]):
+            alpha = masks[number, k][..., None]
+            shown = alpha * drawn[number, k].clip(0, 1) + 1 - alpha
+            _picture(axis, shown, '' if number else f'slot {k}')
+    return figure
+
+
 def show_training(log: pd.DataFrame, evaluations: pd.DataFrame, hue: str = 'model') -> Figure:
     """Training loss, metrics at evaluations, and codebook perplexity where there is one.
 
