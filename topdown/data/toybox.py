@@ -174,15 +174,12 @@ class ToyboxConfig:
     seed: int = 0
     categories: int = len(CATEGORIES)
     """Toys are of the first so many categories of the table."""
-    grounds: int = len(BACKGROUND_COLOURS)
-    """Grounds have the first so many colours; with 1, and without contrast, all pictures have about the same ground."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ('size', 32, 2048), ('num_train', 1, 10**7), ('num_val', 1, 10**7), ('min_objects', 1, 20),
             ('max_objects', 1, 20), ('dissimilarity', 0, 1), ('clutter', 0, 10), ('background_contrast', 0, 1),
             ('colour_jitter', 0, 1), ('seed', 0, 2**31), ('categories', 1, len(CATEGORIES)),
-            ('grounds', 1, len(BACKGROUND_COLOURS)),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
@@ -192,12 +189,10 @@ class ToyboxConfig:
 
     @property
     def key(self) -> str:
-        """Hash of everything that decides the pictures: the cache key. Where all there is of a kind is used, the number
-        is left out, so that sets made before there was a choice keep their key."""
+        """Hash of everything that decides the pictures: the cache key. Sets of all categories do not name the number."""
         values = {'version': VERSION, **dataclasses.asdict(self)}
-        for name, most in (('categories', len(CATEGORIES)), ('grounds', len(BACKGROUND_COLOURS))):
-            if values[name] == most:
-                del values[name]
+        if self.categories == len(CATEGORIES):
+            del values['categories']
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -271,7 +266,7 @@ def _colour(name: str, jitter: float, rng: np.random.Generator) -> np.ndarray:
 
 def _background(config: ToyboxConfig, side: int, rng: np.random.Generator) -> Image.Image:
     """A quiet, lightly textured ground with a soft fall of light."""
-    base = np.array(BACKGROUND_COLOURS[rng.integers(config.grounds)], np.float32)
+    base = np.array(BACKGROUND_COLOURS[rng.integers(len(BACKGROUND_COLOURS))], np.float32)
     base = np.clip(base + 255 * config.colour_jitter * rng.standard_normal(3), 40, 250)
     kind = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     ys, xs = np.mgrid[0:side, 0:side].astype(np.float32) / side
