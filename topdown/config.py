@@ -347,7 +347,7 @@ _PIXELS = Config(
         dataset='toybox', mask_size=32, flip=False,
         toybox={
             'size': 32, 'num_train': 4000, 'num_val': 320, 'max_objects': 4, 'dissimilarity': 0.0, 'clutter': 0.0,
-            'background_contrast': 0.0, 'categories': 6,
+            'background_contrast': 0.0,
         },
     ),
     encoder=EncoderConfig(encoder='pixels', image_size=32),
