@@ -355,7 +355,7 @@ _PIXELS = Config(
         slots=5, slot_size=64, qkv_size=128, codebook_size=64, dead_below=0.1, decoder='broadcast', cnn_size=32,
     ),
     train=TrainConfig(
-        steps=3000, batch_size=8, lr=5e-4, warmup_steps=100, half_life=4000, workers=0, cache_tokens=True,
+        steps=1500, batch_size=8, lr=5e-4, warmup_steps=100, half_life=4000, workers=0, cache_tokens=True,
         eval_every=500, checkpoint_every=500, log_every=10,
     ),
 )  # fmt: skip
