@@ -188,6 +188,7 @@ pd.DataFrame(rows).set_index('device').round(1)
 overhead = by_part.loc['top-down', 'over the baseline, %']
 fits = max(row['memory, GB'] for row in rows) < 24
 added = parameters.loc['trained in all', 'top-down'] / parameters.loc['trained in all', 'baseline'] - 1
+assert max(row['step, ms'] for row in rows) < float('inf')
 print(f'the pathway adds less than 1 % of the arithmetic: {overhead < 1}')
 print(f'the pathway adds less than 1 % of the parameters: {added < 0.01}')
 print(f'the preset fits a card of 24 GB: {fits}')

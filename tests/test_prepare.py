@@ -41,7 +41,7 @@ def test_clevr_is_converted_and_then_there(root, monkeypatch, capsys):  # noqa: 
     for _ in range(2):
         main(['data', 'prepare', 'clevr6', str(root)])
         assert f'{root / "clevr6"} is there' in capsys.readouterr().out
-    assert "there is no preset 'clevr6'" in fails(
+    assert 'works on pixels, which have no tokens' in fails(
         capsys, 'data', 'prepare', 'clevr6', root, '--tokens', root / 'tokens'
     )
     main(['data', 'prepare', 'clevr6', str(root), '--tokens', str(root / 'tokens'), '--preset', 'smoke'])

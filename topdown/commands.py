@@ -155,6 +155,11 @@ def data_prepare(options: argparse.Namespace) -> None:
         name, dataset=options.name, data_root=str(options.root), cache_tokens=True, token_dir=str(options.tokens),
         workers=options.workers, batch_size=1,
     )  # fmt: skip
+    if config.encoder.encoder == 'pixels':
+        raise ValueError(
+            f'preset {name!r} works on pixels, which have no tokens to store: train without --tokens, or pass --preset '
+            'with one that has an encoder'
+        )
     if config.data.random_crop:
         raise ValueError(
             f'preset {name!r} trains with random crops, and every crop needs tokens of its own: tokens cannot be '
