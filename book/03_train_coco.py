@@ -45,29 +45,18 @@ fresh = False  # delete earlier runs of this preset first
 # the place of the preset; continuous integration sets it to `smoke` to run this page in seconds.
 
 # %%
-import os
-import shutil
-
 import pandas as pd
 import torch
 
 import topdown
-from topdown import plots
+from topdown import chapters, plots
 
 plots.style()
-preset = os.environ.get('TOPDOWN_PRESET', preset)
-variants = topdown.VARIANTS
-chosen = [name.strip() for name in str(models).split(',')]
-if not set(chosen) <= set(variants):
-    raise ValueError(f'models must be among {", ".join(variants)}, got {models!r}')
-if not isinstance(fresh, bool):
-    raise ValueError(f'fresh must be True or False, got {fresh!r}')
-changes = {'seeds': seeds, 'steps': steps, 'token_dir': token_dir, 'cache_tokens': bool(token_dir)}
-base = topdown.preset(preset, data_root=data_root, **{k: v for k, v in changes.items() if v})
-folder = topdown.project_dir() / run_dir / preset
-if fresh:
-    shutil.rmtree(folder, ignore_errors=True)
-folder.mkdir(parents=True, exist_ok=True)
+presets = ('smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e')
+base, chosen, folder = chapters.begin(
+    preset, presets, models, run_dir, fresh, data_root=data_root, seeds=seeds, steps=steps, token_dir=token_dir,
+    cache_tokens=bool(token_dir),
+)  # fmt: skip
 print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} pictures, {base.seeds} seed(s)')
 
 # %% [markdown]
@@ -104,17 +93,14 @@ _ = plots.show_masks(pictures[:3], {'instances': truth['instances'][:3]}, truth=
 # has learned nothing. *k-means* groups each picture's patches by colour, or by the encoder's tokens. *Random slots* are
 # an untrained model's attention maps.
 
+
 # %%
-rows = []
-
-
 def untrained():
     return topdown.build_model(base.with_(seed=12345, top_down=False), encoder)
 
 
 baselines = topdown.baselines(eval_set, base.model.slots, untrained)
-for name, labels in baselines.items():
-    rows.append({'model': name, 'masks': '-', 'seed': 0, **topdown.summarize(topdown.score(labels, eval_set))})
+rows = chapters.baseline_rows(baselines, eval_set)
 pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model').round(1)
 
 # %% [markdown]
@@ -136,29 +122,16 @@ pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model').round(1)
 
 # %%
 data = topdown.TrainData(train_set, encoder, base)
-runs, scores = {}, {}
-for seed in range(base.seeds):
-    for name in chosen:
-        config = base.with_(seed=seed, **variants[name])
-        run = topdown.train_model(config, folder / f'{name}-seed{seed}-{config.key}', encoder, data, eval_set)
-        runs[name, seed] = run
-        for source in ('decoder',) if base.model.decoder == 'slotwise' else ('decoder', 'slots'):
-            per_image = topdown.score(topdown.predict(run.model, eval_set, source), eval_set)
-            scores.setdefault(source, {})[name, seed] = per_image
-            score = topdown.summarize(per_image)
-            rows.append({'model': name, 'masks': source, **score, **run.provenance})
+trained = chapters.train_variants(base, folder, chosen, encoder, data, eval_set)
+runs, scores = trained.runs, trained.scores
 
 # %% [markdown]
 # What to look for: a loss that keeps falling, and codes in use that do not dwindle to a few. Bands are the range over
 # seeds; where they overlap, the curves do not tell the models apart.
 
 # %%
-log = pd.concat(run.log.assign(model=name, seed=seed) for (name, seed), run in runs.items())
-evaluations = pd.concat(run.evaluations.assign(model=name, seed=seed) for (name, seed), run in runs.items())
-log.to_csv(folder / 'log.csv', index=False)
-evaluations.to_csv(folder / 'evaluations.csv', index=False)
-plots.save(plots.show_training(log, evaluations), folder / 'training.png')
-_ = plots.show_training(log, evaluations)
+trained.save(folder)
+_ = plots.show_training(trained.log, trained.evaluations)
 # %% [markdown]
 # ## The result
 #
@@ -166,12 +139,8 @@ _ = plots.show_training(log, evaluations)
 # the decoder, as in the paper's tables, or from slot attention itself; the table says which.
 
 # %%
-results = pd.DataFrame(rows)
-results['dataset'] = base.data.dataset
-results.to_csv(folder / 'results.csv', index=False)
-table = topdown.mean_and_spread(results, ['model', 'masks'])
-print(f'data set: {base.data.dataset}, preset: {base.name}, protocol: {base.data.protocol}')
-table
+results = chapters.write_results(rows + trained.rows, base, folder)
+topdown.mean_and_spread(results, ['model', 'masks'])
 
 # %% [markdown]
 # How sure the means are: with other pictures of the same kind (bootstrap over the validation pictures), and with other
@@ -197,9 +166,7 @@ paired.set_index(['model', 'metric']) if len(paired) else 'one model, nothing to
 # number is a baseline that is not beaten.
 
 # %%
-means = results[results.masks != 'slots'].groupby('model', sort=False)[['fg_ari', 'mbo_i', 'mbo_c', 'miou']].mean()
-gains = pd.concat({name: means.loc[name] - means.drop(index=chosen) for name in chosen}, names=['model', 'over'])
-gains.round(1)
+chapters.gains(results, chosen).round(1)
 
 # %% [markdown]
 # The same predictions under the other public protocol (see the page on evaluation). They differ where masks overlap,
@@ -288,7 +255,7 @@ if ('top-down', last_seed) in runs:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-checks = {'losses are finite': bool(log['loss'].notna().all())}
+checks = {'losses are finite': bool(trained.log['loss'].notna().all())}
 for (name, _), run in runs.items():
     _, out = next(topdown.run_model(run.model, eval_set, limit=8, precision='fp32'))
     ones = torch.ones(())
@@ -323,3 +290,12 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # 2. Raise `steps`. Which model gains more from a longer budget?
 # 3. In `topdown/config.py`, set Toybox's `dissimilarity` to 0, so that every toy has one colour. Who needs top-down
 #    information then?
+#
+# **Solutions**
+#
+# 1. [The long runs](toybox_long.md) did it with five seeds, and [the ablation](08_ablation.ipynb) with this budget:
+#    both pages show the differences with their intervals.
+# 2. `toybox_long` is that experiment: `papermill book/03_train_coco.ipynb out.ipynb -p preset toybox_long`. Compare its
+#    differences with those above, not its scores: all models gain from more steps.
+# 3. [The chapter on failures](12_when_it_fails.ipynb) has it, as *easy parts*, with two seeds, beside other
+#    settings.

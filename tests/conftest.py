@@ -12,7 +12,7 @@ from pycocotools import mask as mask_tools
 
 from topdown.config import preset
 from topdown.data.toybox import ToyboxConfig, make_toybox
-from topdown.train import make_encoder
+from topdown.encoder import make_encoder
 
 torch.set_num_threads(max(1, torch.get_num_threads()))
 TINY = {'num_train': 24, 'num_val': 8}

@@ -19,6 +19,7 @@ def config():
 def test_token_shape_is_that_of_the_encoder(encoder):
     assert bench.token_shape(preset('toybox')) == (encoder.num_patches, encoder.feature_size, tuple(encoder.grid))
     assert bench.token_shape(preset('coco')) == (196, 768, (14, 14))
+    assert bench.token_shape(preset('clevr6')) == (128 * 128, 3, (128, 128))
 
 
 def test_models_are_measured_in_turn_and_phases_add_up(config):
@@ -60,6 +61,17 @@ def test_result_is_consistent_and_goes_to_json_and_table(tmp_path, capsys):
     assert result['models']['baseline']['overhead_percent'] == 0
     assert len(pd.read_csv(table)) == 2
     assert 'pictures/s' in capsys.readouterr().out
+
+
+def test_models_of_pixels_are_measured_too():
+    config = preset('clevr6_smoke')
+    row = bench.bench(config, ['top-down'], rounds=1, memory=False)['models']['top-down']
+    stepper = bench.Stepper(config, 32 * 32, 3)
+    stepper.step()  # the first one starts the codebook by k-means
+    step = bench.step_flops(stepper)
+    assert row['tflop'] == pytest.approx(step / 1e12)
+    assert step > 3 * config.train.batch_size * 2 * 32 * 32 * 25 * 8 * 8  # one of the convolutions
+    assert all(seconds > 0 for seconds in bench.evaluation_times(config, pictures=2, repeats=1).values())
 
 
 def test_peak_memory_is_that_of_a_process_of_its_own(config):

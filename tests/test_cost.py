@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.watch import Watch
 from topdown.config import ModelConfig, preset
 from topdown.cost import (
     DEVICES,
@@ -80,33 +80,18 @@ def test_parameters_are_all_counted(make):
     assert found['modulation'] == 8 * 8 + 8
 
 
-class Largest(TorchDispatchMode):
-    """Remembers the largest tensor that any operation makes, in elements."""
-
-    def __init__(self):
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for x in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(x, torch.Tensor):
-                self.elements = max(self.elements, x.numel())
-        return out
-
-
 def test_no_tensor_of_slots_times_patches_times_width_is_ever_made():
     slots, width, patches, batch = 16, 64, 100, 2
     config = ModelConfig(slots=slots, slot_size=width, codebook_size=32, decoder='slotwise', decoder_hidden=8)
     model = SlotModel(config, 16, patches).train()
     tokens = torch.randn(batch, patches, 16)
     model(tokens)
-    with Largest() as largest:
+    with Watch() as largest:
         model(tokens, need_masks=False).loss.backward()
-    assert largest.elements < batch * slots * patches * width / 4
-    with Largest() as naive:  # the mode does see what the naive form would make
+    assert max(largest.sizes) < batch * slots * patches * width / 4
+    with Watch() as naive:  # the mode does see what the naive form would make
         torch.ones(batch, slots, patches, 1) * torch.ones(batch, 1, 1, width)
-    assert naive.elements == batch * slots * patches * width
+    assert max(naive.sizes) == batch * slots * patches * width
 
 
 def test_reduced_precision_keeps_fewer_bytes(make):

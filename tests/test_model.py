@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.watch import Watch
 from topdown.config import VARIANTS, ModelConfig
 from topdown.model import SlotModel
 from topdown.slots import Scales
@@ -82,23 +83,11 @@ def test_baseline_starts_from_the_same_weights():
 
 def test_no_tensor_of_size_batch_slots_patches_width():
     """The factored modulation never makes the map it stands for."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    sizes = set()
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            out = function(*args, **(kwargs or {}))
-            for t in out if isinstance(out, (tuple, list)) else (out,):
-                if isinstance(t, torch.Tensor):
-                    sizes.add(t.numel())
-            return out
-
     model = make(decoder='autoregressive')
-    with Watch():
+    with Watch() as seen:
         model(torch.randn(5, 9, 12), need_masks=False).loss.backward()
-    assert 5 * 4 * 9 in sizes  # attention is
-    assert 5 * 4 * 9 * 8 not in sizes
+    assert 5 * 4 * 9 in seen.sizes  # attention is
+    assert 5 * 4 * 9 * 8 not in seen.sizes
 
 
 @pytest.mark.parametrize('name', VARIANTS)

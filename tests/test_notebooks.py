@@ -93,6 +93,20 @@ def test_chapter_opens_with_a_question_and_has_checked_cells(notebook):
     assert all('assert' in cell.source for cell in checked)
 
 
+def test_no_text_is_left_to_be_written(notebook):
+    found = [cell.source for cell in notebook.cells if re.search(r'to be written|todo|tbd|fixme', cell.source, re.I)]
+    assert not found
+
+
+def test_chapter_ends_with_what_was_seen_and_exercises_with_solutions(path, notebook):
+    if path.stem.startswith('9'):  # the appendix that other notebooks are made by
+        return
+    text = '\n'.join(cell.source for cell in notebook.cells if cell.cell_type == 'markdown')
+    assert 'What was seen' in text
+    assert text.count('Exercise') >= 1
+    assert 'Solution' in text
+
+
 def make_notebook(folder, value, stored):
     """A notebook of one checked cell that prints ``value`` while ``stored`` is what it is compared with."""
     cell = nbformat.v4.new_code_cell(f'# NBVAL_CHECK_OUTPUT\nprint({value})')

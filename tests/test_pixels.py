@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import topdown
+from tests.watch import Watch
 from topdown.config import Config, ModelConfig
 from topdown.encoder import PixelEncoder
 from topdown.model import SlotModel
@@ -203,23 +204,11 @@ def test_permuting_the_noise_permutes_slots_and_masks():
 
 def test_no_tensor_of_size_batch_slots_pixels_width():
     """Modulation makes nothing of width d or C for every slot and pixel."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    sizes = set()
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            out = function(*args, **(kwargs or {}))
-            for t in out if isinstance(out, (tuple, list)) else (out,):
-                if isinstance(t, torch.Tensor):
-                    sizes.add(t.numel())
-            return out
-
     model = make()
-    with Watch():
+    with Watch() as seen:
         model(pixels(), need_masks=False).loss.backward()
-    assert 2 * 3 * N in sizes  # attention is
-    assert not {2 * 3 * N * 6, 2 * 3 * N * 10} & sizes
+    assert 2 * 3 * N in seen.sizes  # attention is
+    assert not {2 * 3 * N * 6, 2 * 3 * N * 10} & seen.sizes
 
 
 # ------------------------------------------------------------------------------------- configuration and training

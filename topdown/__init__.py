@@ -11,10 +11,10 @@ import importlib
 
 _WHERE = {
     'PRESETS': 'config', 'VARIANTS': 'config', 'Config': 'config', 'preset': 'config', 'PROTOCOLS': 'protocols',
-    'FrozenEncoder': 'encoder',
+    'FrozenEncoder': 'encoder', 'make_encoder': 'encoder',
     'SlotModel': 'model',
     'open_dataset': 'data',
-    'TrainData': 'train', 'build_model': 'train', 'load_run': 'train', 'make_encoder': 'train', 'train_model': 'train',
+    'TrainData': 'train', 'build_model': 'train', 'load_run': 'train', 'train_model': 'train',
     'EvalSet': 'evaluate', 'baselines': 'evaluate', 'evaluate_model': 'evaluate', 'make_eval_set': 'evaluate',
     'predict': 'evaluate', 'run_model': 'evaluate', 'score': 'evaluate', 'per_image_table': 'evaluate',
     'segment_image': 'evaluate', 'interventions': 'evaluate', 'slot_categories': 'evaluate',

@@ -30,11 +30,11 @@ from tqdm.auto import tqdm
 from topdown import cost, metrics
 from topdown.config import VARIANTS, Config, preset
 from topdown.data.base import Annotation, PictureSet
-from topdown.encoder import FrozenEncoder
+from topdown.encoder import build_encoder, make_encoder
 from topdown.evaluate import labels_from_masks
 from topdown.model import Output, SlotModel
 from topdown.results import append_rows, provenance
-from topdown.train import TrainData, make_encoder, make_optimizer
+from topdown.train import TrainData, make_optimizer
 
 PHASES = ('forward', 'backward', 'clip', 'adam')
 GROWTH: dict[str, tuple[int, ...]] = {
@@ -50,7 +50,7 @@ GROWTH: dict[str, tuple[int, ...]] = {
 def token_shape(config: Config) -> tuple[int, int, tuple[int, int]]:
     """N, D and the grid of an experiment's tokens, without making the encoder's weights."""
     with torch.device('meta'):
-        encoder = FrozenEncoder(dataclasses.replace(config.encoder, pretrained=False))
+        encoder = build_encoder(dataclasses.replace(config.encoder, pretrained=False))
     return encoder.num_patches, encoder.feature_size, encoder.grid
 
 
@@ -150,6 +150,15 @@ def parts(stepper: Stepper, rounds: int = 10) -> dict[str, float]:
     return {name: statistics.median(values[2:]) for name, values in times.items()}
 
 
+def step_flops(stepper: Stepper) -> int:
+    """Matrix-product FLOPs of a batch's training step: by formula, or counted by torch for models of pixels."""
+    model = stepper.config.model
+    batch, patches, features = stepper.tokens.shape
+    if model.decoder != 'broadcast':
+        return batch * cost.step_flops(model, features, patches)
+    return batch * cost.count_flops(stepper.model, stepper.tokens[:1], backward=True)
+
+
 def peak_memory(config: Config, patches: int, features: int, steps: int = 4) -> dict[str, float]:
     """Peak memory in GB of a process that only trains: in all, and what importing torch and the package took of it.
 
@@ -186,7 +195,7 @@ def _peak_rss() -> float:
 @torch.no_grad()
 def evaluation_times(config: Config, device: str = 'cpu', pictures: int = 8, repeats: int = 3) -> dict[str, float]:
     """Seconds a picture of evaluation: the encoder, the model with masks, label maps, and all metrics together."""
-    encoder = FrozenEncoder(dataclasses.replace(config.encoder, pretrained=False)).to(device)
+    encoder = build_encoder(dataclasses.replace(config.encoder, pretrained=False)).to(device)
     model = SlotModel(config.model, encoder.feature_size, encoder.num_patches).to(device)
     size, side = config.data.mask_size, config.encoder.image_size
     images = torch.rand(pictures, 3, side, side, device=device)
@@ -334,7 +343,7 @@ def bench(
     for name, stepper in steppers.items():
         mine = table[table.model == name]
         step = mine['step'].to_numpy()
-        flops = batch * cost.step_flops(stepper.config.model, features, patches)
+        flops = step_flops(stepper)
         row = {
             'step_s': float(np.median(step)), 'step_min_s': float(step.min()), 'step_max_s': float(step.max()),
             **{f'{phase}_s': float(mine[phase].median()) for phase in PHASES},

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
+from topdown import plots, tables
 from topdown.config import VARIANTS, Config, preset
-from topdown.encoder import FrozenEncoder, PixelEncoder
+from topdown.encoder import Encoder
 from topdown.evaluate import EvalSet, predict, score
 from topdown.metrics import summarize
 from topdown.results import METRICS, Scores, project_dir
@@ -77,15 +78,21 @@ class Trained:
         """Evaluations along the way of all runs: step, metrics, model, seed."""
         return pd.concat(run.evaluations.assign(model=name, seed=seed) for (name, seed), run in self.runs.items())
 
+    def save(self, folder: Path) -> None:
+        """Write ``log.csv``, ``evaluations.csv`` and their figure, ``training.png``."""
+        self.log.to_csv(folder / 'log.csv', index=False)
+        self.evaluations.to_csv(folder / 'evaluations.csv', index=False)
+        plots.save(plots.show_training(self.log, self.evaluations), folder / 'training.png')
+
 
 def train_variants(
     base: Config,
     folder: Path,
     models: Sequence[str],
-    encoder: FrozenEncoder | PixelEncoder,
+    encoder: Encoder,
     data: TrainData,
     eval_set: EvalSet,
-    sources: Sequence[str] = ('decoder', 'slots'),
+    sources: Sequence[str] = (),
     progress: bool = True,
 ) -> Trained:
     """Train every model with every seed, each in a folder of its own, and score its masks. Finished runs are kept.
@@ -95,9 +102,11 @@ def train_variants(
         folder: parent of the runs.
         models: names of ``VARIANTS``.
         encoder, data, eval_set: shared by all.
-        sources: of masks, see ``evaluate.predict``.
+        sources: of masks, see ``evaluate.predict``; by default the decoder's, and slot attention's where they differ.
         progress: show bars.
     """
+    if not sources:
+        sources = ('decoder',) if base.model.decoder == 'slotwise' else ('decoder', 'slots')
     found = Trained()
     for seed in range(base.seeds):
         for name in models:
@@ -118,6 +127,41 @@ def baseline_rows(labels: dict[str, Tensor], eval_set: EvalSet) -> list[dict[str
     return [
         {'model': name, 'masks': '-', 'seed': 0, **summarize(score(maps, eval_set))} for name, maps in labels.items()
     ]
+
+
+def write_results(rows: list[dict[str, object]], base: Config, folder: Path) -> pd.DataFrame:
+    """Write ``results.csv``, a row a model, source of masks and seed, and say where the numbers come from.
+
+    Args:
+        rows: of ``baseline_rows`` and ``Trained`` together.
+        base: the experiment.
+        folder: where the file goes.
+
+    Returns:
+        The rows, with the data set's name.
+    """
+    results = pd.DataFrame(rows).assign(dataset=base.data.dataset)
+    results.to_csv(folder / 'results.csv', index=False)
+    print(f'data set: {base.data.dataset}, preset: {base.name}, protocol: {base.data.protocol}')
+    return results
+
+
+def effects(results: pd.DataFrame, against: str, metrics: Sequence[str] = ('fg_ari', 'mbo_i')) -> pd.DataFrame:
+    """Every trained model minus one of them, over seeds, masks of the decoder: see ``tables.effects``."""
+    ours = results[results.masks.eq('decoder')].rename(columns={'model': 'variant'})
+    return tables.effects(ours, against, metrics)
+
+
+def say_rivals(results: pd.DataFrame, models: Sequence[str], metrics: Sequence[str] = ('fg_ari', 'mbo_i')) -> str:
+    """A sentence a metric: which rows without training of slots no model beats, and which every model beats."""
+    found = gains(results, models)
+    lines = []
+    for metric in metrics:
+        wins = (found[metric].unstack('model') > 0).T
+        groups = {'beaten by all models': wins.all(), 'by none': ~wins.any(), 'by some': wins.any() & ~wins.all()}
+        said = [f'{words}: {", ".join(wins.columns[mask])}' for words, mask in groups.items() if mask.any()]
+        lines.append(tables.wrap(f'{tables.NAMES[metric]}, {"; ".join(said)}.'))
+    return '\n'.join(lines)
 
 
 def gains(rows: pd.DataFrame, models: Sequence[str], source: str = 'decoder') -> pd.DataFrame:

@@ -13,6 +13,7 @@ from topdown.config import PRESETS, preset
 from topdown.data import open_dataset
 from topdown.data.base import PictureSet
 from topdown.data.download import SOURCES
+from topdown.encoder import make_encoder
 from topdown.protocols import PROTOCOLS
 from topdown.statistics import bootstrap_interval
 
@@ -165,7 +166,7 @@ def data_prepare(options: argparse.Namespace) -> None:
             f'preset {name!r} trains with random crops, and every crop needs tokens of its own: tokens cannot be '
             'stored; train without --tokens'
         )
-    train.TrainData(open_dataset(config, 'train'), train.make_encoder(config), config, progress=True)
+    train.TrainData(open_dataset(config, 'train'), make_encoder(config), config, progress=True)
     print(f'tokens are there; train with cache_tokens=true token_dir={options.tokens}')
 
 

@@ -327,7 +327,7 @@ _WIDE = dataclasses.replace(
     _TOYBOX.with_(
         dataset='toybox_wide', mask_size=144, random_crop=True, cache_tokens=False, slots=6,
         toybox={'num_train': 1500, 'num_val': 200, 'categories': 6}, steps=500, warmup_steps=50, half_life=250,
-        eval_every=100, checkpoint_every=100, seeds=1,
+        eval_every=100, checkpoint_every=100, seeds=3,
     ),
     name='voc_toybox',
 )  # fmt: skip
@@ -336,7 +336,7 @@ _CLIPS = dataclasses.replace(
     _TOYBOX.with_(
         dataset='toybox_clips', mask_size=96, flip=False, slots=11,
         toybox={'size': 96, 'num_train': 60, 'num_val': 8, 'min_objects': 5, 'max_objects': 9}, steps=2000,
-        half_life=700, eval_every=500, seeds=1,
+        half_life=700, eval_every=500, seeds=3,
     ),
     name='movi_toybox',
 )  # fmt: skip
@@ -355,9 +355,10 @@ _PIXELS = Config(
         slots=5, slot_size=64, qkv_size=128, codebook_size=64, dead_below=0.1, decoder='broadcast', cnn_size=32,
     ),
     train=TrainConfig(
-        steps=1500, batch_size=8, lr=5e-4, warmup_steps=100, half_life=4000, workers=0, cache_tokens=True,
+        steps=3000, batch_size=8, lr=5e-4, warmup_steps=100, half_life=4000, workers=0, cache_tokens=True,
         eval_every=500, checkpoint_every=500, log_every=10,
     ),
+    seeds=3,
 )  # fmt: skip
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -412,11 +413,11 @@ PRESETS: dict[str, Config] = {
         name='clevr6',
     ),
     'clevr6_toybox': _PIXELS,
-    'clevr6_smoke': _smoke('clevr6_smoke', _PIXELS, cnn_size=8),
+    'clevr6_smoke': _smoke('clevr6_smoke', _PIXELS, cnn_size=8, seeds=1),
     'voc_toybox': _WIDE,
-    'voc_smoke': _smoke('voc_smoke', _WIDE),
+    'voc_smoke': _smoke('voc_smoke', _WIDE, seeds=1),
     'movi_toybox': _CLIPS,
-    'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0),
+    'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0, seeds=1),
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; ``voc_toybox``, ``movi_toybox`` and
 ``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, each with a ``_smoke`` of seconds; the rest the

@@ -18,7 +18,8 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from topdown.config import EncoderConfig
+from topdown import distributed
+from topdown.config import Config, EncoderConfig
 
 TOYBOX_WEIGHTS = Path(__file__).parent / 'weights' / 'vit_toybox_patch8_96.safetensors'
 TOYBOX_MEAN, TOYBOX_STD = (0.65, 0.65, 0.65), (0.25, 0.25, 0.25)
@@ -156,6 +157,25 @@ class PixelEncoder(nn.Module):
     def fingerprint(self) -> str:
         """Pixels depend on nothing but the pictures."""
         return 'pixels'
+
+
+Encoder = FrozenEncoder | PixelEncoder
+
+
+def build_encoder(config: EncoderConfig) -> Encoder:
+    """The encoder that a configuration names, or pixels as they are."""
+    return PixelEncoder(config) if config.encoder == 'pixels' else FrozenEncoder(config)
+
+
+def make_encoder(config: Config) -> Encoder:
+    """The experiment's encoder, on the (process's own) GPU if there is one.
+
+    Raises:
+        ValueError, RuntimeError: see ``FrozenEncoder``.
+    """
+    with distributed.main_first():  # one process downloads weights
+        encoder = build_encoder(config.encoder)
+    return encoder.to('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 def _check_size(images: Tensor, config: EncoderConfig) -> None:

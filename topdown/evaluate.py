@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from topdown import distributed, metrics
 from topdown.data.base import PictureSet, crop_image, crop_masks, read_labels, read_picture
-from topdown.encoder import FrozenEncoder
+from topdown.encoder import Encoder
 from topdown.metrics import Truth
 from topdown.model import Output, SlotModel
 from topdown.protocols import get_protocol
@@ -117,7 +117,7 @@ def make_truth_set(
 
 def make_eval_set(
     dataset: PictureSet,
-    encoder: FrozenEncoder,
+    encoder: Encoder,
     keep_crowd: bool = False,
     progress: bool = False,
     protocols: tuple[str, ...] = (),
@@ -173,7 +173,7 @@ def read_predictions(folder: str | Path, dataset: PictureSet) -> np.ndarray:
 
 
 @torch.no_grad()
-def encode_all(encoder: FrozenEncoder, images: Tensor, batch: int = BATCH) -> Tensor:
+def encode_all(encoder: Encoder, images: Tensor, batch: int = BATCH) -> Tensor:
     """Images (V, 3, S, S) -> tokens (V, N, D) float32 on the CPU, in batches, under bfloat16 autocast."""
     device = next(encoder.parameters()).device
     parts = []
@@ -326,7 +326,7 @@ def slot_categories(labels: Tensor, data: TruthSet, num_slots: int, threshold: f
 def segment_image(
     image: str | Path | np.ndarray,
     model: SlotModel,
-    encoder: FrozenEncoder,
+    encoder: Encoder,
     size: int = 320,
     source: str = 'decoder',
     protocol: str = 'oclf',

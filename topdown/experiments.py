@@ -27,11 +27,12 @@ from tqdm.auto import tqdm
 
 from topdown.config import PRESETS, VARIANTS, Config, preset
 from topdown.data import open_dataset
+from topdown.encoder import make_encoder
 from topdown.evaluate import EvalSet, make_eval_set, predict, run_model, score
 from topdown.metrics import summarize
 from topdown.results import project_dir
 from topdown.semantics import code_meaning
-from topdown.train import Run, TrainData, make_encoder, train_model
+from topdown.train import Run, TrainData, train_model
 
 EXPERIMENTS = ('main', 'ablation', 'codebook', 'categories', 'difficulty')
 MAIN = ('baseline', 'top-down', 'six-iterations')

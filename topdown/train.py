@@ -28,7 +28,7 @@ from topdown.config import PRESETS, Config, TrainConfig, preset
 from topdown.data import open_dataset
 from topdown.data.base import PictureSet
 from topdown.data.features import stored_tokens
-from topdown.encoder import FrozenEncoder, PixelEncoder
+from topdown.encoder import Encoder, make_encoder
 from topdown.evaluate import EvalSet, encode_all, evaluate_model, make_eval_set
 from topdown.model import SlotModel
 from topdown.results import provenance
@@ -60,7 +60,7 @@ class TrainData:
         progress: show bars.
     """
 
-    def __init__(self, dataset: PictureSet, encoder: FrozenEncoder, config: Config, progress: bool = False) -> None:
+    def __init__(self, dataset: PictureSet, encoder: Encoder, config: Config, progress: bool = False) -> None:
         if config.train.cache_tokens and config.data.random_crop:
             raise ValueError('cache_tokens=True cannot serve random_crop=True: every crop needs tokens of its own')
         if dataset.epoch_length < config.train.batch_size:
@@ -172,7 +172,7 @@ def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.A
     return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
 
 
-def build_model(config: Config, encoder: FrozenEncoder) -> SlotModel:
+def build_model(config: Config, encoder: Encoder) -> SlotModel:
     """A fresh model on the encoder's device; its weights depend on ``config.train.seed`` alone."""
     torch.manual_seed(config.train.seed)
     model = SlotModel(config.model, encoder.feature_size, encoder.num_patches)
@@ -182,7 +182,7 @@ def build_model(config: Config, encoder: FrozenEncoder) -> SlotModel:
 def train_model(
     config: Config,
     folder: str | Path,
-    encoder: FrozenEncoder | None = None,
+    encoder: Encoder | None = None,
     data: TrainData | None = None,
     eval_set: EvalSet | None = None,
     progress: bool = True,
@@ -291,15 +291,7 @@ def train_model(
     return Run(config, model, pd.DataFrame(log['train']), pd.DataFrame(log['eval']), seconds, origin)
 
 
-def make_encoder(config: Config) -> FrozenEncoder | PixelEncoder:
-    """The experiment's encoder, or pixels as they are, on the (process's own) GPU if there is one."""
-    with distributed.main_first():  # one process downloads weights
-        kind = PixelEncoder if config.encoder.encoder == 'pixels' else FrozenEncoder
-        encoder = kind(config.encoder)
-    return encoder.to('cuda' if torch.cuda.is_available() else 'cpu')
-
-
-def load_run(path: str | Path, encoder: FrozenEncoder | None = None) -> tuple[SlotModel, FrozenEncoder, Checkpoint]:
+def load_run(path: str | Path, encoder: Encoder | None = None) -> tuple[SlotModel, Encoder, Checkpoint]:
     """A trained model and its encoder from a checkpoint file.
 
     Raises:
