@@ -12,7 +12,6 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
 # # VQ bootstrapping
 #
 # **Question of this chapter: slots are continuous and belong to one picture. How does a discrete vocabulary, shared by

@@ -12,7 +12,6 @@
 # ---
 
 # %% [markdown]
-# %% [markdown]
 # # Modulation maps
 #
 # **Question of this chapter: what exactly is rescaled in the second pass, by how much, and what does it change?**

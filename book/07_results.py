@@ -25,8 +25,9 @@
 # - *–*: there is no such figure.
 #
 # Toybox is this book's own data set ([its page](data.md)). Its figures stand in columns of their own, because they
-# cannot be compared with those on COCO: other pictures, another encoder, another decoder, far fewer steps. What
-# can be compared is the sign of a difference between two methods.
+# cannot be compared with those on COCO: other pictures, another encoder, another decoder, far fewer steps. *Toybox,
+# wide* and *Toybox, clips* are its stand-ins for VOC and MOVi ([crops](04_voc.ipynb), [clips](05_movi.ipynb)). What can
+# be compared is the sign of a difference between two methods.
 #
 # The chapter trains nothing: it reads `figures/paper` and `figures/tables`, and runs in a second.
 
@@ -55,6 +56,11 @@ at_paper_scale = {
     }.items()
 }
 embedded = tables.read_runs(figures / 'tables', toybox)
+STANDINS = {'VOC': 'Toybox, wide', 'MOVi-C': 'Toybox, clips'}
+standins = {
+    title: tables.read_runs(figures / 'tables', name)
+    for title, name in zip(STANDINS.values(), ('voc_toybox', 'movi_toybox'))
+}
 peers = published[published.table == 'Published peers']
 checks = {}
 
@@ -66,9 +72,10 @@ def table_of(name, *datasets):
 
 
 def beside(part, *datasets, **options):
-    """These published rows, our runs on the same data sets, and our runs on Toybox."""
-    here = {name: at_paper_scale[name] for name in datasets}
-    return tables.side_by_side(part, here | {'Toybox': embedded}, **options)
+    """These published rows, our runs on the same data sets, and our runs on Toybox and its stand-ins for them."""
+    here = {name: at_paper_scale[name] for name in datasets} | {'Toybox': embedded}
+    here |= {title: standins[title] for name, title in STANDINS.items() if name in datasets}
+    return tables.side_by_side(part, here, **options)
 
 
 print(f'{len(published)} published cells, {(published.value != tables.NOT_AVAILABLE).sum()} of them transcribed')
@@ -195,12 +202,12 @@ tables.side_by_side(part, {'Toybox': ablation}, list(dict.fromkeys([*part.row, *
 # ## CLEVR6 with slot attention on pixels
 #
 # The paper also puts its pathway on the original slot attention, which sees pixels and draws pixels, and reports that
-# FG-ARI falls while mBO rises. The preset `clevr6_toybox` is that model on small, plain Toybox pictures.
+# FG-ARI falls while mBO rises. The preset `clevr6_toybox` is that model on small, plain Toybox pictures
+# ([its chapter](06_clevr6.ipynb)).
 
 # %%
 pixels = table_of('CLEVR6 with slot attention on pixels')
-on_toybox = [tables.read_runs(figures / 'tables', f'clevr6_toybox{end}') for end in ('', '_ablation')]
-on_toybox = next((runs for runs in on_toybox if len(runs)), on_toybox[0])
+on_toybox = tables.read_runs(figures / 'tables', 'clevr6_toybox')
 tables.side_by_side(pixels, {'CLEVR6': at_paper_scale['CLEVR6'], 'Toybox, pixels': on_toybox})
 
 # %% [markdown]
