@@ -17,7 +17,7 @@ def _plain_place(monkeypatch, tmp_path):
 
 def test_parameters_are_checked_and_the_folder_made(tmp_path):
     base, models, folder = chapters.begin('voc_toybox', PRESETS, 'baseline, top-down', 'runs', steps=7, seeds=0)
-    assert (base.name, base.train.steps, base.seeds) == ('voc_toybox', 7, 1)
+    assert (base.name, base.train.steps, base.seeds) == ('voc_toybox', 7, topdown.preset('voc_toybox').seeds)
     assert models == ['baseline', 'top-down']
     assert folder == tmp_path / 'runs' / 'voc_toybox'
     (folder / 'old').touch()
@@ -57,12 +57,13 @@ def test_models_are_trained_side_by_side(tiny, tmp_path, encoder):
     models = ['baseline', 'top-down']
     found = chapters.train_variants(config, tmp_path, models, encoder, data, eval_set, progress=False)
     assert list(found.runs) == [(name, seed) for seed in (0, 1) for name in models]
-    assert set(found.scores) == {'decoder', 'slots'}
-    assert len(found.rows) == 8
+    assert set(found.scores) == {'decoder'}  # slot attention's masks are the slotwise decoder's
+    assert len(found.rows) == 4
     assert {row['seed'] for row in found.rows} == {0, 1}
     assert len(found.log) == 4 * 3
     assert found.evaluations.groupby(['model', 'seed']).size().tolist() == [1] * 4
-    again = chapters.train_variants(config, tmp_path, models, encoder, data, eval_set, ('decoder',), progress=False)
+    again = chapters.train_variants(config, tmp_path, models, encoder, data, eval_set, ('slots',), progress=False)
+    assert set(again.scores) == {'slots'}
     pd.testing.assert_frame_equal(again.log, found.log)  # finished runs are not trained again
     labels = {'block grid': topdown.baselines(eval_set, 3)['block grid']}
     rows = pd.DataFrame(found.rows + chapters.baseline_rows(labels, eval_set))
@@ -71,3 +72,24 @@ def test_models_are_trained_side_by_side(tiny, tmp_path, encoder):
     grid = rows[rows.model == 'block grid'].fg_ari.item()
     assert gains.fg_ari['top-down', 'block grid'] == pytest.approx(means['top-down'] - grid)
     assert len(gains) == 2
+    found.save(tmp_path)
+    assert len(pd.read_csv(tmp_path / 'log.csv')) == len(found.log)
+    assert len(pd.read_csv(tmp_path / 'evaluations.csv')) == len(found.evaluations)
+    assert (tmp_path / 'training.png').stat().st_size > 1000
+    results = chapters.write_results(found.rows + chapters.baseline_rows(labels, eval_set), config, tmp_path)
+    assert len(pd.read_csv(tmp_path / 'results.csv')) == len(results) == 5
+    effects = chapters.effects(results, 'baseline', ['fg_ari']).iloc[0]
+    by_seed = rows[rows.masks == 'decoder'].pivot(index='seed', columns='model', values='fg_ari')
+    assert effects.difference == pytest.approx((by_seed['top-down'] - by_seed['baseline']).mean())
+    assert effects.seeds == 2
+
+
+def test_rivals_are_named_by_who_beats_them():
+    scores = {'grid': (10, 90), 'colours': (60, 60), 'nothing': (0, 0), 'a': (50, 80), 'b': (70, 80)}
+    rows = [
+        {'model': name, 'masks': 'decoder' if name in 'ab' else '-', 'fg_ari': x, 'mbo_i': y, 'mbo_c': 0, 'miou': 0}
+        for name, (x, y) in scores.items()
+    ]
+    said = chapters.say_rivals(pd.DataFrame(rows), ['a', 'b']).splitlines()
+    assert said[0] == 'FG-ARI, beaten by all models: grid, nothing; by some: colours.'
+    assert said[1] == 'mBO_i, beaten by all models: colours, nothing; by none: grid.'
