@@ -148,7 +148,7 @@ paired.set_index(['model', 'metric']) if len(paired) else 'one model, nothing to
 # their own.
 
 # %%
-published = tables.read_published(topdown.project_dir() / 'figures' / 'paper')
+published = tables.read_published(topdown.figures_dir() / 'paper')
 published = published[published.table.eq('COCO and PASCAL VOC against DINOSAUR') & published.dataset.eq('VOC')]
 ours = results[results.masks.eq('decoder')].rename(columns={'model': 'variant'})
 tables.side_by_side(published, {'VOC' if base.data.dataset == 'voc' else 'Toybox, wide': ours})

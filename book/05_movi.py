@@ -157,7 +157,7 @@ paired.set_index(['model', 'metric']) if len(paired) else 'one model, nothing to
 # own.
 
 # %%
-published = tables.read_published(topdown.project_dir() / 'figures' / 'paper')
+published = tables.read_published(topdown.figures_dir() / 'paper')
 published = published[published.table == 'MOVi-C and MOVi-E against DINOSAUR']
 ours = results[results.masks.eq('decoder')].rename(columns={'model': 'variant'})
 names = {'movi_c': 'MOVi-C', 'movi_e': 'MOVi-E'}

@@ -156,7 +156,7 @@ chapters.gains(results, chosen)[['fg_ari', 'mbo_i', 'miou']].round(1)
 # %%
 paired = topdown.paired_table(trained.scores['decoder'], chosen[0])
 paired.to_csv(folder / 'paired.csv', index=False)
-published = tables.read_published(topdown.project_dir() / 'figures' / 'paper')
+published = tables.read_published(topdown.figures_dir() / 'paper')
 published = published[published.dataset.eq('CLEVR6') & published.row.eq('top-down')].set_index('metric').note
 said = {'fg_ari': published['FG-ARI'], 'mbo_i': published['mBO']}
 beside = paired[paired.metric.isin(said)] if len(paired) else pd.DataFrame(columns=['model', 'metric', 'difference'])

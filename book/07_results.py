@@ -43,7 +43,7 @@ from topdown import tables
 
 if toybox not in ('toybox', 'toybox_long'):
     raise ValueError(f"toybox must be 'toybox' or 'toybox_long', got {toybox!r}")
-figures = topdown.project_dir() / 'figures'
+figures = topdown.figures_dir()
 published = tables.read_published(figures / 'paper')
 at_paper_scale = {
     name: tables.read_runs(figures / 'tables', preset)

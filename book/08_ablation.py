@@ -45,7 +45,7 @@ if preset not in topdown.PRESETS:
     raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
 plots.style()
 pd.set_option('display.max_colwidth', None)
-folder = topdown.project_dir() / 'figures' / 'tables'
+folder = topdown.figures_dir() / 'tables'
 runs = tables.read_runs(folder, f'{preset}_ablation')
 titles = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$', 'miou': 'mIoU', 'ari': 'ARI'}
 print(f'{preset}: {len(runs)} runs, {runs.variant.nunique()} variants, {runs.seed.nunique()} seeds')
@@ -151,7 +151,7 @@ print('effects equal differences of means:', all(checks.values()))
 # [the introduction](intro.md): a claim is reproduced if the interval lies on the claimed side of zero in every metric.
 
 # %%
-claims = tables.read(topdown.project_dir() / 'figures' / 'paper' / 'claims.csv')
+claims = tables.read(topdown.figures_dir() / 'paper' / 'claims.csv')
 claims = claims[claims['where'] == 'Ablation']
 verdicts = tables.verdicts(claims, {'toybox_ablation': runs} if preset == 'toybox' else {f'{preset}_ablation': runs})
 verdicts.drop(columns='page').set_index('claim')

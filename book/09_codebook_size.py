@@ -46,7 +46,7 @@ if preset not in topdown.PRESETS:
 if metric not in ('fg_ari', 'mbo_i', 'mbo_c', 'miou'):
     raise ValueError(f'metric must be fg_ari, mbo_i, mbo_c or miou, got {metric!r}')
 plots.style()
-folder = topdown.project_dir() / 'figures' / 'tables'
+folder = topdown.figures_dir() / 'tables'
 usual = topdown.preset(preset).model.codebook_size
 runs = tables.with_codebook_size(tables.read_runs(folder, f'{preset}_codebook'))
 baseline = tables.read_runs(folder, f'{preset}_ablation')

@@ -46,7 +46,7 @@ if preset not in topdown.PRESETS:
 if measure not in MEASURES:
     raise ValueError(f'measure must be one of {", ".join(MEASURES)}, got {measure!r}')
 plots.style()
-folder = topdown.project_dir() / 'figures' / 'tables'
+folder = topdown.figures_dir() / 'tables'
 experiments = {name: tables.read_runs(folder, f'{preset}_{name}') for name in tables.EXPERIMENTS}
 checks = {}
 for name, runs in experiments.items():

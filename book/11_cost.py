@@ -48,7 +48,7 @@ models = {}
 for name in names:
     model = SlotModel(config.with_(**topdown.VARIANTS[name]).model, features, patches).train()
     models[name] = model
-tables = topdown.project_dir() / 'figures' / 'tables'
+tables = topdown.figures_dir() / 'tables'
 print(f'{config.name}: N = {patches} patches of width D = {features}, K = {config.model.slots} slots')
 
 # %% [markdown]

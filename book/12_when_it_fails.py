@@ -42,7 +42,7 @@ if not floor >= 1:
     raise ValueError(f'floor must be at least 1, the perplexity of a single code, got {floor!r}')
 plots.style()
 pd.set_option('display.max_colwidth', None)
-folder = topdown.project_dir() / 'figures' / 'tables'
+folder = topdown.figures_dir() / 'tables'
 runs = tables.read_runs(folder, f'{preset}_difficulty')
 if 'setting' not in runs:
     runs['setting'] = pd.Series(dtype=str)
@@ -107,7 +107,7 @@ print(tables.say_effects(gains.assign(variant=gains.setting), 'the baseline'))
 # The test of the argument: the gain with unlike parts minus the gain with parts of one colour, seed by seed.
 
 # %%
-claims = tables.read(topdown.project_dir() / 'figures' / 'paper' / 'claims.csv')
+claims = tables.read(topdown.figures_dir() / 'paper' / 'claims.csv')
 verdict = tables.verdicts(claims[claims.key == 'unlike_parts'], {'toybox_difficulty': runs}).iloc[0]
 print(tables.wrap(f'{verdict.claim}: {verdict["on Toybox"]}; {verdict.evidence}'))
 

@@ -38,6 +38,9 @@ def main() -> int:
             problems.append(f'{name}: loads something from the network')
         if len(re.sub(r'<[^>]+>', '', text)) < 2000:
             problems.append(f'{name}: the page is almost empty')
+        for alt in re.findall(r'<img[^>]+alt="([^"]*)"', text):
+            if len(alt) < 10 or '/' in alt.split()[0]:
+                problems.append(f'{name}: a figure has no alternative text, but {alt!r}')
         for target in re.findall(r'(?:src|href)="([^"#?]+)', text):
             if not re.match(r'[a-z]+:|//', target) and not (page.parent / target).exists():
                 problems.append(f'{name}: links to {target}, which is missing')

@@ -55,6 +55,23 @@ def test_publish_replaces_the_readme_table(tmp_path):
     other = run.rename(tmp_path / 'runs' / 'toybox_long')
     results.publish(other, figures)
     assert (figures / 'toybox_long' / 'masks.png').exists()
+    results.publish(other.rename(tmp_path / 'runs' / 'voc_toybox'), figures, pictures=False)
+    assert (figures / 'tables' / 'voc_toybox.csv').exists()
+    assert not (figures / 'voc_toybox').exists()
+
+
+def test_figures_are_the_projects_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert results.figures_dir() == ROOT / 'figures'
+    (tmp_path / 'figures' / 'paper').mkdir(parents=True)
+    assert results.figures_dir() == tmp_path / 'figures'  # the current project's come first
+    monkeypatch.chdir(ROOT / 'book')
+    assert results.figures_dir() == ROOT / 'figures'
+    monkeypatch.setattr(results, '__file__', str(tmp_path / 'nowhere' / 'topdown' / 'results.py'))
+    (tmp_path / 'figures' / 'paper').rmdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match='pip install -e'):
+        results.figures_dir()
 
 
 def rows(values):

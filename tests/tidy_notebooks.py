@@ -1,14 +1,32 @@
 """After executing chapters in place: drop what changes from run to run and says nothing (timings, widgets, paths).
 
-Pictures keep at most 256 colours, which makes figures with photographs four times smaller.
+Pictures keep at most 256 colours, which makes figures with photographs four times smaller; fewer in large figures.
 """
 
 import base64
 import json
+import re
 import sys
 from pathlib import Path
 
 from topdown.plots import squeeze_png
+
+LARGEST_FIGURE = 150_000  # bytes
+IN_SVG = re.compile(r'(data:image/png;base64,)([A-Za-z0-9+/=\s]+)')
+
+
+def squeeze(picture: str, colours: int = 256) -> str:
+    """A PNG in base64, with fewer colours."""
+    return base64.b64encode(squeeze_png(base64.b64decode(picture), colours)).decode()
+
+
+def squeeze_svg(figure: str) -> str:
+    """An SVG whose pictures have as many colours as fit into ``LARGEST_FIGURE``, 64 at least."""
+    for colours in (256, 128, 64):
+        smaller = IN_SVG.sub(lambda found, n=colours: found[1] + squeeze(found[2], n), figure)
+        if len(smaller) < LARGEST_FIGURE:
+            break
+    return smaller
 
 
 def tidy(path: Path) -> None:
@@ -26,8 +44,9 @@ def tidy(path: Path) -> None:
                 data = out.get('data', {})
                 data.pop('application/vnd.jupyter.widget-view+json', None)
                 if 'image/png' in data:
-                    picture = squeeze_png(base64.b64decode(''.join(data['image/png'])))
-                    data['image/png'] = base64.b64encode(picture).decode()
+                    data['image/png'] = squeeze(''.join(data['image/png']))
+                if 'image/svg+xml' in data:
+                    data['image/svg+xml'] = squeeze_svg(''.join(data['image/svg+xml']))
             cell['outputs'] = [out for out in cell['outputs'] if out.get('data', True)]
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + '\n')
 

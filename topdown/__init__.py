@@ -19,8 +19,8 @@ _WHERE = {
     'predict': 'evaluate', 'run_model': 'evaluate', 'score': 'evaluate', 'per_image_table': 'evaluate',
     'segment_image': 'evaluate', 'interventions': 'evaluate', 'slot_categories': 'evaluate',
     'summarize': 'metrics',
-    'append_rows': 'results', 'mean_and_spread': 'results', 'project_dir': 'results', 'provenance': 'results',
-    'uncertainty_table': 'results', 'paired_table': 'results',
+    'append_rows': 'results', 'figures_dir': 'results', 'mean_and_spread': 'results', 'project_dir': 'results',
+    'provenance': 'results', 'uncertainty_table': 'results', 'paired_table': 'results',
     'bootstrap_interval': 'statistics', 'compare': 'statistics', 'seed_interval': 'statistics',
 }  # fmt: skip
 

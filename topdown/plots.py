@@ -37,6 +37,10 @@ def style() -> None:
     """The book's look: quiet axes, one sans-serif face, colours that everyone can tell apart."""
     if STYLE.is_file():
         plt.style.use(STYLE)
+    if 'inline' in plt.get_backend():  # in a notebook: figures are vectors, and only the pictures in them pixels
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats('svg', metadata={'Date': None})
 
 
 def method_colour(name: str) -> str:
@@ -533,9 +537,9 @@ def save(figure: Figure, path: str | Path) -> Path:
     return path
 
 
-def squeeze_png(data: bytes) -> bytes:
-    """The same picture with at most 256 colours; as it was where that is no smaller."""
-    picture = Image.open(io.BytesIO(data)).convert('RGB').quantize(256, method=Image.Quantize.FASTOCTREE, dither=0)
+def squeeze_png(data: bytes, colours: int = 256) -> bytes:
+    """The same picture with at most so many colours; as it was where that is no smaller."""
+    picture = Image.open(io.BytesIO(data)).convert('RGB').quantize(colours, method=Image.Quantize.FASTOCTREE, dither=0)
     with io.BytesIO() as file:
         picture.save(file, 'png', optimize=True)
         return min(data, file.getvalue(), key=len)

@@ -198,7 +198,26 @@ def project_dir() -> Path:
     return here.parent if here.name == 'book' else here
 
 
-def publish(folder: Path, figures: Path, readme: Path | None = None) -> None:
+def figures_dir() -> Path:
+    """The folder of published figures and of tables that chapters read: this project's, from wherever they are run.
+
+    ``figures`` of the current project (``project_dir``), or else of the source tree that the package was installed
+    from.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
+    places = project_dir() / 'figures', Path(__file__).parent.parent / 'figures'
+    for place in places:
+        if (place / 'paper').is_dir():
+            return place
+    raise FileNotFoundError(
+        f"{places[0] / 'paper'} is missing: run chapters from the project's folder, or install the package from it "
+        'with pip install -e .'
+    )
+
+
+def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: bool = True) -> None:
     """Copy a run's rows and figures to where the book and the README show them.
 
     Writes ``figures/tables/<preset>.csv`` (all rows), ``<preset>_summary.csv`` (means), ``_uncertainty``, ``_paired``
@@ -209,6 +228,7 @@ def publish(folder: Path, figures: Path, readme: Path | None = None) -> None:
         folder: a run's folder, named after its preset, with results.csv.
         figures: the project's ``figures`` folder.
         readme: the file whose table is replaced.
+        pictures: copy the PNGs, too.
     """
     results = pd.read_csv(folder / 'results.csv')
     tables = figures / 'tables'
@@ -219,10 +239,10 @@ def publish(folder: Path, figures: Path, readme: Path | None = None) -> None:
     for name in ('uncertainty', 'paired', 'protocols'):
         if (folder / f'{name}.csv').is_file():
             shutil.copy(folder / f'{name}.csv', tables / f'{folder.name}_{name}.csv')
-    pictures = figures if folder.name == DEFAULT_PRESET else figures / folder.name
-    pictures.mkdir(exist_ok=True)
-    for picture in folder.glob('*.png'):
-        shutil.copy(picture, pictures / picture.name)
+    place = figures if folder.name == DEFAULT_PRESET else figures / folder.name
+    for picture in folder.glob('*.png') if pictures else ():
+        place.mkdir(exist_ok=True)
+        shutil.copy(picture, place / picture.name)
     if readme is not None:
         before, rest = readme.read_text().split(BEGIN)
         after = rest.split(END)[1]
@@ -251,13 +271,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog='python -m topdown.results', description='Show the results of a run.')
     parser.add_argument('folder', type=Path, help='folder that holds results.csv, such as runs/toybox')
     parser.add_argument('--publish', action='store_true', help='copy them to figures/, the default to the README too')
+    parser.add_argument('--no-pictures', action='store_true', help='with --publish: copy tables only')
     options = parser.parse_args(arguments)
     folder = options.folder
     path = folder / 'results.csv'
     if not path.is_file():
         parser.exit(1, f'error: {path} is missing: run book/03_train_coco.ipynb first\n')
     if options.publish:
-        publish(folder, Path('figures'), Path('README.md') if folder.name == DEFAULT_PRESET else None)
+        readme = Path('README.md') if folder.name == DEFAULT_PRESET else None
+        publish(folder, Path('figures'), readme, not options.no_pictures)
     results = pd.read_csv(path)
     names = ', '.join(sorted(results['dataset'].unique()))
     print(f'\nResults on {names} (percent, held-out pictures):\n')
