@@ -244,11 +244,13 @@ def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook
 
 
 def test_growth_is_measured_along_one_run_that_stopping_does_not_change(tiny, tmp_path, monkeypatch):
+    tiny = tiny.with_(log_every=4)  # the first stop is before the first row of the log
     monkeypatch.setattr(experiments, 'GROWTH_POINTS', (0.3, 1.0))
     monkeypatch.setitem(experiments.PRESETS, 'smoke', tiny)
     found = experiments.growth('smoke', tmp_path, progress=False)
     assert found.step.tolist() == [2, 6]
     assert found.mbo_i.between(0, 100).all()
+    assert found.train_loss.isna().tolist() == [True, False]
     whole = train_model(tiny, tmp_path / 'whole', progress=False)
     stopped = train_model(tiny, tmp_path / 'smoke' / 'growth' / f'{tiny.key}-seed0', progress=False)
     for (name, a), (_, b) in zip(whole.model.state_dict().items(), stopped.model.state_dict().items(), strict=True):

@@ -268,10 +268,11 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     """Everything the tables show of a trained model.
 
     Returns:
-        Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks where they
-        differ from the decoder's, and with ``first_`` those of the first pass's masks where there are two passes;
-        ``train_loss``, the mean of the last tenth of the log; ``val_loss``, the mean reconstruction loss; the number of
-        ``parameters``; for models with a codebook what ``code_meaning`` finds.
+        Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks
+        where they differ from the decoder's, and with ``first_`` those of the first pass's masks where there
+        are two passes; ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet;
+        ``val_loss``, the mean reconstruction loss; the number of ``parameters``; for models with a codebook
+        what ``code_meaning`` finds.
     """
     model, precision = run.model, run.config.train.precision
     labels = {
@@ -286,7 +287,7 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     for prefix, found in labels.items():
         row |= {f'{prefix}{name}': value for name, value in summarize(score(found, data)).items()}
     losses = [out.reconstruction_loss.item() * len(out.slots) for _, out in run_model(model, data, 0, precision)]
-    row['train_loss'] = float(run.log.loss.tail(max(1, len(run.log) // 10)).mean())
+    row['train_loss'] = float(run.log.loss.tail(max(1, len(run.log) // 10)).mean()) if len(run.log) else float('nan')
     row['val_loss'] = sum(losses) / len(data)
     row['parameters'] = sum(p.numel() for p in model.parameters())
     if model.codebook is not None:
