@@ -347,7 +347,7 @@ _PIXELS = Config(
         dataset='toybox', mask_size=32, flip=False,
         toybox={
             'size': 32, 'num_train': 4000, 'num_val': 320, 'max_objects': 4, 'dissimilarity': 0.0, 'clutter': 0.0,
-            'background_contrast': 0.0,
+            'background_contrast': 0.0, 'colour_jitter': 0.0, 'grey_ground': True, 'most_hidden': 0.05,
         },
     ),
     encoder=EncoderConfig(encoder='pixels', image_size=32),
@@ -355,7 +355,7 @@ _PIXELS = Config(
         slots=5, slot_size=64, qkv_size=128, codebook_size=64, dead_below=0.1, decoder='broadcast', cnn_size=32,
     ),
     train=TrainConfig(
-        steps=3000, batch_size=8, lr=5e-4, warmup_steps=100, half_life=4000, workers=0, cache_tokens=True,
+        steps=5000, batch_size=8, lr=1e-3, warmup_steps=100, half_life=20_000, workers=0, cache_tokens=True,
         eval_every=500, checkpoint_every=500, log_every=10,
     ),
     seeds=3,

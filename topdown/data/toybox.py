@@ -174,12 +174,16 @@ class ToyboxConfig:
     seed: int = 0
     categories: int = len(CATEGORIES)
     """Toys are of the first so many categories of the table."""
+    grey_ground: bool = False
+    """The same even grey ground in every picture, as in CLEVR."""
+    most_hidden: float = 0.5
+    """Largest share of a toy that toys in front of it may hide; 0: none overlap."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ('size', 32, 2048), ('num_train', 1, 10**7), ('num_val', 1, 10**7), ('min_objects', 1, 20),
             ('max_objects', 1, 20), ('dissimilarity', 0, 1), ('clutter', 0, 10), ('background_contrast', 0, 1),
-            ('colour_jitter', 0, 1), ('seed', 0, 2**31), ('categories', 1, len(CATEGORIES)),
+            ('colour_jitter', 0, 1), ('seed', 0, 2**31), ('categories', 1, len(CATEGORIES)), ('most_hidden', 0, 1),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
@@ -189,10 +193,11 @@ class ToyboxConfig:
 
     @property
     def key(self) -> str:
-        """Hash of everything that decides the pictures: the cache key. Sets of all categories do not name the number."""
+        """Hash of everything that decides the pictures: the cache key. Later knobs count where they are not at rest."""
         values = {'version': VERSION, **dataclasses.asdict(self)}
-        if self.categories == len(CATEGORIES):
-            del values['categories']
+        for name, rest in (('categories', len(CATEGORIES)), ('grey_ground', False), ('most_hidden', 0.5)):
+            if values[name] == rest:
+                del values[name]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -289,6 +294,8 @@ def _background(config: ToyboxConfig, side: int, rng: np.random.Generator) -> Im
         case _:
             tone = np.zeros_like(xs)
     light = 1 + 0.10 * (rng.uniform(-1, 1) * (xs - 0.5) * 2 + rng.uniform(-1, 1) * (ys - 0.5) * 2)
+    if config.grey_ground:
+        base, light = np.full(3, 150, np.float32), np.ones_like(xs)
     picture = base * light[..., None] + (30 * config.background_contrast * tone)[..., None]
     return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
 
@@ -493,7 +500,7 @@ def _compose(
             toy = _Toy(int(rng.integers(1, config.categories + 1)), centre, radius, config, side, rng)
             body = np.asarray(toy.silhouette) > 127
             left_over = [mask & ~body for mask in visible]
-            if all(m.sum() >= 0.5 * t.area for m, t in zip(left_over, toys, strict=True)):
+            if all(m.sum() >= (1 - config.most_hidden) * t.area for m, t in zip(left_over, toys, strict=True)):
                 toys.append(toy)
                 visible = [*left_over, body]
                 break
