@@ -22,9 +22,9 @@
 # the slots. The paper runs this once, on CLEVR6, and its two metrics disagree: FG-ARI falls with the pathway and mBO
 # rises.
 #
-# Run as it is, this notebook needs neither a GPU nor a network: it makes Toybox pictures that are like CLEVR's, with
-# toys of one colour each on a plain ground. With the data at hand (`topdown data fetch clevr6`, then `prepare`), it
-# runs the paper's configuration:
+# Run as it is, this notebook needs neither a GPU nor a network, but half an hour on two cores: it makes Toybox pictures
+# that are like CLEVR's, with toys of one colour each that hardly overlap, on the same grey ground in every picture.
+# With the data at hand (`topdown data fetch clevr6`, then `prepare`), it runs the paper's configuration:
 #
 # ```bash
 # papermill book/06_clevr6.ipynb out.ipynb -p preset clevr6 -p data_root /data/clevr

@@ -59,7 +59,24 @@ def test_toybox_knobs_do_what_they_say():
     assert len(scene_at(ToyboxConfig(size=64, min_objects=4, max_objects=4), 'val', 0).categories) == 4
 
 
-@pytest.mark.parametrize('bad', [{'size': 8}, {'dissimilarity': 1.5}, {'min_objects': 5, 'max_objects': 3}], ids=str)
+def test_toybox_grounds_can_be_grey_and_toys_apart():
+    grey = ToyboxConfig(size=64, clutter=0, background_contrast=0, grey_ground=True, most_hidden=0.0, max_objects=4)
+    scenes = [scene_at(grey, 'val', i) for i in range(8)]
+    corners = np.concatenate([s.image[:2, :2].reshape(-1, 3)[~s.masks.any(0)[:2, :2].reshape(-1)] for s in scenes])
+    assert len(np.unique(corners, axis=0)) == 1
+    assert len({tuple(scene_at(ToyboxConfig(size=64), 'val', i).image[0, 0]) for i in range(8)}) > 4
+
+    def toys(most):
+        """Mean number of toys that found a place, of six asked for."""
+        config = ToyboxConfig(size=64, most_hidden=most, min_objects=6, max_objects=6)
+        return np.mean([len(scene_at(config, 'val', i).masks) for i in range(12)])
+
+    assert toys(0.0) < toys(0.5)  # toys that would hide more of another are left out
+
+
+@pytest.mark.parametrize(
+    'bad', [{'size': 8}, {'dissimilarity': 1.5}, {'most_hidden': -1}, {'min_objects': 5, 'max_objects': 3}], ids=str
+)
 def test_toybox_refuses_impossible_parameters(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         ToyboxConfig(**bad)

@@ -103,6 +103,7 @@ def test_revival_keeps_the_presets_share_of_the_average():
 def test_fewer_categories_are_other_pictures_and_all_of_them_the_old_ones():
     assert ToyboxConfig().key == '8be456028bb7'  # as before the knob
     assert ToyboxConfig(categories=len(CATEGORIES)).key == ToyboxConfig().key
+    assert ToyboxConfig(grey_ground=True).key != ToyboxConfig().key != ToyboxConfig(most_hidden=0.1).key
     few = ToyboxConfig(size=64, categories=4)
     assert few.key != ToyboxConfig(size=64).key
     assert {int(c) for i in range(20) for c in scene_at(few, 'train', i).categories} == {1, 2, 3, 4}
