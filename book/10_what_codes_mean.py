@@ -50,7 +50,8 @@ folder = topdown.figures_dir() / 'tables'
 experiments = {name: tables.read_runs(folder, f'{preset}_{name}') for name in tables.EXPERIMENTS}
 checks = {}
 for name, runs in experiments.items():
-    print(f'{name}: {len(tables.meaning(runs).drop_duplicates(["variant", "seed"]))} runs with measured codes')
+    measured = runs.get(f'code_category_{measure}', pd.Series(dtype=float)).notna().sum()
+    print(f'{name}: {len(runs)} runs, {measured} with measured codes')
 
 # %% [markdown]
 # ## Four measures, and which one to trust
@@ -162,7 +163,22 @@ steps = tables.read_runs(folder, f'{preset}_growth')
 growth = tables.meaning(steps)
 growth = growth[(growth.measure == measure) & (growth.partition == 'codes')] if 'step' in growth else growth.head(0)
 if len(growth):
-    plots.show_lines(growth, 'step', {'value': f'codes: {measure}'}, 'target', 'step')
+    plots.show_lines(growth, 'step', {'value': f'codes: {measure}'}, 'target', 'step', log=True)
+else:
+    print(tables.NOT_RUN)
+
+# %% [markdown]
+# The same runs: quality of the masks, and how many codes are in use. Early on, slots of an untrained model become alike
+# before they part, and one code is nearest to nearly all of them; as they part, revival brings the others back.
+
+# %%
+if len(growth):
+    plots.show_lines(
+        steps, 'step', {'mbo_i': tables.NAMES['mbo_i'], 'perplexity': 'perplexity'}, 'variant', 'step', log=True
+    )
+    course = steps.groupby('step').perplexity.mean()
+    print(f'perplexity, mean over seeds: {course.iloc[0]:.1f} after {course.index[0]} steps, ', end='')
+    print(f'{course.min():.1f} after {course.idxmin()}, {course.iloc[-1]:.1f} at the end')
 else:
     print(tables.NOT_RUN)
 
