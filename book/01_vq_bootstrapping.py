@@ -261,7 +261,7 @@ _ = plots.show_bars(meaning, 'adjusted mutual information')
 
 # %% [markdown]
 # The bars say what this codebook sorts by. If *category* were the tallest, codes would be names of things. In the run
-# stored here it is by far the shortest: a code tells a little about where a slot looks and how much of the picture it
+# stored here it is by far the shortest: a code tells where a slot looks, a little about how much of the picture it
 # takes, and next to nothing about what is there. k-means, fitted on the very same slots, finds no more of it, so the
 # codebook is not to blame: the slots of the first pass do not hold it. Two causes are likely. The tokens of the small
 # encoder tell instances of one picture apart, and nothing asked them to be alike for two ducks in two pictures. And the

@@ -70,9 +70,8 @@ _ = plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0)
 
 # %% [markdown]
 # The last number is the one that matters for *what*: a scale that is the same for all slots is no information about
-# any of them. In the run stored here it is a small part of the whole spread: rows of the picture look alike. The model
-# has learned one rescaling of channels for everything, which is as good as a second set of value weights, and not what
-# the channel scale is meant for.
+# any of them, only a second set of value weights. In the run stored here it is a small part of the whole spread: rows
+# of the picture look alike. Whether the small part matters is to be seen below.
 #
 # ## Where: one number a patch, with mean one
 #
@@ -171,10 +170,24 @@ table[['fg_ari', 'ari', 'mbo_i', 'mbo_c']].round(1)
 # good by itself: it is a draft whose only purpose is to make the second pass good, so *none* is no fair stand-in for a
 # model without the pathway.
 #
-# In the run stored here the answer is plain. *Mean channel*, *shuffled codes* and *spatial of another slot* leave the
-# result as it is, and *spatial only* is as bad as *none*: the second pass works because its values are rescaled, the
-# same for every slot. Neither *what* nor *where* of a single slot is used. So a gain over the baseline, where there is
-# one, is not top-down information on this data set; it is that of two passes that do not share their value weights.
+# What each intervention costs in mBO$_i$, against *both* on the same pictures:
+
+# %%
+instance = {name: 100 * np.array([row['mbo_i'] for row in rows]) for name, rows in per_image.items()}
+costs = {name: topdown.compare(values, instance['both']).difference for name, values in instance.items()}
+pd.DataFrame({
+    name: {'mbo_i - both': f'{d.mean:+.1f}', '95 % over pictures': f'[{d.low:+.1f}, {d.high:+.1f}]'}
+    for name, d in costs.items()
+    if name != 'both'
+}).T  # fmt: skip
+
+# %% [markdown]
+# In the run stored here, either scale by itself keeps most of what the second pass adds, and both together are best.
+# The wrong code or the wrong place is worse than none at all: with *mean channel* or *shuffled codes* the gain is gone.
+# So this model does use what its codes say, although they say little of categories
+# ([VQ bootstrapping](01_vq_bootstrapping.ipynb)). It is one model: which parts are used differs from seed to seed, as
+# [the long runs](toybox_long.md) show. And what is used need not be needed: whether a model trained without it is worse
+# is for [the ablation](08_ablation.ipynb) to say.
 #
 # ## Where it helps, where it hurts
 #
@@ -217,8 +230,8 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # ## What was seen, and its limits
 #
 # The map is a product of two vectors, costs next to nothing in factored form, and is everything that tells the two
-# passes apart. Interventions show what one trained model relies on; here it was one rescaling for all slots. The
-# [page on the long runs](toybox_long.md) repeats them for every seed. Whether the pathway makes a better *model* is the
+# passes apart. Interventions show what one trained model relies on. The [page on the long runs](toybox_long.md) repeats
+# them for every seed. Whether the pathway makes a better *model* is the
 # question of [the training chapter](03_train_coco.ipynb), which compares it with one trained without.
 #
 # **Exercises**
