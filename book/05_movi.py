@@ -199,7 +199,7 @@ for name in chosen:
         out.masks.cpu(), eval_set.grid, eval_set.mask_size
     ).numpy()
 plots.save(plots.show_masks(pictures, columns, truth=('truth',)), folder / 'masks.png')
-_ = plots.show_masks(pictures, columns, truth=('truth',))
+_ = plots.show_masks(pictures[::2], {k: v[::2] for k, v in columns.items()}, truth=('truth',))
 
 # %% [markdown]
 # ## Checks

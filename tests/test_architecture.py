@@ -19,9 +19,9 @@ MAY_IMPORT = {
     'data.check': {'data.base', 'data.clevr', 'data.coco', 'data.movi'},
     'data': {'config', 'data', 'data.clevr', 'data.coco', 'data.movi', 'data.standins', 'data.toybox'},
     'data.standins': {'data.base', 'data.coco', 'data.movi', 'data.tfrecord', 'data.toybox'},
-    'chapters': {'config', 'data.base', 'encoder', 'evaluate', 'metrics', 'results', 'train'},
+    'chapters': {'config', 'encoder', 'evaluate', 'metrics', 'plots', 'results', 'tables', 'train'},
     'tables': {'codebook_size', 'config', 'results', 'statistics'},
-    'encoder': {'config'}, 'checkpoint': {'config'}, 'results': {'config', 'statistics'},
+    'encoder': {'config', 'distributed'}, 'checkpoint': {'config'}, 'results': {'config', 'statistics'},
     'model': {'config', 'slots', 'codebook', 'decoders', 'distributed', 'pixels'}, 'pixels': {'decoders', 'slots'},
     'evaluate': {'distributed', 'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
     'train': {
@@ -30,13 +30,13 @@ MAY_IMPORT = {
     },
     'cli': {'config', 'data.download', 'protocols'},
     'commands': {
-        'metrics', 'train', 'config', 'data', 'data.base', 'data.card', 'data.check', 'data.clevr', 'data.download',
+        'encoder', 'metrics', 'train', 'config', 'data', 'data.base', 'data.card', 'data.check', 'data.clevr', 'data.download',
         'protocols', 'statistics', 'evaluate', 'results', 'plots',
     },
     'cost': {'config'},
     'bench': {'config', 'cost', 'data.base', 'encoder', 'evaluate', 'metrics', 'model', 'results', 'train'},
     'semantics': {'codebook', 'evaluate', 'model'}, 'codebook_size': set(),
-    'experiments': {'config', 'data', 'evaluate', 'metrics', 'results', 'semantics', 'train'},
+    'experiments': {'config', 'data', 'encoder', 'evaluate', 'metrics', 'results', 'semantics', 'train'},
     'pretrain': {'encoder', 'data.toybox'}, '': set(),
 }  # fmt: skip
 

@@ -268,7 +268,7 @@ def show_slot_plane(points: np.ndarray, index: np.ndarray, codes: np.ndarray) ->
         codes: (E, 2).
     """
     figure, axis = plt.subplots(figsize=(5.2, 4.0))
-    axis.scatter(*points.T, s=5, c=COLOURS[index % len(COLOURS)], linewidths=0, alpha=0.6)
+    axis.scatter(*points.T, s=5, c=COLOURS[index % len(COLOURS)], linewidths=0, alpha=0.6, rasterized=True)
     axis.scatter(*codes.T, s=60, marker='*', color='white', edgecolors='0.1', zorder=3)
     axis.set(xlabel='first principal component', ylabel='second')
     return figure
