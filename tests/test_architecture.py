@@ -30,8 +30,8 @@ MAY_IMPORT = {
     },
     'cli': {'config', 'data.download', 'protocols'},
     'commands': {
-        'encoder', 'metrics', 'train', 'config', 'data', 'data.base', 'data.card', 'data.check', 'data.clevr', 'data.download',
-        'protocols', 'statistics', 'evaluate', 'results', 'plots',
+        'encoder', 'metrics', 'train', 'config', 'data', 'data.base', 'data.card', 'data.check', 'data.clevr',
+        'data.download', 'protocols', 'statistics', 'evaluate', 'results', 'plots',
     },
     'cost': {'config'},
     'bench': {'config', 'cost', 'data.base', 'encoder', 'evaluate', 'metrics', 'model', 'results', 'train'},
