@@ -162,6 +162,7 @@ def test_tidying_drops_what_readers_do_not_need(tmp_path):
     cell['outputs'] += [
         {'output_type': 'stream', 'name': 'stderr', 'text': ['warning']},
         {'output_type': 'display_data', 'metadata': {}, 'data': {'application/vnd.jupyter.widget-view+json': {}}},
+        {'output_type': 'display_data', 'metadata': {}, 'data': {'text/plain': ['a run:  50%|###   | 1/2 [00:00<?]']}},
     ]
     path.write_text(json.dumps(notebook))
     tidy(path)

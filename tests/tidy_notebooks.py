@@ -12,6 +12,7 @@ from pathlib import Path
 from topdown.plots import squeeze_png
 
 LARGEST_FIGURE = 150_000  # bytes
+PROGRESS = re.compile(r'^.*\d+%\|.*\|.*\[')
 IN_SVG = re.compile(r'(data:image/png;base64,)([A-Za-z0-9+/=\s]+)')
 
 
@@ -43,11 +44,13 @@ def tidy(path: Path) -> None:
             for out in cell['outputs']:
                 data = out.get('data', {})
                 data.pop('application/vnd.jupyter.widget-view+json', None)
+                if PROGRESS.search(''.join(data.get('text/plain', ''))):
+                    data.clear()
                 if 'image/png' in data:
                     data['image/png'] = squeeze(''.join(data['image/png']))
                 if 'image/svg+xml' in data:
                     data['image/svg+xml'] = squeeze_svg(''.join(data['image/svg+xml']))
-            cell['outputs'] = [out for out in cell['outputs'] if out.get('data', True)]
+            cell['outputs'] = [out for out in cell['outputs'] if out.get('data', True)]  # those left without any
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + '\n')
 
 

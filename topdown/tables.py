@@ -227,7 +227,7 @@ def say_effects(found: pd.DataFrame, against: str) -> str:
 
 def wrap(text: str) -> str:
     """Text in lines that fit the book's page."""
-    return textwrap.fill(text, 84, subsequent_indent='  ')
+    return textwrap.fill(text, 78, subsequent_indent='  ')
 
 
 def means_table(runs: pd.DataFrame, columns: Iterable[str] = tuple(NAMES), by: str = 'variant') -> pd.DataFrame:
