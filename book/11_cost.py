@@ -23,6 +23,7 @@
 # ```bash
 # topdown bench --preset coco --batch 8 --models baseline top-down six-iterations --table figures/tables/bench.csv
 # topdown bench --preset coco --batch 4 --grow figures/tables/bench_growth.csv
+# topdown bench --preset coco --batch 8 --store figures/tables/token_store.csv
 # ```
 
 # %% tags=["parameters"]
@@ -145,6 +146,24 @@ if measured is not None:
 # preset's small decoder, slot attention is most of the step, and three further iterations cost what three iterations
 # cost.
 #
+# ## With stored tokens, measured
+#
+# The encoder is frozen, so its tokens can be computed once and read from disk ([data](data.md)). A step with the
+# encoder in the loop against one from the store, on the same pictures, reading included; what storing one view of one
+# picture takes; and the largest relative difference of the two losses, since stored tokens are rounded.
+
+# %%
+stored = read('token_store.csv')
+if stored is None:
+    print('not run: topdown bench --preset coco --batch 8 --store figures/tables/token_store.csv')
+else:
+    columns = {
+        'loop_s': 'step with encoder, s', 'store_s': 'step from store, s', 'times_faster': 'times faster',
+        'write_s': 'storing a view, s', 'worst_difference': 'losses differ by at most',
+    }  # fmt: skip
+    display(stored.set_index(['preset', 'precision', 'batch'])[list(columns)].rename(columns=columns).round(4))
+
+# %% [markdown]
 # ## How it grows
 #
 # One quantity at a time, the others being the preset's. Lines that stay parallel say that the pathway grows as the
