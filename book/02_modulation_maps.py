@@ -182,9 +182,9 @@ pd.DataFrame({
 }).T  # fmt: skip
 
 # %% [markdown]
-# In the run stored here, either scale by itself keeps most of what the second pass adds, and both together are best.
-# The wrong code or the wrong place is worse than none at all: with *mean channel* or *shuffled codes* the gain is gone.
-# So this model does use what its codes say, although they say little of categories
+# In the run stored here, either scale by itself keeps most of what the second pass adds, and both together are best. A
+# wrong scale is worse than none: *mean channel* and *shuffled codes* lie below *spatial only*, and *spatial of another
+# slot* below *channel only*. So this model does use what its codes say, although they say little of categories
 # ([VQ bootstrapping](01_vq_bootstrapping.ipynb)). It is one model: which parts are used differs from seed to seed, as
 # [the long runs](toybox_long.md) show. And what is used need not be needed: whether a model trained without it is worse
 # is for [the ablation](08_ablation.ipynb) to say.

@@ -46,20 +46,13 @@ if toybox not in ('toybox', 'toybox_long'):
 figures = topdown.figures_dir()
 published = tables.read_published(figures / 'paper')
 at_paper_scale = {
-    name: tables.read_runs(figures / 'tables', preset)
-    for name, preset in {
-        'COCO': 'coco',
-        'VOC': 'voc',
-        'MOVi-C': 'movi_c',
-        'MOVi-E': 'movi_e',
-        'CLEVR6': 'clevr6',
-    }.items()
+    name: tables.read_runs(figures / 'tables', name.lower().replace('-', '_'))
+    for name in ('COCO', 'VOC', 'MOVi-C', 'MOVi-E', 'CLEVR6')
 }
 embedded = tables.read_runs(figures / 'tables', toybox)
-STANDINS = {'VOC': 'Toybox, wide', 'MOVi-C': 'Toybox, clips'}
 standins = {
-    title: tables.read_runs(figures / 'tables', name)
-    for title, name in zip(STANDINS.values(), ('voc_toybox', 'movi_toybox'))
+    'VOC': {'Toybox, wide': tables.read_runs(figures / 'tables', 'voc_toybox')},
+    'MOVi-C': {'Toybox, clips': tables.read_runs(figures / 'tables', 'movi_toybox')},
 }
 peers = published[published.table == 'Published peers']
 checks = {}
@@ -74,7 +67,8 @@ def table_of(name, *datasets):
 def beside(part, *datasets, **options):
     """These published rows, our runs on the same data sets, and our runs on Toybox and its stand-ins for them."""
     here = {name: at_paper_scale[name] for name in datasets} | {'Toybox': embedded}
-    here |= {title: standins[title] for name, title in STANDINS.items() if name in datasets}
+    for name in datasets:
+        here |= standins.get(name, {})
     return tables.side_by_side(part, here, **options)
 
 
