@@ -243,9 +243,9 @@ print(chapters.say_rivals(results, chosen))
 # things needs the grid's row beside it. *Frames of a clip* are near copies, so the number of frames says little about
 # how much was seen in training, and an interval over frames would be too narrow.
 #
-# Limits: stand-in clips have things that move in straight lines over ground that does not move, which MOVi's camera
-# does; they are few; and the encoder was itself made by motion in such clips ([its page](encoder.md)), so nothing here
-# says that motion is needed or used. The model sees single frames.
+# Limits: stand-in clips have things that slide in straight lines over ground that stays still, where MOVi's fall and
+# roll and MOVi-E's camera moves; they are few; and the encoder was itself made by motion in such clips ([its
+# page](encoder.md)), so nothing here says that motion is needed or used. The model sees single frames.
 #
 # **Exercises**
 #
