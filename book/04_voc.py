@@ -158,7 +158,7 @@ tables.side_by_side(published, {'VOC' if base.data.dataset == 'voc' else 'Toybox
 #
 # mBO$_i$ asks for every thing alone, mBO$_c$ for all things of a class together. The two part where a picture has
 # several things of one class: there, a slot that holds one sheep of three is right for the instance and wrong for the
-# class. The table splits the pictures accordingly.
+# class. The table splits the pictures accordingly, for the models of the first seed.
 
 # %%
 truth = zip(eval_set.instances, eval_set.classes, strict=True)
@@ -169,14 +169,14 @@ for name in chosen:
     for title, kept in (('one of each class', ~several), ('several of a class', several)):
         mean = 100 * per_image[kept][['mbo_i', 'mbo_c']].mean()
         split[name, title] = {'pictures': int(kept.sum()), **mean.round(1)}
-pd.DataFrame(split).T
+pd.DataFrame(split).T.astype({'pictures': int})
 
 # %% [markdown]
 # ## Unknown pixels
 #
 # Both released evaluators let pixels without a label count as background, so a mask that covers a thing to its very
-# outline is punished for the outline. `void='ignore'` leaves them out of truth and prediction. The same predictions,
-# both ways:
+# outline is punished for the outline. `void='ignore'` leaves them out of truth and prediction. The same predictions, of
+# the first seed's models, both ways:
 
 # %%
 predictions = {name: topdown.predict(trained.runs[name, 0].model, eval_set) for name in chosen}

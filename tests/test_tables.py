@@ -97,7 +97,7 @@ def test_effects_are_paired_by_seed():
     assert len(tables.effects(table, 'nobody')) == 0
     assert tables.say_effects(tables.effects(table, 'nobody'), 'nobody') == tables.NOT_RUN
     said = tables.say_effects(found.reset_index(), 'the baseline')
-    assert said.splitlines()[0] == 'FG-ARI: above the baseline: better; not told apart from it: once.'
+    assert said.splitlines()[0] == 'FG-ARI: above the baseline: better; not told apart from the baseline: once.'
 
 
 def test_an_effect_has_a_sign_only_if_its_interval_excludes_zero():

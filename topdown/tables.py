@@ -214,7 +214,7 @@ def say_effects(found: pd.DataFrame, against: str) -> str:
     """
     if not len(found):
         return NOT_RUN
-    words = {1: f'above {against}', -1: f'below {against}', 0: 'not told apart from it'}
+    words = {1: f'above {against}', -1: f'below {against}', 0: f'not told apart from {against}'}
     lines = []
     for metric, part in found.groupby('metric', sort=False):
         groups: dict[int, list[str]] = {1: [], -1: [], 0: []}
