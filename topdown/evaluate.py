@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from topdown import distributed, metrics
-from topdown.data.base import PictureSet, crop_image, crop_masks, read_labels, read_picture
+from topdown.data.base import PictureSet, crop_image, crop_masks, read_picture
 from topdown.encoder import Encoder
 from topdown.metrics import Truth
 from topdown.model import Output, SlotModel
@@ -100,14 +100,15 @@ def make_truth_set(
             keep = None if keep_crowd or protocol.keep_crowd else ~truth.crowd
             cut = crop_masks(truth.masks, dataset.mask_size, protocol.mask_resize)
             maps_of_picture = (
-                metrics.instance_labels(cut, keep).astype(np.int16),
-                metrics.class_labels(cut, truth.categories, keep, name).astype(np.int16),
+                metrics.instance_labels(cut, keep).astype(np.int32),
+                metrics.class_labels(cut, truth.categories, keep, name),
             )
             for labels, kept in zip(maps_of_picture, (instances, classes), strict=True):
                 if unknown is not None:
                     hidden = crop_masks(unknown[None], dataset.mask_size, protocol.mask_resize)[0]
                     labels[hidden] = metrics.IGNORE
                 kept.append(labels)
+    dataset.report.warn()
     return TruthSet(
         truth={name: metrics.make_truth(*pair) for name, pair in maps.items()},
         image_ids=list(dataset.ids),
@@ -136,40 +137,6 @@ def make_eval_set(
             images[i] = dataset.view(i)
         tokens[first : first + BATCH] = encode_all(encoder, images[first : first + BATCH])
     return EvalSet(**vars(known), tokens=tokens, images=images, grid=encoder.grid)
-
-
-def read_predictions(folder: str | Path, dataset: PictureSet) -> np.ndarray:
-    """Predicted label maps of any program: ``<picture's name>.png`` for every picture, a label from 0 a pixel.
-
-    A map has the size of the cut masks (M x M) or of the whole picture; the latter is cut as true masks are.
-
-    Returns:
-        (V, M, M) int32.
-
-    Raises:
-        FileNotFoundError: if the folder or a map is missing.
-        ValueError: if a map is no label map or of another size.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is not a folder: pass one that holds a PNG of labels for every picture')
-    size, labels = dataset.mask_size, []
-    for i in range(len(dataset)):
-        path = folder / Path(dataset.file_name(i)).with_suffix('.png').name
-        if not path.is_file():
-            raise FileNotFoundError(f'{path} is missing: every picture of the set needs a map of its labels')
-        found = read_labels(path)
-        whole = dataset.annotation(i).masks.shape[1:]
-        if found.shape not in ((size, size), whole):
-            raise ValueError(
-                f"{path} has shape {found.shape}: labels must have {size} x {size} pixels or the picture's "
-                f'{whole[0]} x {whole[1]}'
-            )
-        if found.shape != (size, size):
-            _, found = np.unique(found, return_inverse=True)
-            found = crop_masks(found.reshape(1, *whole).astype(np.uint8), size, dataset.protocol.mask_resize)[0]
-        labels.append(found.astype(np.int32))
-    return np.stack(labels)
 
 
 @torch.no_grad()
