@@ -68,10 +68,10 @@ bench: install
 	$(BIN)/topdown bench --preset coco --batch 8 --store figures/tables/token_store.csv
 
 pair: install
-	cd book && for f in [0-9]*.py; do $(BIN)/jupytext --to ipynb --update $$f; done
+	cd book && $(BIN)/jupytext --quiet --to ipynb --update [0-9]*.py
 
 execute: pair
-	for f in $(NOTEBOOKS); do $(BIN)/papermill --cwd . -k python3 $$f $$f; done
+	set -e; for f in $(NOTEBOOKS); do $(BIN)/papermill --cwd . -k python3 $$f $$f; done
 	$(BIN)/python tests/tidy_notebooks.py $(NOTEBOOKS)
 
 clean:

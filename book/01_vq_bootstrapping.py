@@ -172,7 +172,7 @@ _ = plots.show_curves(curves, 'step', 'perplexity', 'codes in use, of 64')
 
 # %%
 encoder = topdown.make_encoder(base)
-eval_set = topdown.make_eval_set(topdown.open_dataset(base, 'val'), encoder, base.data.keep_crowd)
+eval_set = topdown.make_eval_set(base, encoder)
 config = base.with_(seed=0)
 run = topdown.train_model(config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set)
 model = run.model

@@ -46,7 +46,7 @@ folder = topdown.project_dir() / run_dir / preset
 checks = {}
 
 encoder = topdown.make_encoder(base)
-eval_set = topdown.make_eval_set(topdown.open_dataset(base, 'val'), encoder, base.data.keep_crowd)
+eval_set = topdown.make_eval_set(base, encoder)
 config = base.with_(seed=0)
 model = topdown.train_model(config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set).model
 pictures = eval_set.images.permute(0, 2, 3, 1).numpy()

@@ -76,7 +76,7 @@ print(
 
 # %%
 encoder = topdown.make_encoder(base)
-eval_set = topdown.make_eval_set(val_set, encoder, base.data.keep_crowd, protocols=tuple(topdown.PROTOCOLS))
+eval_set = topdown.make_eval_set(base, encoder, protocols=tuple(topdown.PROTOCOLS), dataset=val_set)
 show = list(range(min(6, len(eval_set))))
 pictures = eval_set.images[show].permute(0, 2, 3, 1).numpy()
 truth = {'instances': eval_set.instances[show].clip(0), 'classes': eval_set.classes[show].clip(0)}

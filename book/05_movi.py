@@ -72,7 +72,7 @@ print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} 
 train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
-eval_set = topdown.make_eval_set(val_set, encoder)
+eval_set = topdown.make_eval_set(base, encoder, dataset=val_set)
 print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation frames, {FRAMES} a clip')
 frames = np.linspace(0, min(FRAMES, len(val_set)) - 1, 6).round().astype(int)
 pictures = eval_set.images[frames].permute(0, 2, 3, 1).numpy()

@@ -70,7 +70,7 @@ print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} 
 train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
-eval_set = topdown.make_eval_set(val_set, encoder)
+eval_set = topdown.make_eval_set(base, encoder, dataset=val_set)
 print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation pictures', end=', ')
 print(f'{encoder.grid[0]} x {encoder.grid[1]} pixels, so N = {encoder.num_patches}')
 show = list(range(min(6, len(eval_set))))

@@ -23,23 +23,27 @@ MAY_IMPORT = {
     'data.standins': {'data.base', 'data.coco', 'data.movi', 'data.tfrecord', 'data.toybox'},
     'chapters': {'config', 'encoder', 'evaluate', 'metrics', 'plots', 'results', 'tables', 'train'},
     'tables': {'codebook_size', 'config', 'results', 'statistics'},
-    'encoder': {'config', 'distributed'}, 'checkpoint': {'config'}, 'results': {'config', 'statistics'},
-    'model': {'config', 'slots', 'codebook', 'decoders', 'distributed', 'pixels'}, 'pixels': {'decoders', 'slots'},
-    'evaluate': {'distributed', 'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
+    'encoder': {'config', 'distributed', 'precision'}, 'checkpoint': {'config'}, 'precision': set(),
+    'results': {'config', 'precision', 'statistics'},
+    'model': {'config', 'precision', 'slots', 'codebook', 'decoders', 'distributed', 'pixels'},
+    'pixels': {'decoders', 'slots'},
+    'evaluate': {'config', 'data', 'distributed', 'metrics', 'protocols', 'model', 'slots', 'encoder', 'data.base'},
     'train': {
-        'distributed', 'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'results', 'data', 'data.base',
-        'data.features',
+        'distributed', 'config', 'model', 'encoder', 'evaluate', 'checkpoint', 'precision', 'results', 'data',
+        'data.base', 'data.features',
     },
     'cli': {'config', 'data.download', 'protocols'},
     'commands': {
         'encoder', 'metrics', 'train', 'config', 'data', 'data.base', 'data.card', 'data.check', 'data.clevr',
         'data.download', 'data.predictions', 'protocols', 'statistics', 'evaluate', 'results', 'plots',
     },
-    'cost': {'config'},
-    'bench': {'config', 'cost', 'data.base', 'encoder', 'evaluate', 'metrics', 'model', 'results', 'train'},
+    'cost': {'config', 'model'},
+    'bench': {
+        'config', 'cost', 'data.base', 'encoder', 'evaluate', 'metrics', 'model', 'precision', 'results', 'train',
+    },
     'semantics': {'codebook', 'evaluate', 'model'}, 'codebook_size': set(),
     'experiments': {'config', 'data', 'encoder', 'evaluate', 'metrics', 'results', 'semantics', 'train'},
-    'pretrain': {'encoder', 'data.toybox'}, '': set(),
+    'pretrain': {'encoder', 'precision', 'data.toybox'}, '': set(),
 }  # fmt: skip
 
 

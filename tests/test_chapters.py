@@ -20,11 +20,18 @@ def test_parameters_are_checked_and_the_folder_made(tmp_path):
     assert (base.name, base.train.steps, base.seeds) == ('voc_toybox', 7, topdown.preset('voc_toybox').seeds)
     assert models == ['baseline', 'top-down']
     assert folder == tmp_path / 'runs' / 'voc_toybox'
-    (folder / 'old').touch()
-    chapters.begin('voc_toybox', PRESETS, 'baseline', 'runs')
-    assert (folder / 'old').exists()
-    chapters.begin('voc_toybox', PRESETS, 'baseline', 'runs', fresh=True)
-    assert not (folder / 'old').exists()
+    own = [chapters.run_folder(folder, 'baseline', base.with_(seed=seed, top_down=False)) for seed in (0, 1)]
+    others = [folder / 'jobs' / 'abc-seed0', folder / 'growth', own[0].with_name('top-down-seed0-abc')]
+    for place in own + others:
+        place.mkdir(parents=True)
+        (place / 'checkpoint.safetensors').touch()
+    (own[1] / 'notes.txt').touch()
+    chapters.begin('voc_toybox', PRESETS, 'baseline', 'runs', steps=7)
+    assert all((place / 'checkpoint.safetensors').exists() for place in own)
+    chapters.begin('voc_toybox', PRESETS, 'baseline', 'runs', fresh=True, steps=7)
+    assert not own[0].exists()
+    assert [path.name for path in own[1].iterdir()] == ['notes.txt']  # not made by a run
+    assert all((place / 'checkpoint.safetensors').exists() for place in others)
 
 
 def test_the_environment_takes_the_place_of_the_preset(monkeypatch):
@@ -53,7 +60,7 @@ def test_impossible_parameters_are_refused_before_anything_is_made(options, mess
 def test_models_are_trained_side_by_side(tiny, tmp_path, encoder):
     config = tiny.with_(seeds=2, steps=3, eval_every=0)
     data = topdown.TrainData(topdown.open_dataset(config, 'train', progress=False), encoder, config)
-    eval_set = topdown.make_eval_set(topdown.open_dataset(config, 'val', progress=False), encoder)
+    eval_set = topdown.make_eval_set(config, encoder, progress=False)
     models = ['baseline', 'top-down']
     found = chapters.train_variants(config, tmp_path, models, encoder, data, eval_set, progress=False)
     assert list(found.runs) == [(name, seed) for seed in (0, 1) for name in models]

@@ -62,7 +62,9 @@ def test_scores_label_maps_of_other_programs(coco_root, tmp_path, capsys):
     main(['evaluate', '--predictions', str(folder), '--data-root', str(coco_root), '--protocols', 'oclf', 'spot'])
     printed = capsys.readouterr().out
     assert 'coco, 4 images' in printed
-    table = topdown.per_image_table(read_predictions(folder, dataset), make_truth_set(dataset, protocols=('spot',)))
+    config = topdown.preset('coco', data_root=str(coco_root))
+    truth = make_truth_set(config, protocols=('spot',))
+    table = topdown.per_image_table(read_predictions(folder, dataset), truth)
     mine = table[table.protocol == 'oclf'].dropna()
     assert (mine.mbo_i > 0.97).all()  # the truth itself, but for overlapping pixels
     crowded = table[(table.image_id == 9)].set_index('protocol')

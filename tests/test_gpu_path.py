@@ -5,8 +5,6 @@ fails on them. The forward pass is followed on a fake GPU, with the branches tha
 driver, so the rest of the step is followed on a fake CPU.
 """
 
-import contextlib
-
 import pytest
 import torch
 from torch import nn
@@ -37,15 +35,14 @@ def test_plain_gru_is_the_gru_cell():
 def test_no_training_step_asks_the_device_for_a_value(monkeypatch, device, decoder, changes):
     monkeypatch.setattr(nn.GRUCell, 'forward', plain_gru)
     config = preset('coco', decoder=decoder, decoder_layers=2, **changes)
-    autocast = torch.autocast('cpu', torch.bfloat16) if device == 'cpu' else contextlib.nullcontext()
     with FakeTensorMode(), torch.device(device):
         model = SlotModel(config.model, 64, 16).train()
+        model.precision = 'bf16' if device == 'cpu' else 'fp32'
         if model.codebook is not None:
             model.codebook._started = True  # the first batch starts it, and may ask
         optimizer = make_optimizer(model, config.train)
         tokens = torch.empty(8, 16, 64)
-        with autocast:
-            out = model(tokens, need_masks=False)
+        out = model(tokens, need_masks=False)
         assert out.loss.device.type == device
         assert out.loss.dtype == torch.float32
         if device == 'cpu':
@@ -60,14 +57,15 @@ def test_no_training_step_asks_the_device_for_a_value(monkeypatch, device, decod
                 model(tokens)
 
 
-def test_autocast_computes_products_in_bfloat16_and_the_loss_in_float32():
+def test_products_follow_the_precision_and_the_loss_is_float32():
     model = SlotModel(preset('coco', top_down=False, decoder='mlp').model, 64, 16).train()
     seen = []
     model.decoder.mlp[1].register_forward_hook(lambda _, __, out: seen.append(out.dtype))
-    with torch.autocast('cpu', torch.bfloat16):
+    for name, kind in (('bf16', torch.bfloat16), ('fp32', torch.float32)):
+        model.precision = name
         out = model(torch.randn(2, 16, 64))
-    assert seen == [torch.bfloat16]
-    assert out.loss.dtype == torch.float32
+        assert seen.pop() == kind
+        assert out.loss.dtype == torch.float32
 
 
 def test_the_fused_kernel_gives_what_explicit_attention_gives():

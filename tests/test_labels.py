@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import topdown
-from topdown import metrics
+from topdown import metrics, preset
 from topdown.data.labels import Ade20k, Cityscapes, LabelFolder, VocSegmentation
 from topdown.evaluate import make_truth_set
 
@@ -77,7 +77,8 @@ def test_voc_training_list_comes_from_the_data(voc_root):
 
 def test_void_is_background_or_ignored(voc_root):
     data = VocSegmentation(voc_root, 'val', 32, 50)
-    background, ignored = (make_truth_set(data, void=how).instances for how in ('background', 'ignore'))
+    config = preset('voc', data_root=str(voc_root), mask_size=50)
+    background, ignored = (make_truth_set(config.with_(void=how)).instances for how in ('background', 'ignore'))
     void = data[0].void
     assert (background[0][void] == 0).all()
     assert (ignored[0][void] == metrics.IGNORE).all()

@@ -282,7 +282,7 @@ def test_cached_pixels_are_those_that_are_read(rooted):
 
 def test_evaluation_takes_few_large_pictures_at_once(monkeypatch, rooted):
     encoder = topdown.make_encoder(rooted)
-    data = topdown.make_eval_set(topdown.open_dataset(rooted, 'val', progress=False), encoder)
+    data = topdown.make_eval_set(rooted, encoder, progress=False)
     model = topdown.build_model(rooted.with_(top_down=False), encoder)
     usual = topdown.predict(model, data, precision='fp32')
     monkeypatch.setattr('topdown.evaluate.LARGEST', 2048)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_provenance_names_the_run():
-    row = results.provenance(preset('toybox', seed=3), 12.34)
+    row = results.provenance(preset('toybox', seed=3), 12.34, 'fp32')
     assert row['preset'] == 'toybox'
     assert row['seed'] == 3
     assert row['seconds'] == 12.3

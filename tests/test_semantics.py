@@ -80,10 +80,10 @@ def test_clusters_are_no_more_than_distinct_vectors():
 
 
 def test_codes_of_a_trained_model(tiny, encoder, tmp_path):
-    from topdown import build_model, make_eval_set, open_dataset, train_model
+    from topdown import build_model, make_eval_set, train_model
 
     run = train_model(tiny.with_(steps=3), tmp_path, encoder, progress=False)
-    data = make_eval_set(open_dataset(tiny, 'val'), encoder)
+    data = make_eval_set(tiny, encoder)
     found = semantics.code_meaning(run.model, data)
     assert 1 <= found['perplexity'] <= found['codes_used'] <= tiny.model.codebook_size
     assert {f'{n}_{t}_{m}' for n in ('code', 'kmeans') for t in semantics.TARGETS for m in semantics.MEASURES} < {

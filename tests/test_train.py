@@ -122,7 +122,7 @@ def test_not_finite_loss_stops(tiny, tmp_path, encoder):
 
 
 def test_baselines_and_scores(tiny, encoder):
-    data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
+    data = topdown.make_eval_set(tiny, encoder, progress=False)
     labels = topdown.baselines(data, 5, lambda: topdown.build_model(tiny.with_(top_down=False), encoder))
     means = {name: topdown.summarize(topdown.score(found, data)) for name, found in labels.items()}
     assert set(means) == {
@@ -138,7 +138,7 @@ def test_baselines_and_scores(tiny, encoder):
 
 
 def test_block_grid_has_as_many_cells_as_slots(tiny, encoder):
-    data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
+    data = topdown.make_eval_set(tiny, encoder, progress=False)
     for count in (1, 2, 5, 6, 7, 11, 24):
         labels = evaluate.block_grid(data, count)
         assert labels[0].unique().tolist() == list(range(count))
@@ -147,7 +147,7 @@ def test_block_grid_has_as_many_cells_as_slots(tiny, encoder):
 
 
 def test_predictions_come_from_the_masks_asked_for(tiny, encoder):
-    data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
+    data = topdown.make_eval_set(tiny, encoder, progress=False)
     model = topdown.build_model(tiny, encoder)
     with pytest.raises(RuntimeError, match='codebook has no codes'):
         topdown.predict(model, data)
@@ -177,8 +177,8 @@ def test_genuine_coco_layout_end_to_end(coco_root, encoder):
     )  # fmt: skip
     run = train_model(config, coco_root / 'run', encoder, progress=False)
     assert np.isfinite(run.evaluations[list(('fg_ari', 'mbo_i', 'mbo_c', 'miou'))].to_numpy()).all()
-    kept = topdown.make_eval_set(topdown.open_dataset(config, 'val'), encoder, keep_crowd=True)
-    dropped = topdown.make_eval_set(topdown.open_dataset(config, 'val'), encoder, keep_crowd=False)
+    kept = topdown.make_eval_set(config.with_(keep_crowd=True), encoder)
+    dropped = topdown.make_eval_set(config, encoder)
     assert (kept.instances != dropped.instances).any()
 
 
@@ -193,7 +193,7 @@ def test_command_line(tiny, tmp_path, capsys):
 
 
 def test_scales_can_be_changed_for_one_prediction(tiny, encoder):
-    data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
+    data = topdown.make_eval_set(tiny, encoder, progress=False)
     model = topdown.build_model(tiny, encoder)
     model.train()(data.tokens)
     usual = topdown.predict(model, data)
@@ -206,7 +206,7 @@ def test_scales_can_be_changed_for_one_prediction(tiny, encoder):
 
 
 def test_slots_are_given_the_category_of_the_object_they_cover(tiny, encoder):
-    data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
+    data = topdown.make_eval_set(tiny, encoder, progress=False)
     labels = torch.from_numpy(data.instances.clip(0))
     found = topdown.slot_categories(labels, data, 8)
     for b in range(len(data)):
@@ -220,7 +220,7 @@ def test_slots_are_given_the_category_of_the_object_they_cover(tiny, encoder):
 
 
 def test_interventions_take_away_what_they_say(tiny, encoder):
-    data = topdown.make_eval_set(topdown.open_dataset(tiny, 'val', progress=False), encoder)
+    data = topdown.make_eval_set(tiny, encoder, progress=False)
     model = topdown.build_model(tiny, encoder)
     model.train()(data.tokens)
     changes = topdown.interventions(model, data)

@@ -9,6 +9,8 @@ import re
 import sys
 from pathlib import Path
 
+import nbformat
+
 from topdown.plots import squeeze_png
 
 LARGEST_FIGURE = 150_000  # bytes
@@ -51,7 +53,7 @@ def tidy(path: Path) -> None:
                 if 'image/svg+xml' in data:
                     data['image/svg+xml'] = squeeze_svg(''.join(data['image/svg+xml']))
             cell['outputs'] = [out for out in cell['outputs'] if out.get('data', True)]  # those left without any
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + '\n')
+    nbformat.write(nbformat.from_dict(notebook), path)  # as jupytext writes it, so that pairing changes nothing
 
 
 if __name__ == '__main__':

@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from topdown import cost, metrics
+from topdown import cost, metrics, precision
 from topdown.config import VARIANTS, Config, preset
 from topdown.data.base import Annotation, PictureSet
 from topdown.encoder import build_encoder, make_encoder
@@ -54,16 +54,27 @@ def token_shape(config: Config) -> tuple[int, int, tuple[int, int]]:
     return encoder.num_patches, encoder.feature_size, encoder.grid
 
 
-def ceiling(precision: str, device: str = 'cpu', size: int = 2048, repeats: int = 16) -> float:
-    """Best speed of a square matrix product in this precision, TFLOP/s: what no model can exceed."""
-    kind = torch.bfloat16 if precision == 'bf16' else torch.float32
-    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-    best = float('inf')
-    for _ in range(repeats):
-        began = _now(device)
-        _ = a @ b
-        best = min(best, _now(device) - began)
-    return 2 * size**3 / best / 1e12
+def ceiling(computed_in: str, device: str = 'cpu', largest: int = 2048, repeats: int = 16) -> float:
+    """Best speed of a square matrix product in this precision, TFLOP/s: what no model can exceed.
+
+    Larger products reach more: sides from 256 are doubled up to ``largest``, as long as one takes less than 50 ms.
+    """
+    kind = torch.bfloat16 if computed_in == 'bf16' else torch.float32
+    size, top = 256, 0.0
+    while size <= largest:
+        a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+        best = float('inf')
+        for _ in range(repeats):
+            began = _now(device)
+            _ = a @ b
+            best = min(best, _now(device) - began)
+            if best > 0.05:
+                break
+        top = max(top, 2 * size**3 / best / 1e12)
+        if best > 0.05 / 8:
+            break
+        size *= 2
+    return top
 
 
 class Stepper:
@@ -79,6 +90,7 @@ class Stepper:
         self.config, self.device = config, device
         torch.manual_seed(0)
         self.model = SlotModel(config.model, features, patches).to(device).train()
+        self.model.precision = precision.choose(config.train.precision, device).name
         self.optimizer = make_optimizer(self.model, config.train)
         self.tokens = torch.randn(config.train.batch_size, patches, features, device=device)
         self.call = torch.compile(self.model, dynamic=False) if config.train.compile else self.model
@@ -87,8 +99,7 @@ class Stepper:
         """One step; seconds by phase, as 'step' their sum, and the 'loss'."""
         marks = [_now(self.device)]
         self.optimizer.zero_grad()
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.config.train.precision == 'bf16'):
-            loss = self.call(self.tokens, need_masks=False).loss
+        loss = self.call(self.tokens, need_masks=False).loss
         marks.append(_now(self.device))
         loss.backward()
         marks.append(_now(self.device))
@@ -117,7 +128,7 @@ def parts(stepper: Stepper, rounds: int = 10) -> dict[str, float]:
     They add up to about the step without clipping, optimiser and loss.
     """
     model, tokens, device = stepper.model, stepper.tokens, stepper.device
-    amp = torch.autocast(device, torch.bfloat16, enabled=stepper.config.train.precision == 'bf16')
+    amp = precision.autocast(model.precision, device)
     with amp, torch.no_grad():
         inputs = model.head(tokens)
         start = model.slot_init(torch.randn(len(tokens), model.config.slots, model.config.slot_size, device=device))
@@ -203,18 +214,16 @@ def evaluation_times(config: Config, device: str = 'cpu', pictures: int = 8, rep
     small = generator.integers(0, 11, (pictures, 8, 8))  # ten objects and ground, in blocks
     truth_maps = small.repeat(-(-size // 8), 1).repeat(-(-size // 8), 2)[:, :size, :size]
     truth = metrics.make_truth(truth_maps, truth_maps)
-    amp = torch.autocast(device, torch.bfloat16, enabled=config.train.precision == 'bf16')
-    with amp:
-        model.train()
-        model(torch.randn(config.train.batch_size, encoder.num_patches, encoder.feature_size, device=device))
-        model.eval()
+    encoder.precision = model.precision = precision.choose(config.train.precision, device).name
+    model.train()
+    model(torch.randn(config.train.batch_size, encoder.num_patches, encoder.feature_size, device=device))
+    model.eval()
     times: dict[str, list[float]] = {name: [] for name in ('encoder', 'model', 'label maps', 'metrics')}
     for _ in range(repeats + 1):
         marks = [_now(device)]
-        with amp:
-            tokens = encoder(images)
-            marks.append(_now(device))
-            out: Output = model(tokens)
+        tokens = encoder(images)
+        marks.append(_now(device))
+        out: Output = model(tokens)
         marks.append(_now(device))
         labels = labels_from_masks(out.masks, encoder.grid, size).cpu()
         marks.append(_now(device))
@@ -297,7 +306,7 @@ def grow(config: Config, device: str = 'cpu', rounds: int = 3, progress: bool = 
         }
         table = compare(steppers, rounds, warmup=2).groupby('model', sort=False)['step'].median()
         for name, stepper in steppers.items():
-            kept = cost.activation_bytes(stepper.model, stepper.tokens, config.train.precision)
+            kept = cost.activation_bytes(stepper.model, stepper.tokens, stepper.model.precision)
             rows.append({'along': along, 'value': value, 'model': name, 'step': table[name], 'activations': kept})
         del steppers, stepper
         gc.collect()  # optimisers and models refer to each other: gigabytes would wait for the collector
@@ -334,9 +343,10 @@ def bench(
     for stepper in steppers.values():
         stepper.step()
     first_step = time.perf_counter() - began  # with compile: its cost
-    top = ceiling(config.train.precision, device)
+    computed_in = next(iter(steppers.values())).model.precision
+    top = ceiling(computed_in, device)
     table = compare(steppers, rounds)
-    top = max(top, ceiling(config.train.precision, device))
+    top = max(top, ceiling(computed_in, device))
     batch, base = config.train.batch_size, models[0]
     reference = table[table.model == base]['step'].to_numpy()
     found: dict[str, object] = {}
@@ -356,10 +366,11 @@ def bench(
         row |= peak_memory(stepper.config, patches, features) if memory else {}
         found[name] = row
     return {
-        'preset': config.name, 'batch': batch, 'precision': config.train.precision, 'device': device,
+        'preset': config.name, 'batch': batch, 'precision': computed_in, 'device': device,
         'patches': patches, 'features': features, 'rounds': rounds, 'threads': torch.get_num_threads(),
         'compile': config.train.compile, 'first_step_s': first_step, 'ceiling_tflops': top, 'models': found,
-        'allocator': os.environ.get('LD_PRELOAD', ''), 'provenance': provenance(config, time.perf_counter() - began),
+        'allocator': os.environ.get('LD_PRELOAD', ''),
+        'provenance': provenance(config, time.perf_counter() - began, computed_in),
     }  # fmt: skip
 
 
@@ -367,6 +378,7 @@ def as_rows(result: dict) -> list[dict[str, object]]:
     """Table rows of a ``bench`` result, one a model, without the parts."""
     shared = {k: result[k] for k in ('preset', 'precision', 'batch', 'device', 'threads', 'ceiling_tflops')}
     origin = {k: result['provenance'][k] for k in ('commit', 'date', 'torch')}
+    origin['processor'] = result['provenance']['device']
     rows = []
     for name, row in result['models'].items():
         pieces = {f'{part}_s': seconds for part, seconds in row['parts_s'].items()}
@@ -411,9 +423,12 @@ def run(options: argparse.Namespace) -> None:
     if options.rounds < 1:
         raise ValueError(f'rounds must be at least 1, got {options.rounds}')
     if options.store:
-        row = {'preset': config.name, 'batch': config.train.batch_size, 'precision': config.train.precision}
+        computed_in = precision.choose(config.train.precision).name
+        row = {'preset': config.name, 'batch': config.train.batch_size, 'precision': computed_in}
         row |= store_speed(config)
-        append_rows(options.store, [{**row, **provenance(config, 0)}], same=('preset', 'batch', 'precision'))
+        append_rows(
+            options.store, [{**row, **provenance(config, 0, computed_in)}], same=('preset', 'batch', 'precision')
+        )
         print('\n'.join(f'{name}: {value}' for name, value in row.items()))
         return
     if options.grow:

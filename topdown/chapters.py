@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from topdown.encoder import Encoder
 from topdown.evaluate import EvalSet, predict, score
 from topdown.metrics import summarize
 from topdown.results import METRICS, Scores, project_dir
-from topdown.train import Run, TrainData, train_model
+from topdown.train import RUN_FILES, Run, TrainData, train_model
 
 
 def begin(
@@ -33,7 +32,7 @@ def begin(
         presets: those that the chapter works with, the one of seconds among them (its name ends in ``smoke``).
         models: names of ``VARIANTS``, separated by commas.
         run_dir: where runs go.
-        fresh: delete earlier runs of the preset first.
+        fresh: delete earlier runs of these models with this configuration first, and nothing else.
         changes: to the preset; what is empty or 0 is left to it.
 
     Returns:
@@ -55,9 +54,24 @@ def begin(
     base = preset(name, **{key: value for key, value in changes.items() if value})
     folder = project_dir() / run_dir / name
     if fresh:
-        shutil.rmtree(folder, ignore_errors=True)
+        for seed in range(base.seeds):
+            for model in chosen:
+                forget_run(run_folder(folder, model, base.with_(seed=seed, **VARIANTS[model])))
     folder.mkdir(parents=True, exist_ok=True)
     return base, chosen, folder
+
+
+def run_folder(folder: Path, model: str, config: Config) -> Path:
+    """Where a chapter's run of one model and seed lies."""
+    return folder / f'{model}-seed{config.train.seed}-{config.key}'
+
+
+def forget_run(folder: Path) -> None:
+    """Delete a run's own files, and its folder if nothing else is in it."""
+    for name in RUN_FILES:
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 @dataclass
@@ -111,9 +125,7 @@ def train_variants(
     for seed in range(base.seeds):
         for name in models:
             config = base.with_(seed=seed, **VARIANTS[name])
-            run = train_model(
-                config, folder / f'{name}-seed{seed}-{config.key}', encoder, data, eval_set, progress=progress
-            )
+            run = train_model(config, run_folder(folder, name, config), encoder, data, eval_set, progress=progress)
             found.runs[name, seed] = run
             for source in sources:
                 per_image = score(predict(run.model, eval_set, source), eval_set)

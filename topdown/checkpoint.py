@@ -25,6 +25,7 @@ class Checkpoint:
     """The content of a checkpoint file."""
 
     config: Config
+    precision: str  # it was computed in: bf16 or fp32
     step: int  # optimiser steps done
     feature_size: int  # D the model was built for
     num_patches: int  # N the model was built for
@@ -76,7 +77,8 @@ def save_checkpoint(
     if torch.cuda.is_available():
         tensors['random_state_cuda'] = torch.cuda.get_rng_state()
     header = {
-        'format': FORMAT, 'config': json.dumps(config.to_dict()), 'step': str(step), 'encoder': encoder_fingerprint,
+        'format': FORMAT, 'precision': model.precision, 'config': json.dumps(config.to_dict()), 'step': str(step),
+        'encoder': encoder_fingerprint,
         'feature_size': str(sizes[0]), 'num_patches': str(sizes[1]), 'log': json.dumps(log), 'seconds': str(seconds),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,8 +109,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f'{path} is no safetensors file or is damaged ({error}): delete it and train again') from error
+    config = Config.from_dict(json.loads(header['config']))
+    if 'precision' not in header and config.train.precision == 'bf16':
+        config = config.with_(precision='auto')  # of a version whose default was bf16
+        header['precision'] = 'bf16'
     return Checkpoint(
-        config=Config.from_dict(json.loads(header['config'])),
+        config=config,
+        precision=header.get('precision', config.train.precision),
         step=int(header['step']),
         feature_size=int(header['feature_size']),
         num_patches=int(header['num_patches']),

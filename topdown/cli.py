@@ -26,7 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument('--preset', default='coco', choices=list(PRESETS), help='with --predictions: data and sizes')
     part.add_argument('--dataset', default='', help="data set, such as folder; default: the preset's or the run's")
     part.add_argument('--data-root', default='', help='folder of the data set')
-    part.add_argument('--protocols', nargs='+', default=['oclf'], choices=list(PROTOCOLS), help='one or several')
+    part.add_argument(
+        '--protocols',
+        nargs='+',
+        default=['oclf'],
+        choices=list(PROTOCOLS),
+        help='one or several, each with pictures and masks cut its own way',
+    )
     part.add_argument('--source', default='decoder', choices=['decoder', 'slots', 'first'], help='whose masks')
     part.add_argument('--limit', type=int, help='use the first so many pictures; 0 for all')
     part.add_argument('--table', type=Path, help='write one row an image and protocol to this CSV file')
@@ -84,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--preset', default='toybox', choices=list(PRESETS))
     parser.add_argument('--batch', type=int, help="pictures a step; the preset's if left out")
-    parser.add_argument('--precision', choices=['bf16', 'fp32'], help="the preset's if left out")
+    parser.add_argument('--precision', choices=['auto', 'bf16', 'fp32'], help="the preset's if left out")
     parser.add_argument('--device', default='cpu', choices=['cpu', 'cuda'])
     parser.add_argument('--compile', action='store_true', help='with torch.compile')
     parser.add_argument('--rounds', type=int, default=10, help='timed steps of each model')

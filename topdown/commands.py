@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,28 +25,29 @@ PREPARED = ('clevr6',)
 def evaluate(options: argparse.Namespace) -> None:
     """Score a checkpoint, or label maps that any program wrote, under one or several protocols."""
     from topdown.data.predictions import read_predictions
-    from topdown.evaluate import make_eval_set, make_truth_set, per_image_table, predict
+    from topdown.evaluate import make_eval_set, make_truth_set, order_by_disagreement, per_image_table, predict
 
     if (options.checkpoint is None) == (options.predictions is None):
         raise ValueError('give either a checkpoint or --predictions FOLDER')
-    first, *others = options.protocols
-    changes = {'protocol': first}
-    changes |= {name: value for name in ('dataset', 'data_root') if (value := getattr(options, name))}
+    changes = {name: value for name in ('dataset', 'data_root') if (value := getattr(options, name))}
     if options.limit is not None:
         changes['eval_images'] = options.limit
     if options.checkpoint is not None:
         model, encoder, saved = train.load_run(options.checkpoint)
         config = saved.config.with_(**changes)
-        data = make_eval_set(
-            open_dataset(config, 'val'), encoder, config.data.keep_crowd, True, tuple(others), config.data.void
-        )
-        labels = predict(model, data, options.source, precision=config.train.precision)
     else:
         config = preset(options.preset, **changes)
-        dataset = open_dataset(config, 'val')
-        labels = read_predictions(options.predictions, dataset)
-        data = make_truth_set(dataset, config.data.keep_crowd, True, tuple(others), config.data.void)
-    table = per_image_table(labels, data)
+    parts = []
+    for protocol in options.protocols:  # each sees pictures and masks cut its own way
+        config = config.with_(protocol=protocol)
+        if options.checkpoint is not None:
+            data = make_eval_set(config, encoder)
+            labels = predict(model, data, options.source)
+        else:
+            data = make_truth_set(config)
+            labels = read_predictions(options.predictions, data.dataset)
+        parts.append(per_image_table(labels, data))
+    table = order_by_disagreement(pd.concat(parts, ignore_index=True))
     if options.table:
         options.table.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(options.table, index=False)
@@ -69,14 +71,43 @@ def segment(options: argparse.Namespace) -> None:
     from topdown.plots import overlay
 
     model, encoder, saved = train.load_run(options.checkpoint)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for path in options.images:
+    for path, target in zip(options.images, segment_targets(options.images, options.out), strict=True):
         image, labels = segment_image(path, model, encoder, options.size, options.source, saved.config.data.protocol)
-        Image.fromarray(labels.astype(np.uint8)).save(options.out / f'{path.stem}.png')
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)).save(target)
         shown = torch.nn.functional.interpolate(image[None], labels.shape, mode='bilinear', antialias=True)[0]
         painted = overlay(shown.permute(1, 2, 0).numpy().clip(0, 1), labels)
-        Image.fromarray((255 * painted).round().astype(np.uint8)).save(options.out / f'{path.stem}_overlay.png')
-        print(f'{options.out / path.stem}.png: {len(np.unique(labels))} segments')
+        Image.fromarray((255 * painted).round().astype(np.uint8)).save(overlay_path(target))
+        print(f'{target}: {len(np.unique(labels))} segments')
+
+
+def segment_targets(images: list[Path], out: Path) -> list[Path]:
+    """Where the labels of every picture go: ``out`` and its path below the folder that all pictures share.
+
+    Pictures that differ in their ending alone keep it in the name.
+
+    Raises:
+        ValueError: if a result would take the place of a picture, or two results of each other.
+    """
+    whole = [path.expanduser().resolve() for path in images]
+    shared = Path(os.path.commonpath([path.parent for path in whole]))
+    stems = [path.relative_to(shared).with_suffix('') for path in whole]
+    names = [path.relative_to(shared) if stems.count(stem) > 1 else stem for path, stem in zip(whole, stems)]
+    targets = [out / name.with_name(f'{name.name}.png') for name in names]
+    written = [path.resolve() for target in targets for path in (target, overlay_path(target))]
+    if set(written) & set(whole):
+        raise ValueError(
+            f'{min(set(written) & set(whole))} is a picture and would be written over: choose another --out'
+        )
+    if len(set(written)) < len(written):
+        twice = next(path for path in written if written.count(path) > 1)
+        raise ValueError(f'{twice} would be written twice: name every picture once')
+    return targets
+
+
+def overlay_path(target: Path) -> Path:
+    """Where the overlay goes, beside its labels."""
+    return target.with_name(f'{target.stem}_overlay.png')
 
 
 def take_apart(options: argparse.Namespace) -> None:
@@ -90,7 +121,7 @@ def take_apart(options: argparse.Namespace) -> None:
     rows, encoder, data = [], None, None
     for path in paths:
         model, encoder, saved = train.load_run(path, encoder)
-        data = data or make_eval_set(open_dataset(saved.config, 'val'), encoder, saved.config.data.keep_crowd, True)
+        data = data or make_eval_set(saved.config, encoder)
         for name, change in interventions(model, data).items():
             found = metrics.summarize(score(predict(model, data, change=change), data))
             place = {'intervention': name, 'seed': saved.config.train.seed, 'config': saved.config.key}

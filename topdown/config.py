@@ -195,8 +195,12 @@ class TrainConfig:
     """The learning rate halves every so many steps (exponential decay)."""
     clip: float = 1.0
     """Largest global L2 norm of the gradient."""
-    precision: str = 'bf16'
-    """bf16 (autocast) or fp32."""
+    precision: str = 'auto'
+    """bf16 (autocast), fp32, or auto: bf16 where the processor computes it, fp32 where it would be emulated. Encoder,
+    training and evaluation all follow it."""
+    threads: int = 0
+    """CPU threads that compute; 0 leaves their number to torch. Sums depend on it in the last bit, and through training
+    so do results."""
     compile: bool = False
     """torch.compile the model."""
     workers: int = 8
@@ -216,11 +220,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ('steps', 'batch_size', 'log_every', 'half_life'):
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
-        for name in ('warmup_steps', 'workers', 'eval_every', 'checkpoint_every', 'seed'):
+        for name in ('warmup_steps', 'workers', 'threads', 'eval_every', 'checkpoint_every', 'seed'):
             _check(getattr(self, name) >= 0, f'{name} must not be negative, got {getattr(self, name)}')
         _check(self.lr > 0, f'lr must be positive, got {self.lr}')
         _check(self.clip > 0, f'clip must be positive, got {self.clip}')
-        _check(self.precision in ('bf16', 'fp32'), f"precision must be 'bf16' or 'fp32', got {self.precision!r}")
+        precisions = ('auto', 'bf16', 'fp32')
+        _check(
+            self.precision in precisions, f'precision must be one of {", ".join(precisions)}, got {self.precision!r}'
+        )
 
 
 @dataclass(frozen=True)
@@ -292,7 +299,7 @@ class Config:
             settings = getattr(self, part)
             for field_ in dataclasses.fields(settings):
                 value, usual = getattr(settings, field_.name), getattr(type(settings)(), field_.name)
-                if value != usual and field_.name not in ('data_root', 'seed', 'workers', 'token_dir'):
+                if value != usual and field_.name not in ('data_root', 'seed', 'threads', 'workers', 'token_dir'):
                     values[field_.name] = value
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -316,7 +323,7 @@ _TOYBOX = Config(
     ),
     train=TrainConfig(
         steps=3000, batch_size=16, lr=2e-3, warmup_steps=200, half_life=1000, workers=0, cache_tokens=True,
-        eval_every=1000, checkpoint_every=500, log_every=10,
+        threads=1, eval_every=1000, checkpoint_every=500, log_every=10,
     ),
     seeds=2,
 )  # fmt: skip
@@ -356,7 +363,7 @@ _PIXELS = Config(
     ),
     train=TrainConfig(
         steps=5000, batch_size=8, lr=1e-3, warmup_steps=100, half_life=20_000, workers=0, cache_tokens=True,
-        eval_every=500, checkpoint_every=500, log_every=10,
+        threads=1, eval_every=500, checkpoint_every=500, log_every=10,
     ),
     seeds=3,
 )  # fmt: skip

@@ -96,6 +96,15 @@ def gather_lists(items: list) -> list:
     return [item for part in parts for item in part]
 
 
+def from_main(value: object) -> object:
+    """What the main process has, in all of them."""
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
 def mean(x: Tensor) -> Tensor:
     """Mean over processes of a scalar."""
     if world() == 1:

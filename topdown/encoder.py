@@ -18,8 +18,9 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from topdown import distributed
+from topdown import distributed, precision
 from topdown.config import Config, EncoderConfig
+from topdown.precision import Precision
 
 TOYBOX_WEIGHTS = Path(__file__).parent / 'weights' / 'vit_toybox_patch8_96.safetensors'
 TOYBOX_MEAN, TOYBOX_STD = (0.65, 0.65, 0.65), (0.25, 0.25, 0.25)
@@ -62,6 +63,7 @@ class FrozenEncoder(nn.Module):
     Attributes:
         num_patches: N.
         feature_size: D.
+        precision: what it computes in, bf16 or fp32.
 
     Raises:
         ValueError: if timm has no such model, it is not a ViT, or it has fewer blocks.
@@ -70,7 +72,7 @@ class FrozenEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.precision = config, 'fp32'
         self.vit = _create(config)
         depth = len(self.vit.blocks)
         if config.block > depth:
@@ -94,21 +96,22 @@ class FrozenEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S) with values in [0, 1] -> tokens (B, N, D), class and register tokens dropped.
+        """Images (B, 3, S, S) with values in [0, 1] -> tokens (B, N, D) float32, class and register tokens dropped.
 
         Raises:
             ValueError: if S is not the configured size.
         """
         _check_size(images, self.config)
         images = (images - self.mean) / self.std
-        (tokens,) = self.vit.forward_intermediates(
-            images,
-            indices=[self.config.block - 1],
-            norm=self.config.final_norm,
-            output_fmt='NLC',
-            intermediates_only=True,
-        )
-        return tokens
+        with precision.autocast(self.precision, images.device):
+            (tokens,) = self.vit.forward_intermediates(
+                images,
+                indices=[self.config.block - 1],
+                norm=self.config.final_norm,
+                output_fmt='NLC',
+                intermediates_only=True,
+            )
+        return tokens.float()
 
     def fingerprint(self) -> str:
         """Hash of weights, block and norm: what tokens depend on besides the pictures."""
@@ -135,7 +138,7 @@ class PixelEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.precision = config, 'fp32'
         self.num_patches, self.feature_size = config.image_size**2, 3
         self.mean = nn.Parameter(torch.tensor(0.5), requires_grad=False)
         self.std = nn.Parameter(torch.tensor(0.5), requires_grad=False)
@@ -167,15 +170,38 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     return PixelEncoder(config) if config.encoder == 'pixels' else FrozenEncoder(config)
 
 
-def make_encoder(config: Config) -> Encoder:
-    """The experiment's encoder, on the (process's own) GPU if there is one.
+def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
+    """The experiment's encoder, on the (process's own) GPU if there is one; from now on torch uses its CPU threads.
+
+    Args:
+        config: the experiment.
+        computed_in: bf16 or fp32, for models that were trained so; by default what ``config.train.precision`` means
+            here.
 
     Raises:
         ValueError, RuntimeError: see ``FrozenEncoder``.
     """
+    precision.use_threads(config.train.threads)
     with distributed.main_first():  # one process downloads weights
         encoder = build_encoder(config.encoder)
-    return encoder.to('cuda' if torch.cuda.is_available() else 'cpu')
+    encoder.precision = computed_in or chosen_precision(config).name
+    return encoder.to(_device())
+
+
+def chosen_precision(config: Config) -> Precision:
+    """What the experiment's setting means where it runs; the main process decides for all."""
+    return distributed.from_main(precision.choose(config.train.precision, _device()))
+
+
+def _device() -> torch.device:
+    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+@torch.no_grad()
+def encode_all(encoder: Encoder, images: Tensor, batch: int = 32) -> Tensor:
+    """Images (V, 3, S, S) -> tokens (V, N, D) float32 on the CPU, in batches."""
+    device = next(encoder.parameters()).device
+    return torch.cat([encoder(part.to(device)).cpu() for part in images.split(batch)])
 
 
 def _check_size(images: Tensor, config: EncoderConfig) -> None:

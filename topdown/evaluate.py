@@ -14,8 +14,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from topdown import distributed, metrics
+from topdown.config import Config
+from topdown.data import open_dataset
 from topdown.data.base import PictureSet, crop_image, crop_masks, read_picture
-from topdown.encoder import Encoder
+from topdown.encoder import Encoder, encode_all
 from topdown.metrics import Truth
 from topdown.model import Output, SlotModel
 from topdown.protocols import get_protocol
@@ -30,6 +32,7 @@ LARGEST = 2**17
 class TruthSet:
     """What predictions are scored against."""
 
+    dataset: PictureSet | None  # the pictures; None for a single one that was given
     truth: dict[str, Truth]  # protocol -> true regions at mask size; the first is the main one
     image_ids: list[int] | list[str]
     file_names: list[str]
@@ -72,32 +75,36 @@ class EvalSet(TruthSet):
 
 
 def make_truth_set(
-    dataset: PictureSet,
-    keep_crowd: bool = False,
-    progress: bool = False,
+    config: Config,
+    split: str = 'val',
     protocols: tuple[str, ...] = (),
-    void: str = 'background',
+    dataset: PictureSet | None = None,
+    progress: bool = True,
 ) -> TruthSet:
-    """Label a validation set.
+    """Label a split as the experiment's settings have it: protocol, crowd regions and void pixels are its own.
 
     Args:
-        dataset: the pictures.
-        keep_crowd: whether crowd regions count as objects (protocol ``spot`` always counts them).
-        progress: show a bar.
-        protocols: further protocols, beside the data set's own, to make the truth of: one prediction can then be
+        config: the experiment.
+        split: 'train' or 'val'.
+        protocols: further protocols, beside the experiment's own, to make the truth of: one prediction can then be
             scored under each.
-        void: 'background', or 'ignore' to leave pixels of unknown truth out of truth and prediction.
+        dataset: the split, if it is open already or is no data set that ``config`` can name.
+        progress: show a bar.
+
+    Raises:
+        FileNotFoundError, ValueError: see ``open_dataset``; ValueError also for an unknown protocol.
     """
-    names = list(dict.fromkeys((dataset.protocol.name, *protocols)))
+    dataset = dataset or open_dataset(config, split, progress)
+    names = list(dict.fromkeys((config.data.protocol, *protocols)))
     maps: dict[str, tuple[list, list]] = {name: ([], []) for name in names}
     for i in tqdm(range(len(dataset)), desc='reading true masks', disable=not progress):
         truth = dataset.annotation(i)
         unknown = None
-        if void == 'ignore' and truth.void is not None:
+        if config.data.void == 'ignore' and truth.void is not None:
             unknown = truth.void
         for name, (instances, classes) in maps.items():
             protocol = get_protocol(name)
-            keep = None if keep_crowd or protocol.keep_crowd else ~truth.crowd
+            keep = None if config.data.keep_crowd or protocol.keep_crowd else ~truth.crowd
             cut = crop_masks(truth.masks, dataset.mask_size, protocol.mask_resize)
             maps_of_picture = (
                 metrics.instance_labels(cut, keep).astype(np.int32),
@@ -110,6 +117,7 @@ def make_truth_set(
                 kept.append(labels)
     dataset.report.warn()
     return TruthSet(
+        dataset=dataset,
         truth={name: metrics.make_truth(*pair) for name, pair in maps.items()},
         image_ids=list(dataset.ids),
         file_names=[dataset.file_name(i) for i in range(len(dataset))],
@@ -117,19 +125,19 @@ def make_truth_set(
 
 
 def make_eval_set(
-    dataset: PictureSet,
+    config: Config,
     encoder: Encoder,
-    keep_crowd: bool = False,
-    progress: bool = False,
+    split: str = 'val',
     protocols: tuple[str, ...] = (),
-    void: str = 'background',
+    dataset: PictureSet | None = None,
+    progress: bool = True,
 ) -> EvalSet:
-    """Encode and label a validation set, cut as its own protocol has it; arguments as for ``make_truth_set``.
+    """Encode and label a split, cut as the experiment's protocol has it; arguments as for ``make_truth_set``.
 
     Pictures and tokens are kept in memory, each once: at the paper's scale 3 GB each for COCO's 5,000 pictures.
     """
-    known = make_truth_set(dataset, keep_crowd, progress, protocols, void)
-    size = dataset.image_size
+    known = make_truth_set(config, split, protocols, dataset, progress)
+    dataset, size = known.dataset, known.dataset.image_size
     images = torch.empty(len(dataset), 3, size, size)
     tokens = torch.empty(len(dataset), encoder.num_patches, encoder.feature_size)
     for first in tqdm(range(0, len(dataset), BATCH), desc='reading pictures', disable=not progress):
@@ -139,21 +147,10 @@ def make_eval_set(
     return EvalSet(**vars(known), tokens=tokens, images=images, grid=encoder.grid)
 
 
-@torch.no_grad()
-def encode_all(encoder: Encoder, images: Tensor, batch: int = BATCH) -> Tensor:
-    """Images (V, 3, S, S) -> tokens (V, N, D) float32 on the CPU, in batches, under bfloat16 autocast."""
-    device = next(encoder.parameters()).device
-    parts = []
-    for part in images.split(batch):
-        with torch.autocast(device.type, torch.bfloat16):
-            parts.append(encoder(part.to(device)).float().cpu())
-    return torch.cat(parts)
-
-
 def labels_from_masks(masks_BKN: Tensor, grid: tuple[int, int], size: int) -> Tensor:
-    """Soft masks over patches -> labels (B, size, size): bilinear upsampling, then argmax over slots."""
+    """Soft masks over patches -> labels (B, size, size) int32: bilinear upsampling, then argmax over slots."""
     maps = masks_BKN.float().unflatten(-1, grid)
-    return F.interpolate(maps, (size, size), mode='bilinear', align_corners=False).argmax(dim=1)
+    return F.interpolate(maps, (size, size), mode='bilinear', align_corners=False).argmax(dim=1).int()
 
 
 def labels_from_patches(labels_BN: Tensor, grid: tuple[int, int], size: int, count: int) -> Tensor:
@@ -165,7 +162,7 @@ def run_model(
     model: SlotModel,
     data: EvalSet,
     seed: int = 0,
-    precision: str = 'bf16',
+    precision: str | None = None,
     limit: int = 0,
     part: slice = slice(None),
 ) -> Iterator[tuple[slice, Output]]:
@@ -175,27 +172,31 @@ def run_model(
         model: the model.
         data: the set.
         seed: of the slots' noise.
-        precision: bf16 or fp32.
+        precision: bf16 or fp32; by default what the model was trained in.
         limit: use the first so many images; 0 for all.
         part: use these images only.
 
     Yields:
-        The slice of images and the model's output on the CPU device it runs on.
+        The slice of images and the model's output, on the device it runs on and without gradients. Modes of torch are
+        the caller's own in between.
     """
     device = next(model.parameters()).device
     config = model.config
     noise = torch.randn(len(data), config.slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
-    was_training = model.training
+    before = model.training, model.precision
     model.eval()
+    model.precision = precision or model.precision
     start, end, _ = part.indices(limit or len(data))
     size = max(1, min(BATCH, LARGEST // data.tokens.shape[1]))
     try:
         for first in range(start, end, size):
             batch = slice(first, min(first + size, end))
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'):
-                yield batch, model(data.tokens[batch].to(device), noise[batch].to(device))
+            with torch.no_grad():
+                out = model(data.tokens[batch].to(device), noise[batch].to(device))
+            yield batch, out
     finally:
-        model.train(was_training)
+        model.precision = before[1]
+        model.train(before[0])
 
 
 def predict(
@@ -203,18 +204,18 @@ def predict(
     data: EvalSet,
     source: str = 'decoder',
     seed: int = 0,
-    precision: str = 'bf16',
+    precision: str | None = None,
     change: Callable[[Scales], Scales] | None = None,
     part: slice = slice(None),
 ) -> Tensor:
-    """Label maps (V, M, M) uint8 of the whole set.
+    """Label maps (V, M, M) int32 of the whole set.
 
     Args:
         model: the model.
         data: the set.
         source: 'decoder' for the decoder's masks, 'slots' for slot attention's, 'first' for those of the first pass.
         seed: of the slots' noise.
-        precision: bf16 or fp32.
+        precision: bf16 or fp32; by default what the model was trained in.
         change: applied to the scales of every modulated pass, to see what each of them does.
         part: predict these images only.
 
@@ -232,7 +233,7 @@ def predict(
             masks = {'decoder': out.masks, 'slots': out.attention, 'first': out.first_attention}[source]
             if masks is None:
                 raise ValueError(f'the model gives no masks of source {source!r}')
-            parts.append(labels_from_masks(masks, data.grid, data.mask_size).to('cpu', torch.uint8))
+            parts.append(labels_from_masks(masks, data.grid, data.mask_size).cpu())
     finally:
         if hook is not None:
             hook.remove()
@@ -329,7 +330,8 @@ def segment_image(
             raise ValueError(f'image must be uint8 or lie in [0, 1], got {array.dtype} up to {array.max()}')
     picture = crop_image(picture, encoder.config.image_size, resize=get_protocol(protocol).image_resize)
     nothing = metrics.make_truth(np.zeros((1, size, size), np.int16), np.zeros((1, size, size), np.int16))
-    data = EvalSet({protocol: nothing}, [0], [''], encode_all(encoder, picture[None]), picture[None], encoder.grid)
+    tokens = encode_all(encoder, picture[None])
+    data = EvalSet(None, {protocol: nothing}, [0], [''], tokens, picture[None], encoder.grid)
     return picture, predict(model, data, source, seed)[0].numpy()
 
 
@@ -361,19 +363,21 @@ def per_image_table(labels: Tensor | np.ndarray, data: TruthSet) -> pd.DataFrame
         part.insert(1, 'file_name', data.file_names)
         part.insert(2, 'protocol', protocol)
         parts.append(part)
-    table = pd.concat(parts, ignore_index=True)
+    return order_by_disagreement(pd.concat(parts, ignore_index=True))
+
+
+def order_by_disagreement(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``per_image_table``, sorted as it says."""
     values = table.groupby('image_id')[list(metrics.METRICS)]
     spread = (values.max() - values.min()).max(axis=1).rename('disagreement')
-    table = table.join(spread, on='image_id')
+    table = table.drop(columns='disagreement', errors='ignore').join(spread, on='image_id')
     return table.sort_values(['disagreement', 'image_id', 'protocol'], ascending=[False, True, True], kind='stable')
 
 
-def evaluate_model(
-    model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0, precision: str = 'bf16'
-) -> dict[str, float]:
+def evaluate_model(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0) -> dict[str, float]:
     """Mean metrics of a model in percent; several processes share the images."""
     part = distributed.share(len(data))
-    rows = metrics.score(predict(model, data, source, seed, precision, part=part), data.main_truth[part])
+    rows = metrics.score(predict(model, data, source, seed, part=part), data.main_truth[part])
     return metrics.summarize(distributed.gather_lists(rows))
 
 
@@ -384,12 +388,12 @@ def block_grid(data: EvalSet, count: int) -> Tensor:
     """A fixed grid of ``count`` cells as equal as can be: rows of cells, the last row sharing what is left."""
     rows = max(1, round(count**0.5))
     per_row = [count // rows + (r < count % rows) for r in range(rows)]
-    labels = torch.zeros(data.mask_size, data.mask_size, dtype=torch.uint8)
+    labels = torch.zeros(data.mask_size, data.mask_size, dtype=torch.int32)
     first = 0
     edges = torch.linspace(0, data.mask_size, rows + 1).round().long().tolist()
     for top, bottom, cells in zip(edges[:-1], edges[1:], per_row, strict=True):
         column = torch.arange(data.mask_size) * cells // data.mask_size
-        labels[top:bottom] = (first + column).to(torch.uint8)
+        labels[top:bottom] = (first + column).int()
         first += cells
     return labels.expand(len(data), -1, -1)
 
@@ -403,7 +407,7 @@ def kmeans(data: EvalSet, features: Tensor, count: int, seed: int = 0) -> Tensor
         labels = np.stack([
             KMeans(count, n_init=3, random_state=seed).fit_predict(x.double().numpy()) for x in features
         ])  # fmt: skip
-    return labels_from_patches(torch.from_numpy(labels), data.grid, data.mask_size, count).to(torch.uint8)
+    return labels_from_patches(torch.from_numpy(labels), data.grid, data.mask_size, count)
 
 
 def patch_colours(data: EvalSet) -> Tensor:
@@ -415,7 +419,7 @@ def patch_colours(data: EvalSet) -> Tensor:
 def pooled_truth(data: EvalSet) -> Tensor:
     """The upper bound of the patch grid: each patch gets the true label that covers most of it."""
     labels = _patch_truth(data)
-    return labels_from_patches(labels, data.grid, data.mask_size, int(labels.max()) + 1).to(torch.uint8)
+    return labels_from_patches(labels, data.grid, data.mask_size, int(labels.max()) + 1)
 
 
 def truth_at_token_means(data: EvalSet) -> Tensor:
@@ -429,7 +433,7 @@ def truth_at_token_means(data: EvalSet) -> Tensor:
     size = member.sum(1)
     means = member.transpose(1, 2) @ data.tokens / size[..., None].clamp(min=1)
     distance = torch.cdist(data.tokens, means).masked_fill((size == 0)[:, None], float('inf'))
-    return labels_from_patches(distance.argmin(-1), data.grid, data.mask_size, member.shape[-1]).to(torch.uint8)
+    return labels_from_patches(distance.argmin(-1), data.grid, data.mask_size, member.shape[-1])
 
 
 def _patch_truth(data: EvalSet) -> Tensor:
@@ -457,7 +461,7 @@ def baselines(
     labels = {
         'truth pooled to patches': pooled_truth(data),
         'truth at token means': truth_at_token_means(data),
-        'one slot': torch.zeros(data.main_truth.regions.shape, dtype=torch.uint8),
+        'one slot': torch.zeros(data.main_truth.regions.shape, dtype=torch.int32),
         'block grid': block_grid(data, count),
         'k-means on colours': kmeans(data, patch_colours(data), count, seed),
         'k-means on tokens': kmeans(data, data.tokens, count, seed),

@@ -247,15 +247,13 @@ def run_job(
         return row
     began = time.perf_counter()
     encoder = make_encoder(config)
-    val_set = open_dataset(config, 'val', progress)
-    eval_set = make_eval_set(val_set, encoder, config.data.keep_crowd, progress, void=config.data.void)
+    eval_set = make_eval_set(config, encoder, progress=progress)
     run = train_model(config, folder, encoder, eval_set=eval_set, progress=progress)
     row = {
         'variant': job.variant,
         'changes': json.dumps(job.changes, sort_keys=True),
         **measure_run(run, eval_set),
         'wall_seconds': round(time.perf_counter() - began, 1),
-        'threads': torch.get_num_threads(),
         **run.provenance,
     }
     fresh = folder / f'.row.json.{os.getpid()}'
@@ -274,25 +272,22 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
         ``val_loss``, the mean reconstruction loss; the number of ``parameters``; for models with a codebook
         what ``code_meaning`` finds.
     """
-    model, precision = run.model, run.config.train.precision
-    labels = {
-        '': predict(model, data, precision=precision),
-        'slots_': predict(model, data, 'slots', precision=precision),
-    }
+    model = run.model
+    labels = {'': predict(model, data), 'slots_': predict(model, data, 'slots')}
     if torch.equal(labels[''], labels['slots_']):
         del labels['slots_']
     if run.config.model.top_down:
-        labels['first_'] = predict(model, data, 'first', precision=precision)
+        labels['first_'] = predict(model, data, 'first')
     row: dict[str, object] = {}
     for prefix, found in labels.items():
         row |= {f'{prefix}{name}': value for name, value in summarize(score(found, data)).items()}
-    losses = [out.reconstruction_loss.item() * len(out.slots) for _, out in run_model(model, data, 0, precision)]
+    losses = [out.reconstruction_loss.item() * len(out.slots) for _, out in run_model(model, data)]
     row['train_loss'] = float(run.log.loss.tail(max(1, len(run.log) // 10)).mean()) if len(run.log) else float('nan')
     row['val_loss'] = sum(losses) / len(data)
     row['parameters'] = sum(p.numel() for p in model.parameters())
     if model.codebook is not None:
         row['codebook_size'] = model.codebook.size
-        row |= code_meaning(model, data, precision=precision)
+        row |= code_meaning(model, data)
     return row
 
 
@@ -311,7 +306,7 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
         job = Job('ablation', 'top-down', seed)
         config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
         encoder = encoder or make_encoder(config)
-        eval_set = eval_set or make_eval_set(open_dataset(config, 'val', progress), encoder, config.data.keep_crowd)
+        eval_set = eval_set or make_eval_set(config, encoder, progress=progress)
         data = data or TrainData(open_dataset(config, 'train', progress), encoder, config, progress)
         folder = Path(run_dir) / preset_name / 'growth' / f'{config.key}-seed{seed}'
         steps = sorted({max(1, round(config.train.steps * share)) for share in GROWTH_POINTS})

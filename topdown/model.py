@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from topdown import distributed
+from topdown import distributed, precision
 from topdown.codebook import Codebook
 from topdown.config import ModelConfig
 from topdown.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder, scan_orders
@@ -45,11 +45,14 @@ class SlotModel(nn.Module):
         config: the settings.
         feature_size: D of the tokens; 3 for pixels.
         num_patches: N of the tokens (all decoders but the autoregressive one are built for it).
+
+    Attributes:
+        precision: what the forward pass computes in, bf16 (autocast) or fp32; the loss is float32 in both.
     """
 
     def __init__(self, config: ModelConfig, feature_size: int, num_patches: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.precision = config, 'fp32'
         qkv_size = config.qkv_size or config.slot_size
         side = math.isqrt(num_patches)
         self.head: nn.Module
@@ -113,6 +116,12 @@ class SlotModel(nn.Module):
             need_masks: whether the decoder's masks are wanted (training does without).
             hidden_BN: for the autoregressive decoder, which of its inputs are masked; drawn in training mode if None.
         """
+        with precision.autocast(self.precision, tokens_BND.device):
+            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN)
+
+    def _forward(
+        self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None
+    ) -> Output:
         config = self.config
         target = tokens_BND.detach()
         if noise_BKd is None:

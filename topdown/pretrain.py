@@ -37,6 +37,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from topdown import precision
 from topdown.data.toybox import ToyboxConfig, clip_at
 from topdown.encoder import TOYBOX_MEAN, TOYBOX_STD, vit_toybox_patch8_96
 
@@ -251,14 +252,17 @@ def pretrain(config: PretrainConfig, folder: Path) -> nn.Module:
         lr=config.lr,
         betas=(0.9, 0.98),
     )
+    chosen = precision.choose('auto')
+    computing = precision.autocast(chosen.name, 'cpu')
+    print(f'{config.minutes} minutes in {chosen.name}: {chosen.reason}')
     log = (folder / 'log.jsonl').open('w')
-    log.write(json.dumps(asdict(config)) + '\n')
+    log.write(json.dumps(asdict(config) | {'precision': chosen.name}) + '\n')
     step, began, average, next_log = 0, time.perf_counter(), None, 0.0
     while (done := (time.perf_counter() - began) / (60 * config.minutes)) < 1:
         rate = config.lr * min(1, (step + 1) / config.warmup_steps) * (0.51 + 0.49 * math.cos(math.pi * done))
         for group in optimizer.param_groups:
             group['lr'] = rate
-        with torch.autocast('cpu', torch.bfloat16):
+        with computing:
             colour_loss, fate_loss = model(*draw_views(frames, shifts, config.batch_size))
         optimizer.zero_grad()
         (colour_loss + config.fate_weight * fate_loss).backward()

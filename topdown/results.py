@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 
 from topdown.config import Config
-from topdown.statistics import bootstrap_interval, compare, seed_interval
+from topdown.precision import processor
+from topdown.statistics import bootstrap_interval, compare, prediction_interval, seed_interval
 
 DEFAULT_PRESET = 'toybox'
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
@@ -24,8 +25,11 @@ METRICS = ('fg_ari', 'mbo_i', 'mbo_c', 'miou')
 Scores = dict[tuple[str, int], list[dict[str, float]]]
 
 
-def provenance(config: Config, seconds: float) -> dict[str, object]:
-    """Where a row comes from: preset and its hash, seed, commit, versions, device, wall time in seconds."""
+def provenance(config: Config, seconds: float, precision: str) -> dict[str, object]:
+    """Where a row comes from: preset and its hash, seed, commit, versions, device, wall time in seconds.
+
+    ``precision`` is the one that was computed in, bf16 or fp32.
+    """
     return {
         'preset': config.name,
         'config': config.key,
@@ -36,7 +40,9 @@ def provenance(config: Config, seconds: float) -> dict[str, object]:
         'seconds': round(seconds, 1),
         'commit': _commit(),
         'date': datetime.datetime.now(datetime.UTC).strftime('%Y-%m-%d'),
-        'device': torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu(),
+        'device': torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        'threads': torch.get_num_threads(),
+        'precision': precision,
         'topdown': version('topdown'),
         'torch': torch.__version__,
         'timm': version('timm'),
@@ -256,6 +262,32 @@ def summary_table(results: pd.DataFrame) -> pd.DataFrame:
     return table.replace({'masks': {'-': '–'}}).rename(columns=names)  # a lone hyphen would start a list in Markdown
 
 
+def against_published(results: pd.DataFrame, published: pd.DataFrame) -> str:
+    """A sentence on whether a run's means lie where published runs of the same configuration predict them.
+
+    Processors of another kind, thread counts and versions change sums in the last bit and, through training, numbers;
+    by as much as another seed does.
+
+    Args:
+        results: rows of a run, as in results.csv.
+        published: one a run, with the column config and the metrics; five seeds or more of a configuration.
+    """
+    said, outside = [], []
+    for (model, config), mine in results[results.masks.eq('decoder')].groupby(['model', 'config'], sort=False):
+        known = published[published.config.eq(config)]
+        if len(known) < 5:
+            continue
+        for metric in ('fg_ari', 'mbo_i'):
+            low, high = prediction_interval(known[metric].to_numpy(), len(mine))[1:]
+            found = mine[metric].mean()
+            said.append(f'{model} {metric} {found:.1f} [{low:.1f}, {high:.1f}]')
+            outside += [said[-1]] if not low <= found <= high else []
+    if not said:
+        return 'No published runs have this configuration (five seeds at least): nothing to compare with.'
+    verdict = f'outside it: {", ".join(outside)}' if outside else 'all lie within it'
+    return f'Against the 95 % prediction interval of the published seeds: {"; ".join(said)}: {verdict}.'
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A frame as a Markdown table."""
     lines = [list(table.columns), ['---'] * len(table.columns), *table.astype(str).to_numpy().tolist()]
@@ -285,6 +317,9 @@ def main(arguments: list[str] | None = None) -> None:
     print(f'\nResults on {names} (percent, held-out pictures):\n')
     print(mean_and_spread(results, ['model', 'masks']).to_string())
     print('\nFigures:', *sorted(str(p) for p in folder.glob('*.png')), sep='\n  ')
+    table = figures_dir() / 'tables' / f'{folder.name}_ablation.csv'
+    if table.is_file():
+        print(f'\n{against_published(results, pd.read_csv(table))}')
 
 
 def _commit() -> str:
@@ -300,10 +335,6 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
     return commit + ('+' if changes else '')
-
-
-def _cpu() -> str:
-    return f'CPU, {platform.machine()}, {os.cpu_count()} cores'
 
 
 if __name__ == '__main__':

@@ -158,7 +158,7 @@ def measure(
     return result
 
 
-def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0, precision: str = 'bf16') -> dict[str, float]:
+def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, float]:
     """What the codes of a model's first-pass slots stand for, over a validation set; see ``measure``.
 
     A slot covers an object if the IoU of its first-pass mask with the object is at least 0.5.
@@ -172,11 +172,9 @@ def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0, precision: str 
     if model.codebook is None:
         raise ValueError('code_meaning needs a model with a codebook: top_down=True and quantize=True')
     count, size = model.config.slots, model.config.codebook_size
-    parts = [
-        (out.code_index.cpu(), out.first_slots.float().cpu()) for _, out in run_model(model, data, seed, precision)
-    ]
+    parts = [(out.code_index.cpu(), out.first_slots.float().cpu()) for _, out in run_model(model, data, seed)]
     codes, slots = (torch.cat(x) for x in zip(*parts, strict=True))
-    labels = predict(model, data, 'first', seed, precision)
+    labels = predict(model, data, 'first', seed)
     hits = count_hits(codes.flatten(), size)
     found = measure(
         codes.numpy(),

@@ -89,6 +89,30 @@ def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def prediction_interval(values: np.ndarray, count: int = 1, level: float = 0.95) -> Interval:
+    """Where the mean of so many further runs is to be expected, given some runs: Student's t prediction interval.
+
+    ::
+
+        mean +- t_{R-1} s sqrt(1 / R + 1 / count)
+
+    Args:
+        values: (R,), one a run, five at least: fewer say too little of their own spread.
+        count: further runs whose mean is meant.
+        level: of confidence, in (0, 1).
+
+    Raises:
+        ValueError: if ``level`` or ``count`` is out of range or there are fewer than five values.
+    """
+    values = _clean(values, level)
+    if len(values) < 5 or count < 1:
+        raise ValueError(f'needs five runs at least and one to predict, got {len(values)} and {count}')
+    mean = float(values.mean())
+    width = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1)
+    half = float(width * (1 / len(values) + 1 / count) ** 0.5)
+    return Interval(mean, mean - half, mean + half)
+
+
 def _clean(values: np.ndarray, level: float = 0.95) -> np.ndarray:
     if not 0 < level < 1:
         raise ValueError(f'level must lie between 0 and 1, got {level}')

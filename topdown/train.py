@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,10 +29,14 @@ from topdown.config import PRESETS, Config, TrainConfig, preset
 from topdown.data import open_dataset
 from topdown.data.base import PictureSet
 from topdown.data.features import stored_tokens
-from topdown.encoder import Encoder, make_encoder
-from topdown.evaluate import EvalSet, encode_all, evaluate_model, make_eval_set
+from topdown.encoder import Encoder, chosen_precision, encode_all, make_encoder
+from topdown.evaluate import EvalSet, evaluate_model, make_eval_set
 from topdown.model import SlotModel
+from topdown.precision import use_threads
 from topdown.results import provenance
+
+RUN_FILES = ('checkpoint.safetensors', 'log.csv', 'evaluations.csv', 'provenance.json', 'config.json')
+"""What a run's folder holds."""
 
 
 @dataclass
@@ -73,7 +78,7 @@ class TrainData:
             self.views = stored_tokens(
                 dataset,
                 lambda images: encode_all(encoder, images),
-                encoder.fingerprint(),
+                f'{encoder.fingerprint()}/{encoder.precision}',
                 (encoder.num_patches, encoder.feature_size),
                 config.train.token_dir,
                 config.data.flip,
@@ -108,8 +113,7 @@ class TrainData:
             generator=torch.Generator(),  # else the loader draws from the global one, and resuming would differ
         )
         for images in loader:
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.train.precision == 'bf16'):
-                yield self.encoder(images.to(device, non_blocking=True)).float()
+            yield self.encoder(images.to(device, non_blocking=True))
 
 
 class _Plan:
@@ -173,9 +177,10 @@ def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.A
 
 
 def build_model(config: Config, encoder: Encoder) -> SlotModel:
-    """A fresh model on the encoder's device; its weights depend on ``config.train.seed`` alone."""
+    """A fresh model on the encoder's device and in its precision; its weights depend on ``config.train.seed`` alone."""
     torch.manual_seed(config.train.seed)
     model = SlotModel(config.model, encoder.feature_size, encoder.num_patches)
+    model.precision = encoder.precision
     return model.to(next(encoder.parameters()).device)
 
 
@@ -205,20 +210,22 @@ def train_model(
     if options.batch_size % distributed.world():
         raise ValueError(f'batch_size={options.batch_size} cannot be shared out to {distributed.world()} processes')
     progress = progress and distributed.is_main()
+    use_threads(options.threads)
     with distributed.main_first():  # missing data is found out first
         train_set = open_dataset(config, 'train', progress) if data is None else None
-        val_set = open_dataset(config, 'val', progress) if eval_set is None else None
-    encoder = encoder or make_encoder(config)
-    device = next(encoder.parameters()).device
-    eval_set = eval_set or make_eval_set(val_set, encoder, config.data.keep_crowd, progress, void=config.data.void)
+        if eval_set is None:
+            open_dataset(config, 'val', progress)
+    path = folder / 'checkpoint.safetensors'
+    saved = load_checkpoint(path) if path.exists() else None
+    encoder = encoder or make_encoder(config, saved and saved.precision)
+    fingerprint = encoder.fingerprint()
+    if saved:
+        _check_same(saved, config, fingerprint, encoder.precision, path)
+    eval_set = eval_set or make_eval_set(config, encoder, progress=progress)
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
-    fingerprint = encoder.fingerprint()
     first, seconds, log = 0, 0.0, {'train': [], 'eval': []}
-    path = folder / 'checkpoint.safetensors'
-    if path.exists():
-        saved = load_checkpoint(path)
-        _check_same(saved, config, fingerprint, path)
+    if saved:
         saved.load_model(model)
         saved.load_optimizer(model, optimizer)
         saved.load_random_state()
@@ -247,18 +254,15 @@ def train_model(
         sizes = (encoder.feature_size, encoder.num_patches)
         save_checkpoint(path, model, optimizer, config, step, fingerprint, sizes, log, spent)
 
-    bar = tqdm(
-        total=options.steps, initial=first, desc=_title(config), unit='step', disable=not progress, mininterval=2
-    )
-    with bar:
+    reason = 'as it began' if saved else chosen_precision(config).reason
+    with _Progress(config, first, last, f'{model.precision} ({reason})', progress and first < last) as report:
         for step, tokens in enumerate(data.batches(first, last) if first < last else (), start=first):
             rate = learning_rate(options, step)
             for group in optimizer.param_groups:
                 group['lr'] = rate
             model.train()
             optimizer.zero_grad()  # before the forward pass: gradients and activations need not be there together
-            with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == 'bf16'):
-                out = call(tokens, need_masks=False)
+            out = call(tokens, need_masks=False)
             out.loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
             optimizer.step()
@@ -272,17 +276,17 @@ def train_model(
                         f'the loss is {row["loss"]} at step {done}: lower lr or use precision=fp32'
                     )
                 log['train'].append(row)
-                bar.set_postfix(loss=f'{row["loss"]:.4f}', refresh=False)
-            bar.update()
+                report.loss(done, row['loss'])
+            report.step(done)
             if done == options.steps or (options.eval_every and done % options.eval_every == 0):
-                log['eval'].append({'step': done, **evaluate_model(model, eval_set, precision=options.precision)})
+                log['eval'].append({'step': done, **evaluate_model(model, eval_set)})
             if done == last or (options.checkpoint_every and done % options.checkpoint_every == 0):
                 save(done)
     record = folder / 'provenance.json'
     if distributed.is_main() and (first < last or not record.is_file()):
         seconds += time.perf_counter() - began
         folder.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(provenance(config, seconds), indent=1))
+        record.write_text(json.dumps(provenance(config, seconds, model.precision), indent=1))
         pd.DataFrame(log['train']).to_csv(folder / 'log.csv', index=False)
         pd.DataFrame(log['eval']).to_csv(folder / 'evaluations.csv', index=False)
         (folder / 'config.json').write_text(json.dumps(config.to_dict(), indent=1))
@@ -299,23 +303,78 @@ def load_run(path: str | Path, encoder: Encoder | None = None) -> tuple[SlotMode
             model was trained on.
     """
     saved = load_checkpoint(path)
-    encoder = encoder or make_encoder(saved.config)
+    encoder = encoder or make_encoder(saved.config, saved.precision)
     if encoder.fingerprint() != saved.encoder_fingerprint:
         raise ValueError(f'{path} was trained on tokens of other encoder weights than those loaded now')
     model = build_model(saved.config, encoder)
+    model.precision = saved.precision
     saved.load_model(model)
     return model.eval(), encoder, saved
 
 
-def _check_same(saved: Checkpoint, config: Config, fingerprint: str, path: Path) -> None:
+def _check_same(saved: Checkpoint, config: Config, fingerprint: str, precision: str, path: Path) -> None:
     if saved.config.key != config.key or saved.config.train.seed != config.train.seed:
         raise ValueError(f'{path} belongs to another experiment: choose another folder or delete it')
     if saved.encoder_fingerprint != fingerprint:
         raise ValueError(f'{path} was trained on tokens of another encoder: choose another folder or delete it')
+    if saved.precision != precision:
+        raise ValueError(
+            f'{path} was trained in {saved.precision}, and the tokens given were made in {precision}: runs that are '
+            'compared must compute alike; choose another folder, or go on where it began'
+        )
 
 
-def _title(config: Config) -> str:
-    return f'{config.name} {"top-down" if config.model.top_down else "baseline"} seed {config.train.seed}'
+class _Progress:
+    """What a run says while it lasts: how long it will take, then a bar in a terminal, or a line now and then.
+
+    Args:
+        config: the experiment.
+        first, last: steps done before, and at the end.
+        computed_in: precision and why.
+        show: say anything at all.
+    """
+
+    SPEED, PAUSE = 10, 60.0  # steps before the first estimate; seconds between lines
+
+    def __init__(self, config: Config, first: int, last: int, computed_in: str, show: bool) -> None:
+        self.title = f'{config.name} {"top-down" if config.model.top_down else "baseline"} seed {config.train.seed}'
+        self.first, self.last, self.show = first, last, show
+        self.began = self.said = time.perf_counter()
+        terminal = show and sys.stderr.isatty()
+        if show:
+            self.say(
+                f'steps {first + 1} to {last} of {config.train.batch_size} pictures, {computed_in}, '
+                f'{torch.get_num_threads()} thread(s)'
+            )
+        self.bar = tqdm(total=last, initial=first, desc=self.title, unit='step', disable=not terminal, mininterval=2)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def say(self, text: str) -> None:
+        """Print a line at once: papermill and batch systems show no bars."""
+        print(f'{self.title}: {text}', flush=True)
+        self.said = time.perf_counter()
+
+    def step(self, done: int) -> None:
+        """After every step."""
+        self.bar.update()
+        if self.show and done == self.first + self.SPEED:
+            pace = (time.perf_counter() - self.began) / self.SPEED
+            self.say(f'{pace:.3f} s a step, about {self._left(done)}')
+
+    def loss(self, done: int, loss: float) -> None:
+        """Whenever the loss is known."""
+        self.bar.set_postfix(loss=f'{loss:.4f}', refresh=False)
+        if self.show and self.bar.disable and time.perf_counter() - self.said > self.PAUSE:
+            self.say(f'step {done} of {self.last}, loss {loss:.4f}, about {self._left(done)}')
+
+    def _left(self, done: int) -> str:
+        seconds = (time.perf_counter() - self.began) / (done - self.first) * (self.last - done)
+        return f'{seconds / 60:.1f} min to go' if seconds < 5400 else f'{seconds / 3600:.1f} h to go'
 
 
 def main(arguments: list[str] | None = None) -> None:

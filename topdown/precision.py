@@ -1,0 +1,85 @@
+"""Which arithmetic a computation runs in: bfloat16 where the processor has it, else float32.
+
+Where it has not, torch emulates bfloat16, 4 to 90 times slower than float32. Models and encoders carry the name of
+their arithmetic (``precision``) and compute in it wherever they are called from.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+
+FLAGS = ('amx_bf16', 'avx512_bf16')
+"""Processor flags that stand for products in bfloat16."""
+LIMIT = 'ONEDNN_MAX_CPU_ISA'
+"""Environment variable that keeps oneDNN, torch's library of products, from using what the processor has."""
+UNLIMITED = ('', 'ALL', 'DEFAULT', 'AVX512_CORE_BF16', 'AVX512_CORE_FP16', 'AVX512_CORE_AMX', 'AVX10')
+"""Beginnings of the variable's values that leave bfloat16 to it."""
+
+
+class Precision(NamedTuple):
+    """A choice and why it was made."""
+
+    name: str  # bf16 or fp32
+    reason: str
+
+
+def choose(setting: str, device: str | torch.device = 'cpu') -> Precision:
+    """What a setting means on a device. Nothing is timed: flags decide, so that a machine always chooses alike.
+
+    Args:
+        setting: 'bf16' or 'fp32', which are obeyed, or 'auto': bfloat16 on GPUs from Ampere on and on CPUs with AMX or
+            AVX512-BF16, float32 elsewhere.
+        device: where it is computed.
+
+    Raises:
+        ValueError: for another setting.
+    """
+    if setting in ('bf16', 'fp32'):
+        return Precision(setting, 'as set')
+    if setting != 'auto':
+        raise ValueError(f"precision must be 'auto', 'bf16' or 'fp32', got {setting!r}")
+    kind = torch.device(device).type
+    if kind == 'cuda':
+        major, minor = torch.cuda.get_device_capability(device)
+        fast = major >= 8
+        return Precision('bf16' if fast else 'fp32', f'compute capability {major}.{minor}')
+    if kind != 'cpu':
+        return Precision('fp32', f'device {kind}')
+    flags = [flag for flag in FLAGS if _capabilities().get(flag)]
+    limit = os.environ.get(LIMIT, '').upper()
+    if flags and not any(limit == value or (value and limit.startswith(value)) for value in UNLIMITED):
+        return Precision('fp32', f'{LIMIT}={limit}')
+    if flags:
+        return Precision('bf16', f'the processor has {" and ".join(flags)}')
+    return Precision('fp32', 'the processor would emulate bfloat16')
+
+
+def autocast(name: str, device: str | torch.device) -> torch.autocast:
+    """The context to compute in: bfloat16 autocast for 'bf16', none for 'fp32'."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=name == 'bf16')
+
+
+def use_threads(count: int) -> None:
+    """From now on so many CPU threads compute; 0 changes nothing."""
+    if count:
+        torch.set_num_threads(count)
+
+
+def processor() -> str:
+    """Kind of the CPU, as far as it decides numbers and speed: name, architecture and widest arithmetic."""
+    found = _capabilities()
+    widest = next((flag for flag in (*FLAGS, 'avx512_f', 'avx2') if found.get(flag)), 'no AVX2')
+    name, machine = str(found.get('cpu_name', 'CPU')).strip(), str(found.get('architecture', '?'))
+    return f'{name}, {machine}, {widest}'
+
+
+def _capabilities() -> dict[str, object]:
+    """Flags of the processor as torch knows them."""
+    if hasattr(torch.cpu, 'get_capabilities'):
+        return torch.cpu.get_capabilities()
+    names = {'amx_bf16': '_is_amx_tile_supported', 'avx512_bf16': '_is_avx512_bf16_supported'}
+    names |= {'avx512_f': '_is_avx512_supported', 'avx2': '_is_avx2_supported'}
+    return {flag: getattr(torch.cpu, name, bool)() for flag, name in names.items()}
