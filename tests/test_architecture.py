@@ -13,10 +13,12 @@ PACKAGE = ROOT / 'topdown'
 MAY_IMPORT = {
     'protocols': set(), 'statistics': set(), 'distributed': set(), 'slots': set(), 'plots': set(),
     'config': {'protocols'}, 'metrics': {'protocols'}, 'codebook': {'distributed'}, 'decoders': {'distributed'},
-    'data.base': {'protocols'}, 'data.toybox': set(), 'data.coco': {'data.base'}, 'data.labels': {'data.base'},
+    'data.report': set(), 'data.base': {'data.report', 'protocols'}, 'data.toybox': set(),
+    'data.records': {'data.base', 'data.report'}, 'data.coco': {'data.base', 'data.records', 'data.report'},
+    'data.labels': {'data.base'}, 'data.predictions': {'data.base'},
     'data.features': {'data.base'}, 'data.tfrecord': set(), 'data.movi': {'data.base', 'data.tfrecord'},
     'data.clevr': {'data.base', 'data.tfrecord'}, 'data.download': {'data.tfrecord'}, 'data.card': {'data.base'},
-    'data.check': {'data.base', 'data.clevr', 'data.coco', 'data.movi'},
+    'data.check': {'data.base', 'data.clevr', 'data.movi', 'data.report'},
     'data': {'config', 'data', 'data.clevr', 'data.coco', 'data.movi', 'data.standins', 'data.toybox'},
     'data.standins': {'data.base', 'data.coco', 'data.movi', 'data.tfrecord', 'data.toybox'},
     'chapters': {'config', 'encoder', 'evaluate', 'metrics', 'plots', 'results', 'tables', 'train'},
@@ -33,7 +35,7 @@ MAY_IMPORT = {
     'cli': {'config', 'data.download', 'protocols'},
     'commands': {
         'encoder', 'metrics', 'train', 'config', 'data', 'data.base', 'data.card', 'data.check', 'data.clevr',
-        'data.download', 'protocols', 'statistics', 'evaluate', 'results', 'plots',
+        'data.download', 'data.predictions', 'protocols', 'statistics', 'evaluate', 'results', 'plots',
     },
     'cost': {'config', 'model'},
     'bench': {

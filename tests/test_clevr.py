@@ -176,7 +176,7 @@ def test_a_set_without_shapes_has_one_category(root):
 def test_prepared_files_are_checked(root, capsys):
     folder = prepare_clevr(root, **SMALL)
     main(['data', 'check', 'clevr6', str(root)])
-    assert 'clevr6 train: 4 pictures, 14 objects, no problems' in capsys.readouterr().out
+    assert 'clevr6 train: 4 images, 14 objects, no problems' in capsys.readouterr().out
     path = folder / 'val-00003.tfrecord'
     whole = path.read_bytes()
     damaged = bytearray(whole)

@@ -11,7 +11,8 @@ from PIL import Image
 import topdown
 from topdown.cli import main
 from topdown.data.coco import CocoInstances
-from topdown.evaluate import make_truth_set, read_predictions, segment_image
+from topdown.data.predictions import read_predictions
+from topdown.evaluate import make_truth_set, segment_image
 
 
 @pytest.fixture(scope='module')
@@ -41,8 +42,7 @@ def test_evaluates_a_checkpoint_under_both_protocols(checkpoint, tmp_path, capsy
 def write_predictions(dataset, folder, make):
     folder.mkdir(exist_ok=True)
     for i in range(len(dataset)):
-        record = dataset.coco.imgs[dataset.ids[i]]
-        labels = make(i, record['height'], record['width'])
+        labels = make(i, *dataset.true_size(i))
         name = dataset.file_name(i).replace('.jpg', '.png')
         Image.fromarray(labels.astype(np.uint8)).save(folder / name)
 

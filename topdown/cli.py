@@ -22,8 +22,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser('train', help='train one model (see topdown train --help)', add_help=False)
     part = commands.add_parser('evaluate', help='score a checkpoint, or label PNGs from any program')
     part.add_argument('checkpoint', nargs='?', type=Path, help='checkpoint.safetensors of a run')
-    part.add_argument('--predictions', type=Path, help='folder of <picture name>.png, a label from 0 a pixel')
+    part.add_argument('--predictions', type=Path, help='folder of <path of the picture>.png, a label from 0 a pixel')
     part.add_argument('--preset', default='coco', choices=list(PRESETS), help='with --predictions: data and sizes')
+    part.add_argument('--dataset', default='', help="data set, such as folder; default: the preset's or the run's")
     part.add_argument('--data-root', default='', help='folder of the data set')
     part.add_argument(
         '--protocols',

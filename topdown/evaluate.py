@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from topdown import distributed, metrics
 from topdown.config import Config
 from topdown.data import open_dataset
-from topdown.data.base import PictureSet, crop_image, crop_masks, read_labels, read_picture
+from topdown.data.base import PictureSet, crop_image, crop_masks, read_picture
 from topdown.encoder import Encoder, encode_all
 from topdown.metrics import Truth
 from topdown.model import Output, SlotModel
@@ -117,6 +117,7 @@ def make_truth_set(
                     hidden = crop_masks(unknown[None], dataset.mask_size, protocol.mask_resize)[0]
                     labels[hidden] = metrics.IGNORE
                 kept.append(labels)
+    dataset.report.warn()
     return TruthSet(
         dataset=dataset,
         truth={name: metrics.make_truth(*pair, categories) for name, pair in maps.items()},
@@ -146,40 +147,6 @@ def make_eval_set(
             images[i] = dataset.view(i)
         tokens[first : first + BATCH] = encode_all(encoder, images[first : first + BATCH])
     return EvalSet(**vars(known), tokens=tokens, images=images, grid=encoder.grid)
-
-
-def read_predictions(folder: str | Path, dataset: PictureSet) -> np.ndarray:
-    """Predicted label maps of any program: ``<picture's name>.png`` for every picture, a label from 0 a pixel.
-
-    A map has the size of the cut masks (M x M) or of the whole picture; the latter is cut as true masks are.
-
-    Returns:
-        (V, M, M) int32.
-
-    Raises:
-        FileNotFoundError: if the folder or a map is missing.
-        ValueError: if a map is no label map or of another size.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is not a folder: pass one that holds a PNG of labels for every picture')
-    size, labels = dataset.mask_size, []
-    for i in range(len(dataset)):
-        path = folder / Path(dataset.file_name(i)).with_suffix('.png').name
-        if not path.is_file():
-            raise FileNotFoundError(f'{path} is missing: every picture of the set needs a map of its labels')
-        found = read_labels(path)
-        whole = dataset.annotation(i).masks.shape[1:]
-        if found.shape not in ((size, size), whole):
-            raise ValueError(
-                f"{path} has shape {found.shape}: labels must have {size} x {size} pixels or the picture's "
-                f'{whole[0]} x {whole[1]}'
-            )
-        if found.shape != (size, size):
-            _, found = np.unique(found, return_inverse=True)
-            found = crop_masks(found.reshape(1, *whole).astype(np.int32), size, dataset.protocol.mask_resize)[0]
-        labels.append(found.astype(np.int32))
-    return np.stack(labels)
 
 
 def labels_from_masks(masks_BKN: Tensor, grid: tuple[int, int], size: int) -> Tensor:

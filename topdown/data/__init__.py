@@ -7,13 +7,15 @@ from functools import partial
 from topdown.config import Config
 
 
-def open_dataset(config: Config, split: str, progress: bool = True):
+def open_dataset(config: Config, split: str, progress: bool = True, strict: bool = True):
     """The data set of an experiment, as a ``PictureSet``.
 
     Args:
         config: the experiment; Toybox is made on first use.
         split: 'train' or 'val'.
         progress: show a bar while Toybox is made.
+        strict: stop at records of COCO files that cannot be used, naming the first; off: leave them out, and let the
+            data set's ``report`` name all of them.
 
     Raises:
         FileNotFoundError: if ``data_root`` does not hold the data set, saying how to get it.
@@ -33,7 +35,7 @@ def open_dataset(config: Config, split: str, progress: bool = True):
         'toybox': (CocoInstances, ''),
         'toybox_wide': (WidePictures, ''),
         CLIPS: (partial(Movi, name=CLIPS), ''),
-        'coco': (CocoInstances, COCO_HELP),
+        'coco': (partial(CocoInstances, strict=strict), COCO_HELP),
         'voc': (labels.VocSegmentation, labels.VOC_HELP),
         'ade20k': (labels.Ade20k, labels.ADE_HELP),
         'cityscapes': (labels.Cityscapes, labels.CITYSCAPES_HELP),
@@ -52,5 +54,7 @@ def open_dataset(config: Config, split: str, progress: bool = True):
     elif not root:
         raise FileNotFoundError(f'dataset {data.dataset!r} needs data_root, the folder that holds it. {remedy}')
     found = reader(root, split, config.encoder.image_size, data.mask_size, limit, data.protocol)
+    if split == 'train':  # of validation, warnings come when all its truth was read
+        found.report.warn()
     found.skip_corrupt = data.skip_corrupt and split == 'train'  # truth and picture of validation belong together
     return found

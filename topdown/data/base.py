@@ -17,11 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from topdown.data.report import DOUBTFUL, Report
 from topdown.protocols import get_protocol
+
+MOST_PIXELS = 178_956_970
+"""Of an image: Pillow's limit, beyond which it takes a file for a bomb. Memory is asked for only below it."""
 
 
 @dataclass
@@ -29,7 +33,7 @@ class Annotation:
     """The truth of one picture, at the picture's own size."""
 
     masks: np.ndarray  # (O, H, W) bool, full extents; overlaps allowed
-    categories: np.ndarray  # (O,) int64 category ids, positive
+    categories: np.ndarray  # (O,) int64 category ids, of any size and sign
     crowd: np.ndarray  # (O,) bool, regions of several objects
     void: np.ndarray | None = None  # (H, W) bool, pixels of unknown truth; None for none
 
@@ -72,6 +76,7 @@ class PictureSet(Dataset, ABC):
         self.ids, self.category_names = ids[: limit or None], category_names
         self.image_size, self.mask_size = image_size, mask_size
         self.skip_corrupt = False
+        self.report = Report(type(self).__name__, len(self.ids))
         self.protocol = get_protocol(protocol)
 
     @abstractmethod
@@ -81,6 +86,13 @@ class PictureSet(Dataset, ABC):
     @abstractmethod
     def annotation(self, i: int) -> Annotation:
         """The picture's truth."""
+
+    def true_size(self, i: int) -> tuple[int, int] | None:
+        """Height and width of the picture's truth, without reading all of it; None for no truth.
+
+        Pictures turned by their EXIF orientation are read as it fits (see ``read_picture``).
+        """
+        return None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -116,7 +128,7 @@ class PictureSet(Dataset, ABC):
         )
 
     def file_name(self, i: int) -> str:
-        """Name of the picture's file, without its folder."""
+        """Path of the picture's file below the folder of pictures: what tells it from all others."""
         return self.path(i).name
 
     def view(self, i: int, flip: bool = False, at: tuple[float, float] | None = None) -> Tensor:
@@ -141,7 +153,7 @@ class PictureSet(Dataset, ABC):
 
     def read_image(self, i: int) -> Tensor:
         """The whole picture (3, H, W) float32 in [0, 1]."""
-        return read_picture(self.path(i))
+        return read_picture(self.path(i), self.true_size(i))
 
 
 @contextlib.contextmanager
@@ -155,21 +167,77 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def read_picture(path: Path) -> Tensor:
+def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     """A picture file as (3, H, W) float32 in [0, 1]; grayscale pictures become three equal channels.
+
+    Args:
+        path: the file.
+        size: height and width of its truth. None turns the picture as its EXIF orientation says; otherwise the
+            picture stays as it is stored where that fits (as in COCO's own tools), and is turned where only that fits.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no picture or damaged.
+        ValueError: if it is no picture, damaged, or fits ``size`` in neither way.
     """
+    with _opened(path, 'check the path, or unpack the pictures again') as picture:
+        stored, orientation = _header(picture)
+        turned = _upright(stored, orientation)
+        if size is None or (stored != size and turned == size):
+            picture = ImageOps.exif_transpose(picture)
+        array = np.array(picture.convert('RGB')) if size in (None, stored, turned) else None
+    if array is None:
+        _refuse_size(path, stored, size)
+    return as_image(array)
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, from its header; errors as of ``read_picture``."""
+    with _opened(path, 'check the path, or unpack the pictures again') as picture:
+        return picture.height, picture.width
+
+
+def check_size(path: Path, size: tuple[int, int], report: Report) -> None:
+    """Compare an image's header with the size of its truth; errors as of ``read_picture``.
+
+    An orientation that the size cannot decide about, such as upside down, is entered in the report.
+    """
+    with _opened(path, 'check the path, or unpack the pictures again') as picture:
+        stored, orientation = _header(picture)
+    turned = _upright(stored, orientation)
+    if size not in (stored, turned):
+        _refuse_size(path, stored, size)
+    if stored == turned and orientation != 1:
+        reason = f'its EXIF orientation {orientation} fits its truth as well as none: it is read as it is stored'
+        report.add(DOUBTFUL, reason, path.name)
+
+
+def _header(picture: Image.Image) -> tuple[tuple[int, int], int]:
+    """Height and width as stored, and the EXIF orientation, 1 for upright."""
+    orientation = picture.getexif().get(274, 1)
+    return (picture.height, picture.width), orientation if orientation in range(1, 9) else 1
+
+
+def _upright(stored: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return stored[::-1] if orientation > 4 else stored
+
+
+def _refuse_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
+    raise ValueError(
+        f'{path} is {found[0]} x {found[1]} pixels, its annotation is for {size[0]} x {size[1]}: they do not belong '
+        'together'
+    )
+
+
+@contextlib.contextmanager
+def _opened(path: Path, missing: str) -> Iterator[Image.Image]:
+    """An image file, and one kind of error for whatever is wrong with it."""
     try:
         with Image.open(path) as picture:
-            array = np.array(picture.convert('RGB'))
+            yield picture
     except FileNotFoundError:
-        raise FileNotFoundError(f'{path} is missing: check the path, or unpack the pictures again') from None
-    except (UnidentifiedImageError, OSError) as error:
+        raise FileNotFoundError(f'{path} is missing: {missing}') from None
+    except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
         raise ValueError(f'{path} cannot be read ({error}): delete it and get it again') from error
-    return as_image(array)
 
 
 def as_image(array: np.ndarray) -> Tensor:
@@ -184,13 +252,8 @@ def read_labels(path: Path) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged or holds colours.
     """
-    try:
-        with Image.open(path) as picture:
-            array = np.array(picture)
-    except FileNotFoundError:
-        raise FileNotFoundError(f'{path} is missing: every picture needs its labels; unpack them again') from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f'{path} cannot be read ({error}): delete it and get it again') from error
+    with _opened(path, 'every picture needs its labels; unpack them again') as picture:
+        array = np.array(picture)
     if array.ndim != 2:
         raise ValueError(f'{path} holds colours, shape {array.shape}: labels must be a palette or gray PNG')
     return array.astype(np.int64)
@@ -213,19 +276,21 @@ def crop_image(image: Tensor, size: int, at: tuple[float, float] | None = None, 
 
 
 def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> np.ndarray:
-    """(O, H, W) bool or uint8 -> (O, size, size): short side to ``size`` by nearest neighbour, centre crop.
+    """(O, H, W) bool or whole numbers -> (O, size, size): short side to ``size`` by nearest neighbour, centre crop.
 
     ``resize`` is 'nearest-exact' or 'nearest'.
     """
-    height, width = masks.shape[-2:]
-    new = _short_side(height, width, size)
-    if new != (height, width) and len(masks):
-        resized = F.interpolate(torch.from_numpy(masks)[None].to(torch.uint8), new, mode=resize)
-        masks = resized[0].numpy().astype(masks.dtype)
-    elif new != (height, width):
-        masks = np.zeros((0, *new), masks.dtype)
-    top, left = _centre(new, size)
-    return masks[:, top : top + size, left : left + size]
+    new = _short_side(*masks.shape[-2:], size)
+    rows, columns = (
+        _nearest(old, extent, resize)[first : first + size]
+        for old, extent, first in zip(masks.shape[-2:], new, _centre(new, size), strict=True)
+    )
+    return masks[:, rows[:, None], columns]
+
+
+def _nearest(old: int, new: int, resize: str) -> np.ndarray:
+    """Which of ``old`` places each of ``new`` ones shows: torch's own choice, which in float64 is another at times."""
+    return F.interpolate(torch.arange(old, dtype=torch.float32)[None, None], new, mode=resize)[0, 0].long().numpy()
 
 
 def _short_side(height: int, width: int, size: int) -> tuple[int, int]:

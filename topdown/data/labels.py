@@ -5,11 +5,13 @@ Each is read in its official layout, with no conversion.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from topdown.data.base import Annotation, PictureSet, read_labels
+from topdown.data.base import Annotation, PictureSet, check_size, read_labels, stored_size
 
 VOC_CATEGORIES = (
     'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog',
@@ -30,8 +32,8 @@ CITYSCAPES_HELP = (
     'leftImg8bit/ and gtFine/; then pass that folder as data_root.'
 )
 FOLDER_HELP = (
-    'data_root must hold train/ and val/, each with images/ and labels/: for every picture a PNG of the same name with '
-    'a label in every pixel, 0 for background.'
+    'data_root must hold train/ and val/, each with images/ and labels/: for every picture a PNG of the same name, in '
+    'the same subfolder if there are any, with a label in every pixel, 0 for background.'
 )
 CITYSCAPES_THINGS = {
     24: 'person', 25: 'rider', 26: 'car', 27: 'truck', 28: 'bus', 29: 'caravan', 30: 'trailer', 31: 'train',
@@ -40,7 +42,25 @@ CITYSCAPES_THINGS = {
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
-class VocSegmentation(PictureSet):
+class LabelMaps(PictureSet):
+    """Pictures whose truth is one label map each, or begins with one."""
+
+    @abstractmethod
+    def label_path(self, i: int) -> Path:
+        """The file of the picture's labels."""
+
+    def true_size(self, i: int) -> tuple[int, int] | None:
+        """From the header of the labels; None where there are none, as in training."""
+        return stored_size(self.label_path(i)) if self.label_path(i).is_file() else None
+
+    def read_map(self, i: int) -> np.ndarray:
+        """The labels (H, W) int64, compared with the picture's size."""
+        labels = read_labels(self.label_path(i))
+        check_size(self.path(i), labels.shape, self.report)
+        return labels
+
+
+class VocSegmentation(LabelMaps):
     """PASCAL VOC 2012 segmentation: val, 1,449 pictures with instances; train, the 10,582 pictures of 'trainaug'.
 
     The training list is made from the data: pictures of VOC's train list and of both lists of the Semantic Boundaries
@@ -88,10 +108,18 @@ class VocSegmentation(PictureSet):
         """The picture's file."""
         return self.folder / 'JPEGImages' / f'{self.ids[i]}.jpg'
 
+    def label_path(self, i: int) -> Path:
+        """The map of objects."""
+        return self.folder / 'SegmentationObject' / f'{self.ids[i]}.png'
+
     def annotation(self, i: int) -> Annotation:
         """Instances from SegmentationObject, of the class that most of each has in SegmentationClass; 255 is void."""
-        instances = read_labels(self.folder / 'SegmentationObject' / f'{self.ids[i]}.png')
-        classes = read_labels(self.folder / 'SegmentationClass' / f'{self.ids[i]}.png')
+        instances = self.read_map(i)
+        path = self.folder / 'SegmentationClass' / f'{self.ids[i]}.png'
+        classes = read_labels(path)
+        if classes.shape != instances.shape:
+            given, other = (f'{m.shape[0]} x {m.shape[1]}' for m in (classes, instances))
+            raise ValueError(f'{path} is {given} pixels, {self.label_path(i)} is {other}: they do not belong together')
         objects = [o for o in np.unique(instances) if o not in (0, 255)]
         masks = _masks(instances, objects)
         counts = [np.bincount(classes[mask], minlength=256)[1:21] for mask in masks]
@@ -99,7 +127,7 @@ class VocSegmentation(PictureSet):
         return Annotation(masks, categories, np.zeros(len(masks), bool), instances == 255)
 
 
-class Ade20k(PictureSet):
+class Ade20k(LabelMaps):
     """ADE20K's scene-parsing benchmark: 20,210 training and 2,000 validation pictures, 150 classes.
 
     It has no instances: the region of a class counts as one object. Label 0 is unlabelled: void.
@@ -130,15 +158,19 @@ class Ade20k(PictureSet):
         """The picture's file."""
         return self.images / f'{self.ids[i]}.jpg'
 
+    def label_path(self, i: int) -> Path:
+        """The file of the picture's labels."""
+        return self.labels / f'{self.ids[i]}.png'
+
     def annotation(self, i: int) -> Annotation:
         """One mask a class."""
-        labels = read_labels(self.labels / f'{self.ids[i]}.png')
+        labels = self.read_map(i)
         present = [c for c in np.unique(labels) if c]
         categories = np.array(present, np.int64)
         return Annotation(_masks(labels, present), categories, np.zeros(len(present), bool), labels == 0)
 
 
-class Cityscapes(PictureSet):
+class Cityscapes(LabelMaps):
     """Cityscapes, fine annotations: 2,975 training and 500 validation pictures; objects of ten classes of things.
 
     Values from 1000 are class * 1000 + instance. A thing's class without an instance number is a group: a crowd region.
@@ -166,19 +198,29 @@ class Cityscapes(PictureSet):
 
     def path(self, i: int) -> Path:
         """The picture's file."""
-        return self.images / f'{self.ids[i]}_leftImg8bit.png'
+        return self.images / self.file_name(i)
+
+    def file_name(self, i: int) -> str:
+        """City and name."""
+        return f'{self.ids[i]}_leftImg8bit.png'
+
+    def label_path(self, i: int) -> Path:
+        """The map of instances."""
+        return self.labels / f'{self.ids[i]}_gtFine_instanceIds.png'
 
     def annotation(self, i: int) -> Annotation:
         """Instances and groups of things."""
-        labels = read_labels(self.labels / f'{self.ids[i]}_gtFine_instanceIds.png')
+        labels = self.read_map(i)
         values = [v for v in np.unique(labels) if v >= 1000 or v in CITYSCAPES_THINGS]
         categories = np.array([v // 1000 if v >= 1000 else v for v in values], np.int64)
         crowd = np.array([v < 1000 for v in values], bool)
         return Annotation(_masks(labels, values), categories, crowd, labels <= 6)
 
 
-class LabelFolder(PictureSet):
+class LabelFolder(LabelMaps):
     """Any pictures with PNGs of instance labels: 0 is background, every other value an object of one category.
+
+    Pictures may lie in subfolders; their labels lie in the same ones.
 
     Args:
         root: folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``.
@@ -196,17 +238,33 @@ class LabelFolder(PictureSet):
         folder = Path(root).expanduser() / _part(split, {'train': 'train', 'val': 'val'})
         self.images, self.labels, self.void = folder / 'images', folder / 'labels', void
         _need_folders((self.images, self.labels), FOLDER_HELP)
-        self.suffixes = {p.stem: p.suffix for p in self.images.iterdir() if p.suffix.lower() in PICTURES}
-        ids = _stems(self.images, FOLDER_HELP)
-        super().__init__(ids, {1: 'object'}, image_size, mask_size, limit, protocol)
+        self.files: dict[str, str] = {}  # path without its suffix, below images/ -> with it
+        for name in sorted(str(p.relative_to(self.images)) for p in _pictures(self.images.rglob('*'))):
+            stem = str(Path(name).with_suffix(''))
+            if stem in self.files:
+                raise ValueError(
+                    f'{self.images}: {self.files[stem]} and {name} share the labels {stem}.png: give one another name'
+                )
+            self.files[stem] = name
+        if not self.files:
+            raise FileNotFoundError(f'{self.images} holds no pictures. {FOLDER_HELP}')
+        super().__init__(sorted(self.files), {1: 'object'}, image_size, mask_size, limit, protocol)
 
     def path(self, i: int) -> Path:
         """The picture's file."""
-        return self.images / f'{self.ids[i]}{self.suffixes[self.ids[i]]}'
+        return self.images / self.file_name(i)
+
+    def file_name(self, i: int) -> str:
+        """Path below images/."""
+        return self.files[self.ids[i]]
+
+    def label_path(self, i: int) -> Path:
+        """The file of the picture's labels."""
+        return self.labels / f'{self.ids[i]}.png'
 
     def annotation(self, i: int) -> Annotation:
         """One mask a label."""
-        labels = read_labels(self.labels / f'{self.ids[i]}.png')
+        labels = self.read_map(i)
         present = [o for o in np.unique(labels) if o not in (0, self.void)]
         void = None if self.void is None else labels == self.void
         return Annotation(_masks(labels, present), np.ones(len(present), np.int64), np.zeros(len(present), bool), void)
@@ -229,8 +287,13 @@ def _need_folders(folders: tuple[Path, ...], remedy: str) -> None:
             raise FileNotFoundError(f'{folder} is missing. {remedy}')
 
 
+def _pictures(files: Iterable[Path]) -> list[Path]:
+    """Those that are pictures by their names; those that begin with ._ are what macOS leaves beside real ones."""
+    return [p for p in files if p.suffix.lower() in PICTURES and not p.name.startswith('._')]
+
+
 def _stems(folder: Path, remedy: str) -> list[str]:
-    stems = sorted(p.stem for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+    stems = sorted(p.stem for p in _pictures(folder.iterdir()))
     if not stems:
         raise FileNotFoundError(f'{folder} holds no pictures. {remedy}')
     return stems
