@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.masking import run
 from topdown.decoders import AutoregressiveDecoder, MLPDecoder, SlotwiseDecoder, scan_orders
 
 
@@ -65,6 +66,35 @@ def test_input_masking_follows_the_given_pattern():
     first, second = (decoder(slots, t, hidden_BN=hidden).reconstruction for t in (target, changed))
     torch.testing.assert_close(first, second)
     assert not torch.allclose(decoder(slots, target).reconstruction, first)
+
+
+def test_the_mask_token_is_neither_projected_nor_normalised():
+    """Position 0 is the begin token's; what the layers get there and elsewhere is exact."""
+    torch.manual_seed(0)
+    decoder = AutoregressiveDecoder(16, 8, num_layers=2, num_heads=2)
+    seen = []
+    decoder.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    target, hidden = torch.randn(2, 6, 16), torch.rand(2, 6) < 0.4
+    hidden[0, 0], hidden[1, 0] = True, False
+    decoder.train()(torch.randn(2, 3, 8), target, hidden_BN=hidden)
+    assert torch.equal(seen[0][hidden], decoder.mask_token[0].expand(int(hidden.sum()), -1))
+    plain = decoder.project_input(torch.cat([decoder.begin_token.expand(2, -1, -1), target[:, :-1]], 1))
+    torch.testing.assert_close(seen[0][~hidden], plain[~hidden])
+
+
+def test_the_other_place_of_the_mask_token_is_what_it_is_called():
+    """What the table of the two places compares with: the token put in before the projection."""
+    torch.manual_seed(0)
+    decoder = AutoregressiveDecoder(16, 8, num_layers=2, num_heads=2, input_masking=0.0)
+    slots, target = torch.randn(2, 3, 8), torch.randn(2, 6, 16)
+    hidden = torch.rand(2, 6) < 0.5
+    hidden[:, 0] = False
+    replaced = torch.where(hidden.roll(-1, 1)[..., None], decoder.mask_token, target)  # the input of n is token n - 1
+    before, behind = (run(decoder, slots, target, hidden, which)[0] for which in (True, False))
+    torch.testing.assert_close(before, decoder(slots, replaced).reconstruction)
+    assert not torch.allclose(before, behind, atol=0.1)
+    nothing = [run(decoder, slots, target, torch.zeros_like(hidden), which)[0] for which in (True, False)]
+    assert torch.equal(*nothing)
 
 
 def test_input_masking_is_random_in_training_only():

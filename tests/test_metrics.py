@@ -75,7 +75,10 @@ def test_the_truth_gives_its_label_maps_back():
     truth = metrics.make_truth(instances, classes)
     regions = truth.regions.flatten(1).long()
     assert truth.instance.gather(1, regions).tolist() == [[0, 1, 1, 2, -1, 3], [0, 0, 0, 0, 1, 1]]
-    assert truth.category.gather(1, regions).tolist() == classes.reshape(2, -1).tolist()
+    assert truth.ids.tolist() == [4, 9]
+    assert truth.category.gather(1, regions).tolist() == [[0, 2, 2, 2, 1, 1], [0, 0, 0, 0, 2, 2]]
+    assert truth[1:].category.tolist() == truth.category[1:].tolist()
+    assert truth[1:].ids.tolist() == [4, 9]
 
 
 def test_edge_cases():
@@ -101,20 +104,60 @@ def test_overlaps_of_instances_and_of_classes_by_protocol():
     masks[0, :2], masks[1, 1:3], masks[2, 2:] = True, True, True
     categories = np.array([9, 4, 4])
     assert metrics.instance_labels(masks).tolist() == [[1] * 3, [-1] * 3, [-1] * 3, [3] * 3]
-    assert metrics.class_labels(masks, categories).tolist() == [[9] * 3, [9] * 3, [4] * 3, [4] * 3]
-    assert metrics.class_labels(masks, categories, protocol='spot').tolist() == [[9] * 3, [-1] * 3, [4] * 3, [4] * 3]
+    assert metrics.class_labels(masks, categories).tolist() == [[2] * 3, [2] * 3, [1] * 3, [1] * 3]
+    assert metrics.class_labels(masks, categories, protocol='spot').tolist() == [[2] * 3, [-1] * 3, [-1] * 3, [1] * 3]
     keep = np.array([True, False, False])
     assert metrics.instance_labels(masks, keep).tolist() == [[1] * 3, [1] * 3, [0] * 3, [0] * 3]
+    assert metrics.class_labels(masks, categories, keep, 'spot').tolist() == [[2] * 3, [2] * 3, [0] * 3, [0] * 3]
     assert metrics.instance_labels(np.zeros((0, 3, 3), bool)).tolist() == [[0] * 3] * 3
     prediction = np.array([[0] * 3, [0] * 3, [1] * 3, [1] * 3])
     a, b = (metrics.score_image(prediction, masks, categories, protocol=name) for name in ('oclf', 'spot'))
     assert a['mbo_i'] == b['mbo_i']
     assert a['mbo_c'] == 1.0
-    assert b['mbo_c'] == 1.0  # the contested row is left out of both sides
+    assert b['mbo_c'] == 1.0  # the contested rows are left out of both sides
     shifted = np.array([[0] * 3, [1] * 3, [1] * 3, [1] * 3])
     a, b = (metrics.score_image(shifted, masks, categories, protocol=name) for name in ('oclf', 'spot'))
     assert a['mbo_c'] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert b['mbo_c'] == 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(rng=maps, count=st.integers(0, 5), side=st.integers(1, 6), protocol=st.sampled_from(['oclf', 'spot']))
+def test_class_maps_equal_brute_force(rng, count, side, protocol):
+    masks, keep = rng.random((count, side, side)) < 0.4, rng.random(count) < 0.8
+    categories = rng.choice([-3, 0, 1, 65536], count)
+    expected = reference.class_map(masks, categories, keep, protocol == 'spot')
+    assert metrics.class_labels(masks, categories, keep, protocol).tolist() == expected.tolist()
+
+
+IDS = [-(2**63), -3, -1, 0, 1, 40000, 65535, 65536, 2**40, 2**63 - 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rng=maps, count=st.integers(1, 5), protocol=st.sampled_from(['oclf', 'spot']),
+    ids=st.lists(st.sampled_from(IDS), min_size=3, max_size=3, unique=True).map(sorted),
+)  # fmt: skip
+def test_any_integer_is_a_category_id(rng, count, protocol, ids):
+    """Scores depend on the order of the ids alone, and the truth gives the ids back."""
+    masks, classes, keep = rng.random((count, 8, 8)) < 0.3, rng.integers(0, 3, count), rng.random(count) < 0.8
+    prediction, named = rng.integers(0, 4, (8, 8)), np.array(ids)[classes]
+    usual = metrics.score_image(prediction, masks, classes + 1, keep, protocol)
+    assert metrics.score_image(prediction, masks, named, keep, protocol) == pytest.approx(usual, nan_ok=True)
+    found = metrics.class_labels(masks, named, keep, protocol)
+    truth = metrics.make_truth([metrics.instance_labels(masks, keep)], [found], [named])
+    numbers = truth.category[0][truth.regions[0].long()].numpy()
+    by_rank = np.array(sorted(set(named.tolist())))
+    np.testing.assert_array_equal(numbers > 0, found > 0)
+    np.testing.assert_array_equal(truth.ids.numpy()[numbers[found > 0] - 1], by_rank[found[found > 0] - 1])
+    np.testing.assert_array_equal(numbers[found <= 0], found[found <= 0])
+
+
+def test_one_category_has_one_number_in_all_images():
+    maps, categories = np.array([[[1, 2]], [[1, 2]], [[0, 0]]]), [np.array([5, 0]), np.array([7, 5, 5]), np.array([])]
+    truth = metrics.make_truth(maps, maps, categories)  # class 1 of the first image is category 0, of the second 5
+    assert truth.ids.tolist() == [0, 5, 7]
+    assert truth.category.gather(1, truth.regions.flatten(1).long()).tolist() == [[1, 2], [2, 3], [0, 0]]
 
 
 def test_unknown_protocol_names_the_known_ones():
@@ -149,3 +192,9 @@ def test_bad_input_is_refused():
         metrics.score(np.full((2, 4, 4), -1), truth)
     with pytest.raises(ValueError, match='same shape'):
         metrics.make_truth(np.zeros((1, 2, 2), int), np.zeros((1, 2, 3), int))
+    with pytest.raises(ValueError, match='background'):
+        metrics.make_truth(np.full((1, 2, 2), -2), np.zeros((1, 2, 2), int))
+    with pytest.raises(ValueError, match='class 2, but 1 categories'):
+        metrics.make_truth(np.full((1, 2, 2), 1), np.full((1, 2, 2), 2), [np.array([7, 7])])
+    with pytest.raises(ValueError, match='as many categories'):
+        metrics.class_labels(np.ones((2, 3, 3), bool), np.array([1]))

@@ -90,7 +90,7 @@ class Codebook(nn.Module):
                 validation images.
         """
         with torch.autocast(x.device.type, enabled=False):
-            own = x.detach().float().reshape(-1, self.width)
+            own = x.detach().to(self.codes.dtype).reshape(-1, self.width)
             vectors = distributed.gather(own) if self.training else own  # all processes learn from all slots
             if not self._started and not self.initialized:
                 if not self.training:
@@ -106,7 +106,7 @@ class Codebook(nn.Module):
             nearest = self.codes[mine].view(x.shape)
             if self.training:
                 self.update(vectors, index, hits)
-            commitment = F.mse_loss(x.float(), nearest)
+            commitment = F.mse_loss(x.to(nearest.dtype), nearest)
             codes = x + (nearest - x).detach()
         return Quantized(codes, mine.view(x.shape[:-1]), commitment, perplexity(hits))
 
@@ -133,7 +133,7 @@ class Codebook(nn.Module):
     def update(self, vectors: Tensor, index: Tensor, hits: Tensor) -> None:
         """Equation (6) from (M, d) vectors, their codes (M,) and hits (E,), then revival of dead codes."""
         sums = torch.zeros_like(self.code_sum).index_add_(0, index, vectors)
-        self.cluster_size.lerp_(hits, 1 - self.decay)
+        self.cluster_size.lerp_(hits.to(self.cluster_size.dtype), 1 - self.decay)
         self.code_sum.lerp_(sums, 1 - self.decay)
         total = self.cluster_size.sum()
         smoothed = (self.cluster_size + self.eps) / (total + self.size * self.eps) * total

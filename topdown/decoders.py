@@ -7,6 +7,7 @@ one over slots.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ class Decoded(NamedTuple):
 class Attention(nn.Module):
     """Multi-head attention with explicit weights on request.
 
+    Query, key and value weights start as the three parts of one (3 D, D) matrix with Xavier's uniform start: bound
+    sqrt(6 / (D + 3 D)), and not sqrt(6 / (D + D)) as each for itself would have. All biases start at zero.
+
     Args:
         width: of queries, keys, values and output.
         num_heads: must divide the width.
@@ -41,6 +45,10 @@ class Attention(nn.Module):
         self.project_k = nn.Linear(width, width)
         self.project_v = nn.Linear(width, width)
         self.project_out = nn.Linear(width, width)
+        for projection in (self.project_q, self.project_k, self.project_v):
+            nn.init.xavier_uniform_(projection.weight, gain=0.5**0.5)
+            nn.init.zeros_(projection.bias)
+        nn.init.zeros_(self.project_out.bias)
 
     def forward(
         self, x: Tensor, memory: Tensor, causal: Tensor | None = None, need_weights: bool = False
@@ -92,6 +100,13 @@ def _as_autocast(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
+def _projection(size: int, width: int) -> nn.Sequential:
+    """Linear map without bias, Xavier's uniform start, then LayerNorm."""
+    linear = nn.Linear(size, width, bias=False)
+    nn.init.xavier_uniform_(linear.weight)
+    return nn.Sequential(linear, nn.LayerNorm(width))
+
+
 class DecoderLayer(nn.Module):
     """Pre-norm transformer decoder layer: causal self-attention, cross-attention to slots, ReLU feed-forward of 4 D."""
 
@@ -114,14 +129,18 @@ class AutoregressiveDecoder(nn.Module):
     """Transformer that predicts each token from those before it (teacher forcing) and the slots.
 
     No positional embedding, no dropout, no final norm, no output projection. Mask of slot k at patch n: the last
-    layer's cross-attention weight, averaged over heads.
+    layer's cross-attention weight, averaged over heads. With t_0 the begin token and t_n the n-th patch's token::
+
+        x_n = LayerNorm(W t_n),   x_n = mask token where hidden,   n = 0 .. N - 1
+
+    so the mask token is neither projected nor normalised. All layers start as copies of one.
 
     Args:
         feature_size: D.
         slot_size: d.
         num_layers, num_heads: of the transformer.
-        input_masking: share of input tokens, the begin token included, that a learned mask token replaces in
-            training mode; 0 turns it off.
+        input_masking: share of positions, the begin token's included, at which a learned mask token replaces the
+            projected input in training mode; 0 turns it off.
         num_orders: 1 goes through the patches in raster order; 8 draws one of the ``scan_orders`` for every batch in
             training mode (raster in evaluation), each with a begin token of its own (Kakogeorgiou et al. 2024).
 
@@ -144,13 +163,12 @@ class AutoregressiveDecoder(nn.Module):
         if not 1 <= num_orders <= 8:
             raise ValueError(f'num_orders must lie between 1 and 8, got {num_orders}')
         self.input_masking, self.num_orders = input_masking, num_orders
-        self.begin_token = nn.Parameter(0.02 * torch.randn(num_orders, 1, feature_size))
-        self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, feature_size))
-        self.project_input = nn.Sequential(
-            nn.Linear(feature_size, feature_size, bias=False), nn.LayerNorm(feature_size)
-        )
-        self.project_slots = nn.Sequential(nn.Linear(slot_size, feature_size, bias=False), nn.LayerNorm(feature_size))
-        self.layers = nn.ModuleList(DecoderLayer(feature_size, num_heads) for _ in range(num_layers))
+        self.begin_token = nn.Parameter(feature_size**-0.5 * torch.randn(num_orders, 1, feature_size))
+        self.mask_token = nn.Parameter(torch.rand(1, 1, feature_size))
+        self.project_input = _projection(feature_size, feature_size)
+        self.project_slots = _projection(slot_size, feature_size)
+        first = DecoderLayer(feature_size, num_heads)
+        self.layers = nn.ModuleList(copy.deepcopy(first) for _ in range(num_layers))
 
     def forward(
         self,
@@ -168,8 +186,8 @@ class AutoregressiveDecoder(nn.Module):
             target_BND: tokens to reconstruct, also the teacher-forced input.
             attention_BKN: not used.
             need_masks: whether to return masks.
-            hidden_BN: boolean, which input positions (0 is the begin token) the mask token replaces; drawn at
-                random with share ``input_masking`` in training mode if None.
+            hidden_BN: boolean, at which positions (0 is the begin token's) the mask token replaces the projected
+                input; drawn at random with share ``input_masking`` in training mode if None.
             order: which of the orders to go through the patches in; drawn in training mode and 0 (raster) in
                 evaluation mode if None.
         """
@@ -182,13 +200,12 @@ class AutoregressiveDecoder(nn.Module):
             path = scan_orders(num_patches)[order].to(target_BND.device)
             before = target_BND[:, path]
         begin = self.begin_token[order].expand(batch, 1, -1).to(target_BND.dtype)
-        x = torch.cat([begin, before[:, :-1]], dim=1)
+        x = self.project_input(torch.cat([begin, before[:, :-1]], dim=1))
         if hidden_BN is None and self.training and self.input_masking > 0:
             draw = distributed.rows(lambda count: torch.rand(count, num_patches, device=x.device), batch)
             hidden_BN = draw < self.input_masking
         if hidden_BN is not None:
             x = torch.where(hidden_BN[..., None], self.mask_token.to(x.dtype), x)
-        x = self.project_input(x)
         slots = self.project_slots(slots_BKd)
         weights = None
         causal = x.new_full((num_patches, num_patches), float('-inf')).triu(1)

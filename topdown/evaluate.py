@@ -57,7 +57,7 @@ class TruthSet:
 
     @property
     def classes(self) -> np.ndarray:
-        """Label maps (V, M, M) int16: 0 background, category ids, ``IGNORE`` left out."""
+        """Label maps (V, M, M) int16: 0 background, classes from 1 (see ``Truth.ids``), ``IGNORE`` left out."""
         return self._map(self.main_truth.category)
 
     def _map(self, owner: Tensor) -> np.ndarray:
@@ -97,8 +97,10 @@ def make_truth_set(
     dataset = dataset or open_dataset(config, split, progress)
     names = list(dict.fromkeys((config.data.protocol, *protocols)))
     maps: dict[str, tuple[list, list]] = {name: ([], []) for name in names}
+    categories = []
     for i in tqdm(range(len(dataset)), desc='reading true masks', disable=not progress):
         truth = dataset.annotation(i)
+        categories.append(truth.categories)
         unknown = None
         if config.data.void == 'ignore' and truth.void is not None:
             unknown = truth.void
@@ -118,7 +120,7 @@ def make_truth_set(
     dataset.report.warn()
     return TruthSet(
         dataset=dataset,
-        truth={name: metrics.make_truth(*pair) for name, pair in maps.items()},
+        truth={name: metrics.make_truth(*pair, categories) for name, pair in maps.items()},
         image_ids=list(dataset.ids),
         file_names=[dataset.file_name(i) for i in range(len(dataset))],
     )
@@ -279,7 +281,8 @@ def slot_categories(labels: Tensor, data: TruthSet, num_slots: int, threshold: f
         threshold: least IoU between a slot's mask and an object.
 
     Returns:
-        (V, K) int64: category id of the object that the slot's mask overlaps most, 0 if none by ``threshold``.
+        (V, K) int64: class of the object that the slot's mask overlaps most, 0 if none by ``threshold``; class c stands
+        for category id ``data.main_truth.ids[c - 1]``.
     """
     truth = data.main_truth
     joint = metrics.joint_histogram(truth.regions, labels, truth.instance.shape[1])

@@ -34,21 +34,26 @@ METRICS = ('fg_ari', 'ari', 'mbo_i', 'mbo_c', 'miou', 'recall', 'corloc')
 
 @dataclass
 class Truth:
-    """True regions of a batch of images. Instances are numbered from 1 in every image; 0 is background."""
+    """True regions of a batch of images.
+
+    Instances are numbered from 1 in every image, classes from 1 in the whole batch; 0 is background. Category ids are
+    whatever integers the annotations use, 0 and negative ones included, and so are kept apart, in ``ids``.
+    """
 
     regions: Tensor  # (B, H, W) integer, region of every pixel
-    instance: Tensor  # (B, R) int64, instance row of every region; IGNORE where left out
-    category: Tensor  # (B, R) int64, category id of every region; IGNORE where left out
+    instance: Tensor  # (B, R) int64, instance of every region; IGNORE where left out
+    category: Tensor  # (B, R) int64, class of every region; IGNORE where left out
+    ids: Tensor  # (C,) int64, ascending: class c stands for category id ids[c - 1]
 
     def __len__(self) -> int:
         return len(self.regions)
 
     def __getitem__(self, part: slice) -> Truth:
-        return Truth(self.regions[part], self.instance[part], self.category[part])
+        return Truth(self.regions[part], self.instance[part], self.category[part], self.ids)
 
     def to(self, device: str | torch.device) -> Truth:
         """The same on another device."""
-        return Truth(self.regions.to(device), self.instance.to(device), self.category.to(device))
+        return Truth(*(part.to(device) for part in (self.regions, self.instance, self.category, self.ids)))
 
 
 # ------------------------------------------------------------------------------------------------------- truth
@@ -79,57 +84,75 @@ def instance_labels(masks: np.ndarray, keep: np.ndarray | None = None) -> np.nda
 def class_labels(
     masks: np.ndarray, categories: np.ndarray, keep: np.ndarray | None = None, protocol: str = 'oclf'
 ) -> np.ndarray:
-    """Instance masks to one map of category ids.
+    """Instance masks to one map of classes, numbered from 1 in ascending order of the image's category ids.
 
     Args:
         masks: (O, H, W) boolean.
-        categories: (O,) positive category ids.
+        categories: (O,) category ids, any integers.
         keep: (O,) boolean, which instances count.
-        protocol: where pixels have several classes, the highest id wins under ``oclf``, and the pixel is left out
-            under ``spot``.
+        protocol: where pixels have several classes, the highest id wins under ``oclf``; under ``spot``, pixels of
+            several kept instances are left out, also if these are of one class.
 
     Returns:
-        (H, W) int64, 0 for background, ``IGNORE`` where left out.
+        (H, W) int64: 0 background, c for the c-th smallest of ``categories`` (each counted once, kept or not),
+        ``IGNORE`` where left out.
 
     Raises:
-        ValueError: for an unknown protocol.
+        ValueError: for an unknown protocol, or if there is not one category to a mask.
     """
     remove = get_protocol(protocol).class_overlap == 'remove'
+    if len(masks) != len(categories):
+        raise ValueError(f'{len(masks)} masks need as many categories, got {len(categories)}')
     labels = np.zeros(np.shape(masks)[1:], np.int64)
-    for o in np.argsort(categories, kind='stable'):
+    _, classes = np.unique(categories, return_inverse=True)
+    for o in np.argsort(classes, kind='stable'):
         if keep is None or keep[o]:
-            mask = np.asarray(masks[o], bool)
-            several = mask & (labels != 0) & (labels != categories[o])
-            labels[mask] = categories[o]
-            if remove:
-                labels[several] = IGNORE
+            labels[np.asarray(masks[o], bool)] = classes[o] + 1
+    if remove:
+        labels[instance_labels(masks, keep) == IGNORE] = IGNORE
     return labels
 
 
-def make_truth(instances: np.ndarray | Sequence[np.ndarray], classes: np.ndarray | Sequence[np.ndarray]) -> Truth:
-    """Label maps of instances and of classes (B, H, W), ``IGNORE`` where left out, to regions.
+def make_truth(
+    instances: np.ndarray | Sequence[np.ndarray],
+    classes: np.ndarray | Sequence[np.ndarray],
+    categories: Sequence[np.ndarray] | None = None,
+) -> Truth:
+    """Label maps of instances and of classes (B, H, W) to regions.
+
+    Args:
+        instances: 0 background, instances from 1, ``IGNORE`` where left out.
+        classes: 0 background, classes from 1, ``IGNORE`` where left out.
+        categories: for every image, the category ids whose c-th smallest class c stands for, as ``class_labels``
+            numbers them; None if the maps hold positive category ids themselves.
 
     Raises:
-        ValueError: if shapes differ.
+        ValueError: if shapes differ, or a label is below ``IGNORE`` or a class without a category.
     """
-    maps, owners = [], []
-    for instance, category in zip(instances, classes, strict=True):
-        instance, category = np.asarray(instance), np.asarray(category)
+    maps, owners, named = [], [], []
+    for b, (instance, category) in enumerate(zip(instances, classes, strict=True)):
+        instance, category = np.asarray(instance, np.int64), np.asarray(category, np.int64)
         if instance.shape != category.shape:
             raise ValueError(f'instances {instance.shape} and classes {category.shape} must have the same shape')
+        if min(instance.min(initial=0), category.min(initial=0)) < IGNORE:
+            raise ValueError(f'labels must be {IGNORE} (left out), 0 (background) or positive')
         width = int(category.max(initial=0)) + 2
-        codes = (instance.astype(np.int64) + 1) * width + category + 1
-        found, regions = np.unique(codes, return_inverse=True)
-        maps.append(regions.reshape(codes.shape))
-        owners.append((found // width - 1, found % width - 1))
-    count = max((len(found) for found, _ in owners), default=1)
+        found, regions = np.unique((instance + 1) * width + category + 1, return_inverse=True)
+        maps.append(regions.reshape(instance.shape))
+        instance, category = found // width - 1, found % width - 1
+        owners.append((instance, category))
+        positive = category[category > 0]
+        named.append(positive if categories is None else _category_ids(positive, categories[b]))
+    ids = np.unique(np.concatenate(named)) if named else np.zeros(0, np.int64)
+    count = max((len(instance) for instance, _ in owners), default=1)
     rows = np.full((2, len(maps), count), IGNORE, np.int64)
     for b, (instance, category) in enumerate(owners):
         _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE -> 0, background -> 1
         rows[0, b, : len(instance)] = compact[: len(instance)] - 1
+        category[category > 0] = np.searchsorted(ids, named[b]) + 1
         rows[1, b, : len(category)] = category
     kind = np.uint8 if count <= 256 else np.int32
-    return Truth(torch.from_numpy(np.stack(maps).astype(kind)), *(torch.from_numpy(part) for part in rows))
+    return Truth(*(torch.from_numpy(part) for part in (np.stack(maps).astype(kind), *rows, ids)))
 
 
 # --------------------------------------------------------------------------------------------------- histograms
@@ -297,11 +320,12 @@ def score_image(
     Args:
         prediction: (H, W) predicted labels >= 0.
         masks: (O, H, W) true instance masks, overlaps allowed.
-        categories: (O,) category ids.
+        categories: (O,) category ids, any integers.
         keep: (O,) which instances count as objects; None for all.
         protocol: oclf or spot.
     """
-    truth = make_truth([instance_labels(masks, keep)], [class_labels(masks, categories, keep, protocol)])
+    classes = class_labels(masks, categories, keep, protocol)
+    truth = make_truth([instance_labels(masks, keep)], [classes], [categories])
     return score(np.asarray(prediction)[None], truth)[0]
 
 
@@ -315,6 +339,14 @@ def summarize(rows: Iterable[dict[str, float]]) -> dict[str, float]:
         values = np.array([row[name] for row in rows], float)
         result[name] = 100 * float(np.nanmean(values)) if not np.isnan(values).all() else float('nan')
     return result
+
+
+def _category_ids(classes: np.ndarray, categories: np.ndarray) -> np.ndarray:
+    """The id of every class, class c being the c-th smallest of an image's category ids."""
+    known = np.unique(np.asarray(categories, np.int64))
+    if classes.max(initial=0) > len(known):
+        raise ValueError(f'an image has class {classes.max()}, but {len(known)} categories')
+    return known[classes - 1]
 
 
 def _pairs(count: Tensor) -> Tensor:

@@ -152,7 +152,8 @@ class SlotModel(nn.Module):
                 slots, attention = again(start, keys, values, scales)
         given = {} if hidden_BN is None else {'hidden_BN': hidden_BN}
         decoded: Decoded = self.decoder(slots, target, attention, need_masks, **given)
-        error = F.mse_loss(decoded.reconstruction.float(), target.float())
+        exact = torch.promote_types(decoded.reconstruction.dtype, torch.float32)
+        error = F.mse_loss(decoded.reconstruction.to(exact), target.to(exact))
         return Output(
             loss=error + config.commitment * commitment,
             reconstruction_loss=error.detach(),

@@ -22,7 +22,8 @@ class Protocol:
     keep_crowd: bool
     """Whether COCO's crowd regions always count as objects; else it is an option (``keep_crowd``)."""
     class_overlap: str
-    """Pixels of several true classes: 'highest' id wins, or 'remove' them from truth and prediction."""
+    """In class masks: 'highest' id wins where pixels have several classes, or 'remove' pixels of several instances, of
+    one class or not, from truth and prediction."""
     void: str
     """VOC's label 255: 'background' in both as they are released."""
     heads: str

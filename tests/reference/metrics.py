@@ -53,3 +53,19 @@ def pair_counting_ari(truth, prediction):
     expected = same_truth * same_prediction / total
     best = (same_truth + same_prediction) / 2
     return 1.0 if best == expected else float(np.float64(both - expected) / (best - expected))
+
+
+def class_map(masks, categories, keep, remove):
+    """Rank of the category at every pixel: 0 background, -1 left out; pixel by pixel.
+
+    The highest id wins a contested pixel; with ``remove``, pixels of several kept instances are left out.
+    """
+    ranks = {category: number for number, category in enumerate(sorted(set(categories.tolist())), 1)}
+    out = np.zeros(masks.shape[1:], int)
+    for place in np.ndindex(out.shape):
+        owners = [o for o in range(len(masks)) if keep[o] and masks[(o, *place)]]
+        if owners:
+            out[place] = ranks[max(categories[o] for o in owners)]
+        if remove and len(owners) > 1:
+            out[place] = -1
+    return out

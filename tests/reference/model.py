@@ -74,11 +74,11 @@ def attend(x, memory, p, name, heads, causal):
 
 
 def decode(p, slots, target, hidden, layers, heads):
-    """Autoregressive decoder; hidden (B, N) marks inputs replaced by the mask token."""
+    """Autoregressive decoder; hidden (B, N) marks projected inputs that the mask token replaces as it is."""
     begin = p['decoder.begin_token'].expand(len(target), -1, -1)
     x = torch.cat([begin, target[:, :-1]], 1)
-    x = torch.where(hidden[..., None], p['decoder.mask_token'], x)
     x = norm(linear(x, p, 'decoder.project_input.0'), p, 'decoder.project_input.1')
+    x = torch.where(hidden[..., None], p['decoder.mask_token'], x)
     memory = norm(linear(slots, p, 'decoder.project_slots.0'), p, 'decoder.project_slots.1')
     for i in range(layers):
         name = f'decoder.layers.{i}'

@@ -35,7 +35,7 @@ show = _SHORT.repr
 """Any value as text of a bounded length."""
 
 
-class NoMask(Exception):  # noqa: N818 (not an error: the object is left out)
+class NoMask(Exception):
     """An object has no usable mask; the message is the reason."""
 
 
@@ -296,7 +296,11 @@ def encode_mask(segmentation: object, height: int, width: int) -> tuple[dict, in
     """
     ignored = 0
     counts = segmentation.get('counts') if isinstance(segmentation, dict) else None
-    if segmentation is None or segmentation in ([], {}, [[]], '') or (isinstance(segmentation, dict) and counts in ([], '')):
+    if (
+        segmentation is None
+        or segmentation in ([], {}, [[]], '')
+        or (isinstance(segmentation, dict) and counts in ([], ''))
+    ):
         raise NoMask('has no mask: its segmentation is empty or missing')
     if isinstance(segmentation, dict):
         rle = _runs(segmentation, height, width)

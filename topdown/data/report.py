@@ -26,7 +26,9 @@ class Report:
 
     def lines(self, *kinds: str) -> list[str]:
         """Every entry of these kinds by itself, as 'where: reason'."""
-        found = [(reason, where) for (kind, reason), places in self.entries.items() if kind in kinds for where in places]
+        found = [
+            (reason, where) for (kind, reason), places in self.entries.items() if kind in kinds for where in places
+        ]
         return [f'{where}: {reason}' if where else reason for reason, where in found]
 
     @property
