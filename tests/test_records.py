@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import warnings
 
 import numpy as np
@@ -112,6 +113,23 @@ def number(place, **changes):
     return edit
 
 
+def another(kind, **changes):
+    """Repeat the first record with changes."""
+    return lambda content: content[kind].append({**content[kind][0], **changes})
+
+
+def mask(segmentation):
+    return number(1, segmentation=segmentation)
+
+
+def code(counts):
+    return mask({'size': [320, 320], 'counts': counts})
+
+
+def both(*edits):
+    return lambda content: [edit(content) for edit in edits]
+
+
 def categories(first, second):
     def edit(content):
         for record in content['annotations']:
@@ -134,6 +152,7 @@ def of_lvis(content):
 
 BASE, D_BASE = (59.6, 66.7, 100.0, 51.5), (45.3, 50.0, 75.0, 34.8)
 NO_MASK = r'1 left out: has no mask.*\(annotation 4\)'
+NO_AREA = r'1 left out: has no area.*\(annotation 4\)'
 CASES = {
     # name: what is changed, the scores, and what the one warning says; half: the prediction misses half of one box
     'base': (lambda content: None, BASE, None),
@@ -144,8 +163,10 @@ CASES = {
     'image ids as text': (every('annotations', image_id='1'), BASE, None),
     'image ids as floats': (every('annotations', image_id=1.0), BASE, None),
     'one image id as text': (number(3, image_id='1'), BASE, None),
-    'image ids are words': (lambda c: (every('annotations', image_id='x')(c), every('images', id='x')(c)), BASE, None),
-    'category ids as text': (lambda c: (every('annotations', category_id=str)(c), every('categories', id=str)(c)), BASE, None),
+    'image ids are words': (both(every('annotations', image_id='x'), every('images', id='x')), BASE, None),
+    'category ids as text': (
+        both(every('annotations', category_id=str), every('categories', id=str)), BASE, None
+    ),
     'category ids as floats': (every('annotations', category_id=float), BASE, None),
     'category without name': (drop('categories', 'name'), BASE, None),
     'no size': (drop('images', 'height', 'width'), BASE, None),
@@ -153,7 +174,8 @@ CASES = {
     'size 0': (every('images', height=0, width=0), BASE, None),
     'size as text': (every('images', height='320', width='320'), BASE, None),
     'polygon of two points': (
-        number(3, segmentation=[[200, 20, 300, 120]]), (100.0, 77.3, 77.3, 77.3), r'1 left out.*three points \(annotation 3\)'
+        number(3, segmentation=[[200, 20, 300, 120]]), (100.0, 77.3, 77.3, 77.3),
+        r'1 left out.*three points \(annotation 3\)'
     ),
     'a part of two points': (number(3, segmentation=[[10, 10, 12, 12], polygon(*BOXES[2])]), BASE, None),
     'flat polygon': (number(3, segmentation=polygon(*BOXES[2])), BASE, None),
@@ -164,12 +186,12 @@ CASES = {
     'null': (number(4, segmentation=None), BASE, NO_MASK),
     'missing': (without_segmentation, BASE, NO_MASK),
     'no pixel': (
-        number(4, segmentation={'size': [320, 320], 'counts': [320 * 320]}), BASE, r'1 left out: has no area.*annotation 4'
+        number(4, segmentation={'size': [320, 320], 'counts': [320 * 320]}), BASE, NO_AREA
     ),
-    'a point': (number(4, segmentation=[[5, 5]]), BASE, r'1 left out: has no area.*annotation 4'),
-    'a line': (number(4, segmentation=[[5, 5, 9, 5, 5, 5]]), BASE, r'1 left out: has no area.*annotation 4'),
+    'a point': (number(4, segmentation=[[5, 5]]), BASE, NO_AREA),
+    'a line': (number(4, segmentation=[[5, 5, 9, 5, 5, 5]]), BASE, NO_AREA),
     'in shares': (
-        number(4, segmentation=[[0.1, 0.1, 0.9, 0.1, 0.9, 1.0]]), BASE, r'1 left out.*shares of the image \(annotation 4\)'
+        number(4, segmentation=[[0.1, 0.1, 0.9, 0.1, 0.9, 1.0]]), BASE, NO_AREA
     ),
     'of another image': (
         number(4, image_id=7, segmentation=[polygon(*BOXES[0])]), BASE, r'1 left out: is of image 7.*annotation 4'
@@ -179,12 +201,12 @@ CASES = {
     'half': (lambda content: None, D_BASE, None),
     'half, LVIS': (of_lvis, D_BASE, None),
     **{f'half, category {a}': (categories(a, b), D_BASE, None)
-       for a, b in ((40_000, 1), (65_536, 65_537), (65_535, 3), (0, 1), (-1, 1), (3_080_540_388, 2), (2**62, -(2**62)))},
+       for a, b in ((40_000, 1), (65_536, 65_537), (65_535, 3), (0, 1), (-1, 1), (3_080_540_388, 2), (2**62, -7))},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_cases_that_can_be_scored(name, tmp_path, capsys):
+def test_cases_that_can_be_scored(name, tmp_path):
     edit, expected, warning = CASES[name]
     content = base()
     edit(content)
@@ -197,8 +219,7 @@ def test_cases_that_can_be_scored(name, tmp_path, capsys):
     assert scores == pytest.approx(expected, abs=0.05)
     assert len(told) == (warning is not None)
     if warning:
-        with pytest.warns(UserWarning, match=warning):
-            found_scores(tmp_path)
+        assert re.search(warning, told[0])
 
 
 def test_a_byte_order_mark_is_no_matter(tmp_path):
@@ -225,12 +246,12 @@ def test_maps_with_hundreds_of_labels(tmp_path):
 REFUSED = {
     # name: what is changed, and what the message says
     'two types of ids': (
-        lambda c: c['images'].append({**c['images'][0], 'id': 'x1'}), r"image 'x1': ids of images .* such as 'x1' and 1$"
+        another('images', id='x1'), r"image 'x1': ids of images .* such as 'x1' and 1$"
     ),
     'id of an image twice': (
-        lambda c: c['images'].append({**c['images'][0], 'file_name': 'b.jpg'}), r'image 1: id 1 is taken .* a.jpg'
+        another('images', file_name='b.jpg'), r'image 1 .number 2.*: id 1 is taken .* a.jpg'
     ),
-    'id of a category twice': (lambda c: c['categories'].append({'id': '1', 'name': 'c'}), r"category '1': id 1 is taken"),
+    'id of a category twice': (another('categories', id='1'), r"category '1': id 1 is taken"),
     'bool as id': (every('images', id=True), r'image number 1: id must be a whole number, got True'),
     'no image id': (drop('annotations', 'image_id'), r'annotation 1: image_id is missing \(and 2 more'),
     'null as image id': (number(2, image_id=None), r'annotation 2: image_id must be a whole number, got None'),
@@ -249,24 +270,24 @@ REFUSED = {
     'fraction as size': (every('images', height=320.5), r'image 1: height must be a whole number, got 320.5'),
     'huge size': (every('images', height=30_000, width=30_000), r'image 1: height and width, 30000 x 30000'),
     'size of another image': (every('images', height=480), r'size 320 x 320, its image 480 x 320'),
-    'odd polygon': (number(1, segmentation=[[7, *polygon(*BOXES[0])]]), r'annotation 1: .* 9 numbers, which are no pairs'),
-    'null in a polygon': (number(1, segmentation=[[None, *polygon(*BOXES[0])[1:]]]), r'annotation 1: segmentation must .*None'),
-    'NaN in a polygon': (number(1, segmentation=[[np.nan, *polygon(*BOXES[0])[1:]]]), r'annotation 1: .* not finite'),
-    'text in a polygon': (number(1, segmentation=[['1', *polygon(*BOXES[0])[1:]]]), r"annotation 1: segmentation must .*'1'"),
-    'far away': (number(1, segmentation=[[1e8, *polygon(*BOXES[0])[1:]]]), r'annotation 1: .* coordinate of 1e\+08'),
-    'farther away': (number(1, segmentation=[[10**400, *polygon(*BOXES[0])[1:]]]), r'annotation 1: .* not finite'),
-    'endless outline': (number(1, segmentation=[[0, 0, 3000, 3000] * 1000]), r'annotation 1: .* outline of \d+ pixels'),
-    'points': (number(1, segmentation=[[1, 2], [3, 4], [5, 6]]), r'annotation 1: .* unknown form: points one by one'),
-    'rings': (number(1, segmentation=[{'exterior': [], 'interiors': []}]), r'annotation 1: .* object of exterior, interiors'),
-    'text': (number(1, segmentation='1 2 3'), r'annotation 1: segmentation is of an unknown form'),
-    'counts alone': (number(1, segmentation={'counts': [1]}), r'annotation 1: .* unknown form, with counts instead'),
-    'size turned': (number(1, segmentation=runs(np.eye(2))), r'annotation 1: .* size 2 x 2, its image 320 x 320'),
-    'counts that end early': (number(1, segmentation={'size': [320, 320], 'counts': [5, 7]}), r'annotation 1: .* fill 12 of 102400'),
-    'counts below 0': (number(1, segmentation={'size': [320, 320], 'counts': [-1, 102_401]}), r'annotation 1: .* whole numbers from 0'),
-    'fractional counts': (number(1, segmentation={'size': [320, 320], 'counts': [0.5, 102_399.5]}), r'annotation 1: .* whole numbers'),
-    'text of bytes': (number(1, segmentation={'size': [320, 320], 'counts': "b'Xa<T'"}), r'annotation 1: .* text of a Python bytes'),
-    'no code': (number(1, segmentation={'size': [320, 320], 'counts': 'hé'}), r'annotation 1: .* no compressed run-length code'),
-    'an annotation that is none': (lambda c: c['annotations'].insert(0, [1]), r'annotation number 1: must be an object, got \[1\]'),
+    'odd polygon': (mask([[7, *polygon(*BOXES[0])]]), r'annotation 1: .* 9 numbers, which are no pairs'),
+    'null in a polygon': (mask([[None, *polygon(*BOXES[0])[1:]]]), r'annotation 1: segmentation must .*None'),
+    'NaN in a polygon': (mask([[np.nan, *polygon(*BOXES[0])[1:]]]), r'annotation 1: .* not finite'),
+    'text in a polygon': (mask([['1', *polygon(*BOXES[0])[1:]]]), r"annotation 1: segmentation must .*'1'"),
+    'far away': (mask([[1e8, *polygon(*BOXES[0])[1:]]]), r'annotation 1: .* coordinate of 1e\+08'),
+    'farther away': (mask([[10**400, *polygon(*BOXES[0])[1:]]]), r'annotation 1: .* not finite'),
+    'endless outline': (mask([[0, 0, 3000, 3000] * 1000]), r'annotation 1: .* outline of \d+ pixels'),
+    'points': (mask([[1, 2], [3, 4], [5, 6]]), r'annotation 1: .* unknown form: points one by one'),
+    'rings': (mask([{'exterior': [], 'interiors': []}]), r'annotation 1: .* object of exterior, interiors'),
+    'text': (mask('1 2 3'), r'annotation 1: segmentation is of an unknown form'),
+    'counts alone': (mask({'counts': [1]}), r'annotation 1: .* unknown form, with counts instead'),
+    'size turned': (mask(runs(np.eye(2))), r'annotation 1: .* size 2 x 2, its image 320 x 320'),
+    'counts that end early': (code([5, 7]), r'annotation 1: .* fill 12 of 102400'),
+    'counts below 0': (code([-1, 102_401]), r'annotation 1: .* whole numbers from 0'),
+    'fractional counts': (code([0.5, 102_399.5]), r'annotation 1: .* whole numbers'),
+    'text of bytes': (code("b'Xa<T'"), r'annotation 1: .* text of a Python bytes'),
+    'no code': (code('hé'), r'annotation 1: .* no compressed run-length code'),
+    'a list as annotation': (lambda c: c['annotations'].insert(0, [1]), r'annotation number 1: must be .* got \[1\]'),
     'no annotations': (lambda c: c.pop('annotations'), r'instances_val2017.json has no annotations'),
     'annotations no list': (lambda c: c.update(annotations={}), r'annotations must be a list, got {}'),
 }  # fmt: skip
@@ -292,7 +313,11 @@ def test_check_names_every_record(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(['data', 'check', 'coco', str(tmp_path), '--splits', 'val'])
     printed = capsys.readouterr().out
-    for part in ("annotation 1: category_id must", 'left out: annotation 2: has no mask', 'annotation 3: segmentation has'):
+    for part in (
+        'annotation 1: category_id must',
+        'left out: annotation 2: has no mask',
+        'annotation 3: segmentation has',
+    ):
         assert part in printed
 
 
@@ -303,6 +328,8 @@ def test_one_map_never_serves_two_images(tmp_path):
     predict(tmp_path, box(*BOXES[0]))
     with pytest.raises(ValueError, match=r'a.png would be the labels of both a.jpg and a.png'):
         found_scores(tmp_path)
+    (tmp_path / 'val2017' / 's').mkdir()
+    (tmp_path / 'val2017' / 'a.png').rename(tmp_path / 'val2017' / 's' / 'a.jpg')
     content['images'][1]['file_name'] = 's/a.jpg'
     (tmp_path / 'annotations' / 'instances_val2017.json').write_text(json.dumps(content))
     with pytest.raises(FileNotFoundError, match=r's/a.png is missing'):
@@ -372,7 +399,10 @@ def test_a_bomb_is_one_message(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------ fuzz
 
 NUMBERS = st.one_of(
-    st.integers(-3, 70), st.integers(), st.floats(), st.sampled_from([1e8, -1e9, 2**31, 2**63, 10**400, 0.5, True, None, '1'])
+    st.integers(-3, 70),
+    st.integers(),
+    st.floats(),
+    st.sampled_from([1e8, -1e9, 2**31, 2**63, 10**400, 0.5, True, None, '1']),
 )
 ANYTHING = st.recursive(
     st.one_of(NUMBERS, st.text(max_size=8), st.sampled_from(['', "b'0'", '../a.jpg', '\ud800', '\0', 'a\\b'])),
@@ -382,13 +412,14 @@ ANYTHING = st.recursive(
     ),
     max_leaves=10,
 )
+CODES = st.characters(min_codepoint=48, max_codepoint=111)
 SEGMENTATIONS = st.one_of(
     ANYTHING,
     st.lists(st.lists(NUMBERS, max_size=10), max_size=3),
     st.lists(st.lists(st.floats(-80, 150), min_size=6, max_size=12), min_size=1, max_size=3),
     st.fixed_dictionaries({
         'size': st.one_of(st.just([9, 12]), ANYTHING),
-        'counts': st.one_of(st.lists(NUMBERS, max_size=6), st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=9)),
+        'counts': st.one_of(st.lists(NUMBERS, max_size=6), st.text(CODES, max_size=9)),
     }),
     st.integers(0, 108).map(lambda n: {'size': [9, 12], 'counts': [n, 108 - n]}),
 )  # fmt: skip
@@ -438,6 +469,17 @@ def fuzz_root(tmp_path_factory):
     return root
 
 
+def attempt(read):
+    """What ``read`` gives, or the one line that it refuses with; no other exception."""
+    try:
+        return read(), ''
+    except (FileNotFoundError, NoMask, ValueError) as error:
+        message = str(error)
+    assert '\n' not in message
+    assert len(message) < 1000
+    return None, message
+
+
 def account(content):
     """How many annotations there are, if they are a list."""
     rows = content.get('annotations')
@@ -449,27 +491,17 @@ def account(content):
 def test_broken_files_are_read_left_out_or_refused(fuzz_root, content):
     path = fuzz_root / 'annotations' / 'instances_val2017.json'
     path.write_text(json.dumps(content))
-    try:
-        data = CocoInstances(fuzz_root, 'val', 9, 9)
-    except FileNotFoundError as error:
-        assert 'is missing' in str(error)
-        return
-    except ValueError as error:
-        message = str(error)
+    data, message = attempt(lambda: CocoInstances(fuzz_root, 'val', 9, 9))
+    if data is None:
         assert 'instances_val2017.json' in message
-        assert '\n' not in message
-        assert len(message) < 1000
         return
     kept = 0
     for i in range(len(data)):
-        try:
-            truth = data.annotation(i)
-        except (FileNotFoundError, ValueError) as error:  # of the image's file, which exists once
-            assert 'is missing' in str(error) or 'do not belong together' in str(error) or 'cannot be read' in str(error)
-            truth = None
+        truth, message = attempt(lambda i=i: data.annotation(i))
+        assert truth or re.search('is missing|do not belong together|cannot be read', message)  # the image's file
         count = len(data._objects[i])
         kept += count
-        if truth is not None:
+        if truth:
             assert len(truth.masks) == count
             assert truth.masks.any((1, 2)).all()
             assert truth.categories.dtype == np.int64
@@ -480,11 +512,11 @@ def test_broken_files_are_read_left_out_or_refused(fuzz_root, content):
 @settings(max_examples=LONG or 250, deadline=None, derandomize=not LONG)
 @given(segmentation=SEGMENTATIONS)
 def test_masks_that_leave_the_check_fill_their_image(segmentation):
-    try:
-        rle, _ = encode_mask(segmentation, 9, 12)
-    except (NoMask, ValueError) as error:
-        assert str(error)
+    found, message = attempt(lambda: encode_mask(segmentation, 9, 12))
+    if found is None:
+        assert message
         return
+    rle, _ = found
     counts = decode_counts(rle['counts'].decode())
     assert rle['size'] == [9, 12]
     assert counts.sum() == 108
