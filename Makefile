@@ -43,6 +43,7 @@ test: lint unit notebooks book
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 unit: install
 	$(BIN)/pytest tests

@@ -39,8 +39,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score
 
 import topdown
-from topdown import plots
-from topdown.codebook import Codebook, perplexity
+from topdown.book import plots
+from topdown.model.codebook import Codebook, perplexity
 
 plots.style()
 preset = os.environ.get('TOPDOWN_PRESET', preset)

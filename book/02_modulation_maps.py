@@ -36,8 +36,9 @@ import pandas as pd
 import torch
 
 import topdown
-from topdown import plots
-from topdown.slots import Scales, SlotAttention
+from topdown.book import plots
+from topdown.model.modulation import Scales
+from topdown.model.slot_attention import SlotAttention
 
 plots.style()
 preset = os.environ.get('TOPDOWN_PRESET', preset)

@@ -49,7 +49,7 @@ import pandas as pd
 import torch
 
 import topdown
-from topdown import chapters, plots
+from topdown.book import chapters, plots
 
 plots.style()
 presets = ('smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e')

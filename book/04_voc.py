@@ -48,8 +48,8 @@ import numpy as np
 import pandas as pd
 
 import topdown
-from topdown import chapters, plots, tables
-from topdown.evaluate import make_truth_set
+from topdown.book import chapters, plots, tables
+from topdown.evaluate.truth import make_truth_set
 
 plots.style()
 base, chosen, folder = chapters.begin(

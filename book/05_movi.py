@@ -51,7 +51,7 @@ import pandas as pd
 import torch
 
 import topdown
-from topdown import chapters, plots, tables
+from topdown.book import chapters, plots, tables
 from topdown.data.movi import DRAWN, FRAMES
 
 plots.style()

@@ -50,7 +50,8 @@ import pandas as pd
 import torch
 
 import topdown
-from topdown import chapters, evaluate, plots, tables
+from topdown.book import chapters, plots, tables
+from topdown.evaluate import baselines
 
 plots.style()
 pd.set_option('display.max_colwidth', None)
@@ -91,7 +92,7 @@ labels = topdown.baselines(eval_set, base.model.slots)
 del labels['k-means on tokens']  # tokens are colours here
 down, across = (torch.linspace(-1, 1, size) for size in encoder.grid)
 place = torch.cartesian_prod(down, across).expand(len(eval_set), -1, -1)
-labels['k-means on colours and place'] = evaluate.kmeans(
+labels['k-means on colours and place'] = baselines.kmeans(
     eval_set, torch.cat([eval_set.tokens, place], dim=-1), base.model.slots
 )
 rows = chapters.baseline_rows(labels, eval_set)

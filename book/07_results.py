@@ -39,7 +39,8 @@ notes_too = True  # print the notes on published figures
 import pandas as pd
 
 import topdown
-from topdown import tables
+from topdown.book import tables
+from topdown.book.claims import read_all, verdicts
 
 if toybox not in ('toybox', 'toybox_long'):
     raise ValueError(f"toybox must be 'toybox' or 'toybox_long', got {toybox!r}")
@@ -229,7 +230,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # ## What was seen, and its limits
 
 # %%
-claims = tables.verdicts(tables.read(figures / 'paper' / 'claims.csv'), tables.read_all(figures / 'tables'))
+claims = verdicts(tables.read(figures / 'paper' / 'claims.csv'), read_all(figures / 'tables'))
 for column in ('on Toybox', "on the paper's data"):
     counts = claims[column].value_counts()
     print(

@@ -39,7 +39,8 @@ preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such 
 import pandas as pd
 
 import topdown
-from topdown import plots, tables
+from topdown.book import plots, tables
+from topdown.book.claims import verdicts as judge
 
 if preset not in topdown.PRESETS:
     raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
@@ -153,7 +154,7 @@ print('effects equal differences of means:', all(checks.values()))
 # %%
 claims = tables.read(topdown.figures_dir() / 'paper' / 'claims.csv')
 claims = claims[claims['where'] == 'Ablation']
-verdicts = tables.verdicts(claims, {'toybox_ablation': runs} if preset == 'toybox' else {f'{preset}_ablation': runs})
+verdicts = judge(claims, {'toybox_ablation': runs} if preset == 'toybox' else {f'{preset}_ablation': runs})
 verdicts.drop(columns='page').set_index('claim')
 
 # %% [markdown]

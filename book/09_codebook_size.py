@@ -37,9 +37,9 @@ import pandas as pd
 import torch
 
 import topdown
-from topdown import plots, tables
-from topdown.codebook import perplexity
-from topdown.codebook_size import choose_codebook_size, size_against_categories
+from topdown.book import plots, tables
+from topdown.book.codebook_size import choose_codebook_size, size_against_categories
+from topdown.model.codebook import perplexity
 
 if preset not in topdown.PRESETS:
     raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')

@@ -38,8 +38,8 @@ import numpy as np
 import pandas as pd
 
 import topdown
-from topdown import plots, tables
-from topdown.semantics import MEASURES, TARGETS, agreement
+from topdown.book import plots, tables
+from topdown.book.codes import MEASURES, TARGETS, agreement
 
 if preset not in topdown.PRESETS:
     raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')

@@ -38,8 +38,8 @@ import torch
 from IPython.display import display
 
 import topdown
-from topdown import bench, cost, plots
-from topdown.model import SlotModel
+from topdown.book import bench, cost, plots
+from topdown.model.slot_model import SlotModel
 
 plots.style()
 config = topdown.preset(preset)

@@ -33,8 +33,9 @@ floor = 2.0  # a codebook with a perplexity below this counts as collapsed
 import pandas as pd
 
 import topdown
-from topdown import plots, tables
-from topdown.experiments import SETTINGS
+from topdown.book import plots, tables
+from topdown.book.claims import verdicts as judge
+from topdown.book.plan import SETTINGS
 
 if preset not in topdown.PRESETS:
     raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
@@ -109,7 +110,7 @@ print(tables.say_effects(gains.assign(variant=gains.setting), 'the baseline'))
 
 # %%
 claims = tables.read(topdown.figures_dir() / 'paper' / 'claims.csv')
-verdict = tables.verdicts(claims[claims.key == 'unlike_parts'], {'toybox_difficulty': runs}).iloc[0]
+verdict = judge(claims[claims.key == 'unlike_parts'], {'toybox_difficulty': runs}).iloc[0]
 print(tables.wrap(f'{verdict.claim}: {verdict["on Toybox"]}; {verdict.evidence}'))
 
 # %% [markdown]

@@ -41,14 +41,14 @@ import os
 import pandas as pd
 
 import topdown
-from topdown import experiments, plots
+from topdown.book import plan, plots, runs
 
 plots.style()
 preset = os.environ.get('TOPDOWN_PRESET', preset)
-job = experiments.Job(experiment, variant, seed, experiments.parse_changes(changes))
+job = plan.Job(experiment, variant, seed, plan.parse_changes(changes))
 options = {'data_root': data_root, 'token_dir': token_dir, 'steps': steps}
 config = job.config(preset, **options)  # refuses unknown presets, parameters and impossible values
-folder = experiments.job_folder(run_dir, config)
+folder = runs.job_folder(run_dir, config)
 print(
     f'{preset}, {variant}, seed {seed}, changes {job.changes}: {config.train.steps} steps, configuration {config.key}'
 )
@@ -62,7 +62,7 @@ print(
 # `first_` marks those of the first pass, `slots_` those of slot attention where they differ from the decoder's.
 
 # %%
-row = experiments.run_job(job, preset, topdown.project_dir() / run_dir, progress=False, **options)
+row = runs.run_job(job, preset, topdown.project_dir() / run_dir, progress=False, **options)
 metrics = ['fg_ari', 'ari', 'mbo_i', 'mbo_c', 'miou', 'recall', 'corloc']
 sources = {'decoder': '', 'slot attention': 'slots_', 'first pass': 'first_'}
 table = {name: [row.get(prefix + m) for m in metrics] for name, prefix in sources.items() if prefix + 'miou' in row}

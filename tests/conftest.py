@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from topdown.config import preset
-from topdown.data.toybox import ToyboxConfig, make_toybox
-from topdown.encoder import make_encoder
+from topdown.model.encoder import make_encoder
+from topdown.presets import preset
+from topdown.toybox.make import make_toybox
+from topdown.toybox.scenes import ToyboxConfig
 
 torch.set_num_threads(max(1, torch.get_num_threads()))
 TINY = {'num_train': 24, 'num_val': 8}

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from tests.reference import metrics as brute
 from tests.reference import model as naive
-from topdown import metrics
 from topdown.config import ModelConfig
-from topdown.model import Output, SlotModel
+from topdown.evaluate import metrics
+from topdown.model.slot_model import Output, SlotModel
 
 LIMITS = {
     'slots': 5e-5, 'reconstruction': 5e-5, 'attention': 1e-5, 'masks': 1e-5, 'code index': 0.0, 'gradients': 1e-3,

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from topdown import preset
-from topdown.decoders import AutoregressiveDecoder
+from topdown.model.decoders import AutoregressiveDecoder
 
 BATCH, NUM_PATCHES, WIDTH = 2, 196, 768
 

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from topdown import preset
-from topdown.model import SlotModel
+from topdown.model.slot_model import SlotModel
 
 
 class Start(NamedTuple):

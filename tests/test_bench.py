@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from topdown import bench, plots
+from topdown.book import bench, plots
 from topdown.cli import main
-from topdown.config import preset
+from topdown.presets import preset
 
 
 @pytest.fixture

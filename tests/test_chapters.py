@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 import topdown
-from topdown import chapters
+from topdown.book import chapters
 
 PRESETS = ('voc_toybox', 'voc_smoke', 'voc')
 

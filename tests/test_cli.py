@@ -12,7 +12,8 @@ import topdown
 from topdown.cli import main
 from topdown.data.coco import CocoInstances
 from topdown.data.predictions import read_predictions
-from topdown.evaluate import make_truth_set, segment_image
+from topdown.evaluate.predict import segment_image
+from topdown.evaluate.truth import make_truth_set
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vector_quantize_pytorch import VectorQuantize
 
-from topdown.codebook import Codebook, nearest_index, perplexity
+from topdown.model.codebook import Codebook, nearest_index, perplexity
 
 
 def ready(size=5, width=3, **options):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from topdown.codebook_size import choose_codebook_size, share_in_use, size_against_categories
+from topdown.book.codebook_size import choose_codebook_size, share_in_use, size_against_categories
 
 
 def rows(perplexity, **more):

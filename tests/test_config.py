@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from topdown.config import PRESETS, Config, preset
+from topdown.config import Config
+from topdown.presets import PRESETS, preset
 
 
 def test_paper_presets_have_the_released_values():

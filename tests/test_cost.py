@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from tests.watch import Watch
-from topdown.config import ModelConfig, preset
-from topdown.cost import (
+from topdown.book.cost import (
     DEVICES,
     PARTS,
     activation_bytes,
@@ -16,7 +15,9 @@ from topdown.cost import (
     step_flops,
     vit_flops,
 )
-from topdown.model import SlotModel
+from topdown.config import ModelConfig
+from topdown.model.slot_model import SlotModel
+from topdown.presets import preset
 
 SMALL = {'slots': 3, 'slot_size': 8, 'codebook_size': 5, 'decoder_heads': 2, 'decoder_hidden': 12}
 MODELS = [

@@ -8,21 +8,14 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from topdown.config import preset
 from topdown.data import open_dataset
 from topdown.data.base import crop_image, crop_masks
 from topdown.data.coco import CocoInstances
-from topdown.data.toybox import (
-    CATEGORIES,
-    ToyboxConfig,
-    _compose,
-    clip_at,
-    make_toybox,
-    render_clip,
-    render_scene,
-    scene_at,
-)
-from topdown.train import _Plan
+from topdown.presets import preset
+from topdown.toybox.catalogue import CATEGORIES
+from topdown.toybox.make import make_toybox
+from topdown.toybox.scenes import ToyboxConfig, _compose, clip_at, render_clip, render_scene, scene_at
+from topdown.train.batches import _Plan
 
 from .conftest import TINY
 
@@ -127,7 +120,7 @@ def test_toybox_is_made_once_and_never_half(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr('topdown.data.toybox._write', stop)
+        patch.setattr('topdown.toybox.make._write', stop)
         with pytest.raises(KeyboardInterrupt):
             make_toybox(ToyboxConfig(size=32, num_train=2, num_val=1, seed=3), tmp_path, progress=False)
     assert list(tmp_path.iterdir()) == []

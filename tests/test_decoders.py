@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.masking import run
-from topdown.decoders import AutoregressiveDecoder, MLPDecoder, SlotwiseDecoder, scan_orders
+from topdown.model.decoders import AutoregressiveDecoder, MLPDecoder, SlotwiseDecoder, scan_orders
 
 
 def torch_layer(ours, width, heads):

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from topdown import distributed
-from topdown.checkpoint import load_checkpoint
+from topdown.train.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,8 +13,9 @@ from typing import ClassVar
 
 import pytest
 
-from topdown.data import download as module
-from topdown.data.download import SOURCES, Archive, Bucket, Source, download, fetch, list_bucket
+from topdown.data import fetch as fetch_module
+from topdown.data.fetch import download, fetch, list_bucket
+from topdown.data.sources import SOURCES, Archive, Bucket, Source
 from topdown.data.tfrecord import crc32c
 
 
@@ -92,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch):
     """Address of the server; nobody waits between tries."""
     Handler.files, Handler.faults, Handler.listed, Handler.requests = {}, {}, {}, []
-    monkeypatch.setattr(module.time, 'sleep', lambda _: None)
+    monkeypatch.setattr(fetch_module.time, 'sleep', lambda _: None)
     http = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     threading.Thread(target=http.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{http.server_port}'
@@ -194,7 +195,7 @@ def test_a_damaged_archive_leaves_no_half_data(server, tmp_path):
 
 def test_a_small_disk_is_noticed_before_the_start(server, tmp_path, monkeypatch):
     source = archives(server)
-    monkeypatch.setattr(module.shutil, 'disk_usage', lambda _: type('Usage', (), {'free': 10})())
+    monkeypatch.setattr(fetch_module.shutil, 'disk_usage', lambda _: type('Usage', (), {'free': 10})())
     with pytest.raises(OSError, match='GB are needed'):
         fetch(source, tmp_path, progress=False)
     assert Handler.requests == []
@@ -290,7 +291,7 @@ def test_a_small_disk_is_noticed_before_a_bucket_is_got(server, tmp_path, monkey
     (tmp_path / '.download').mkdir()
     (tmp_path / '.download' / f'{NAMES[0]}.part').write_bytes(CONTENT[:1000])
     for free in (need - 1001, need - 1000):
-        monkeypatch.setattr(module.shutil, 'disk_usage', lambda _, free=free: type('Usage', (), {'free': free})())
+        monkeypatch.setattr(fetch_module.shutil, 'disk_usage', lambda _, free=free: type('Usage', (), {'free': free})())
         if free < need - 1000:
             with pytest.raises(OSError, match='GB are needed'):
                 fetch(source, tmp_path, progress=False)

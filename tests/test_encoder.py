@@ -4,9 +4,10 @@ import pytest
 import timm
 import torch
 
-from topdown import encoder as encoder_module
-from topdown.config import EncoderConfig, preset
-from topdown.encoder import TOYBOX_WEIGHTS, FrozenEncoder
+from topdown.config import EncoderConfig
+from topdown.model import encoder as encoder_module
+from topdown.model.encoder import TOYBOX_WEIGHTS, FrozenEncoder
+from topdown.presets import preset
 
 
 def test_shipped_encoder():
@@ -25,7 +26,7 @@ def test_shipped_encoder():
 
 def test_shipped_tokens_are_standardised():
     """Over Toybox pictures every channel has mean near zero and variance near one (``pretrain.calibrate``)."""
-    from topdown.data.toybox import ToyboxConfig, scene_at
+    from topdown.toybox.scenes import ToyboxConfig, scene_at
 
     scenes = [scene_at(ToyboxConfig(size=96), 'train', i).image for i in range(48)]
     images = torch.stack([torch.from_numpy(s).permute(2, 0, 1) for s in scenes]).float() / 255

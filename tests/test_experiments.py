@@ -10,11 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from topdown import experiments, preset
-from topdown.config import VARIANTS
-from topdown.data.toybox import CATEGORIES, ToyboxConfig, scene_at
-from topdown.experiments import Job, Places, plan, revival, run_job, unique_tasks
-from topdown.train import train_model
+from topdown import preset
+from topdown.book import runs, schedule
+from topdown.book.plan import Job, parse_changes, plan, revival
+from topdown.book.runs import run_job
+from topdown.book.schedule import Places, unique_tasks
+from topdown.presets import PRESETS, VARIANTS
+from topdown.toybox.catalogue import CATEGORIES
+from topdown.toybox.scenes import ToyboxConfig, scene_at
+from topdown.train.loop import train_model
 
 TINY = {'num_train': 24, 'num_val': 8}
 CHANGES = {
@@ -82,10 +86,10 @@ def test_jobs_refuse_unknown_things(values, message):
 
 
 def test_changes_are_json_objects():
-    assert experiments.parse_changes('{"slots": 5}') == {'slots': 5}
+    assert parse_changes('{"slots": 5}') == {'slots': 5}
     for text in ('slots=5', '[5]', None):
         with pytest.raises(ValueError, match='changes must be'):
-            experiments.parse_changes(text)
+            parse_changes(text)
     with pytest.raises(ValueError, match='unknown parameter'):
         Job('ablation', 'top-down', 0, {'slot': 5}).config('smoke')
 
@@ -118,7 +122,7 @@ def test_one_run_leaves_a_row_and_is_not_made_again(tmp_path, toybox_root, monke
     job = jobs_for_test(1)[0]
     row = run_job(job, 'smoke', tmp_path, str(toybox_root), progress=False)
     config = job.config('smoke')
-    folder = experiments.job_folder(tmp_path, config)
+    folder = runs.job_folder(tmp_path, config)
     assert folder == tmp_path / 'smoke' / 'jobs' / f'{config.key}-seed0'
     assert json.loads((folder / 'row.json').read_text()) == pytest.approx(row, nan_ok=True)
     assert not list(folder.glob('.row*'))
@@ -126,10 +130,10 @@ def test_one_run_leaves_a_row_and_is_not_made_again(tmp_path, toybox_root, monke
     assert row['codebook_size'] == 8
     assert {'fg_ari', 'first_fg_ari', 'val_loss', 'parameters', 'perplexity', 'code_category_ami', 'commit'} <= set(row)
     assert 'slots_fg_ari' not in row  # the slotwise decoder's masks are slot attention's
-    monkeypatch.setattr(experiments, 'train_model', None)
+    monkeypatch.setattr(runs, 'train_model', None)
     assert run_job(job, 'smoke', tmp_path, str(toybox_root)) == pytest.approx(row, nan_ok=True)
     other = job.config('smoke').with_(steps=3)
-    assert experiments.read_row(folder, other) is None
+    assert runs.read_row(folder, other) is None
 
 
 def test_masks_of_slots_are_scored_where_they_differ(tmp_path, toybox_root):
@@ -161,9 +165,9 @@ def fake_runs(monkeypatch):
         name, key = str(task.folder / 'row.json'), task.config.key
         return [sys.executable, '-c', WRITE_ROW, name, key, str(task.job.seed), '0']
 
-    monkeypatch.setattr(experiments, 'command', command)
-    monkeypatch.setattr(experiments, 'plan', lambda preset_name, only=None: jobs_for_test(5))
-    monkeypatch.setattr(experiments, 'prepare', lambda tasks: None)
+    monkeypatch.setattr(schedule, 'command', command)
+    monkeypatch.setattr(schedule, 'plan', lambda preset_name, only=None: jobs_for_test(5))
+    monkeypatch.setattr(schedule, 'prepare', lambda tasks: None)
     monkeypatch.setenv('TOPDOWN_PRESET', 'smoke')
     return broken
 
@@ -179,10 +183,10 @@ def test_failed_and_killed_runs_leave_the_others_and_are_tried_again(tmp_path, f
         '--tables',
         str(tmp_path / 'tables'),
     ]
-    experiments.main([*arguments, '--dry-run'])
+    schedule.main([*arguments, '--dry-run'])
     assert 'all, each once     5     0      5' in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
-        experiments.main(arguments)
+        schedule.main(arguments)
     assert stopped.value.code == 1
     said = capsys.readouterr().err
     assert '2 runs failed' in said
@@ -194,7 +198,7 @@ def test_failed_and_killed_runs_leave_the_others_and_are_tried_again(tmp_path, f
     assert table.preset_variable.isna().all()  # the environment's preset does not reach the runs
     assert json.loads(table.changes[0]) == CHANGES
     fake_runs.clear()
-    experiments.main(arguments)
+    schedule.main(arguments)
     said = capsys.readouterr().out
     assert 'all, each once     5     3      2' in said
     assert '7 s a finished run' in said
@@ -203,9 +207,7 @@ def test_failed_and_killed_runs_leave_the_others_and_are_tried_again(tmp_path, f
 
 def test_collecting_says_what_is_missing_and_runs_nothing(tmp_path, fake_runs, capsys):
     fake_runs.update(range(5))
-    experiments.main(
-        ['--preset', 'smoke', '--collect', '--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')]
-    )
+    schedule.main(['--preset', 'smoke', '--collect', '--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')])
     assert capsys.readouterr().out.strip().split('\n')[-1].split() == ['ablation', '0', '5', '-']
     assert not (tmp_path / 'tables').exists()
 
@@ -213,7 +215,7 @@ def test_collecting_says_what_is_missing_and_runs_nothing(tmp_path, fake_runs, c
 def test_wrong_arguments_are_named(capsys):
     for arguments, message in ((['--only', 'nothing'], "no experiment 'nothing'"), (['--workers', '0'], 'workers')):
         with pytest.raises(SystemExit):
-            experiments.main([*arguments, '--dry-run'])
+            schedule.main([*arguments, '--dry-run'])
         assert message in capsys.readouterr().err
 
 
@@ -224,7 +226,7 @@ def test_runs_on_a_cluster(tmp_path, fake_runs):
     tasks = [task for task in unique_tasks(jobs_for_test(3), places) if task.job.seed != 2]
     for task in tasks:
         task.folder.mkdir(parents=True)
-    experiments.run_cluster(tasks, places, 2, tmp_path, ended.append, 'local', {'cpus_per_task': 1})
+    schedule.run_cluster(tasks, places, 2, tmp_path, ended.append, 'local', {'cpus_per_task': 1})
     assert {task.job.seed: task.done for task in ended} == {0: True, 1: False}
     assert 'out of luck' in (tasks[1].folder / 'run.log').read_text()
 
@@ -232,9 +234,9 @@ def test_runs_on_a_cluster(tmp_path, fake_runs):
 def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook(
     tmp_path, toybox_root, monkeypatch, capsys
 ):
-    monkeypatch.setattr(experiments, 'plan', lambda preset_name, only=None: jobs_for_test(1))
+    monkeypatch.setattr(schedule, 'plan', lambda preset_name, only=None: jobs_for_test(1))
     folders = ['--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')]
-    experiments.main(['--preset', 'smoke', '--data-root', str(toybox_root), *folders])
+    schedule.main(['--preset', 'smoke', '--data-root', str(toybox_root), *folders])
     assert len(list((tmp_path / 'tokens').glob('*/tokens.bin'))) == 1
     table = pd.read_csv(tmp_path / 'tables' / 'smoke_ablation.csv')
     assert np.isfinite(table.fg_ari).all()
@@ -246,9 +248,9 @@ def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook
 
 def test_growth_is_measured_along_one_run_that_stopping_does_not_change(tiny, tmp_path, monkeypatch):
     tiny = tiny.with_(log_every=4)  # the first stop is before the first row of the log
-    monkeypatch.setattr(experiments, 'GROWTH_POINTS', (0.3, 1.0))
-    monkeypatch.setitem(experiments.PRESETS, 'smoke', tiny)
-    found = experiments.growth('smoke', tmp_path, progress=False)
+    monkeypatch.setattr(runs, 'GROWTH_POINTS', (0.3, 1.0))
+    monkeypatch.setitem(PRESETS, 'smoke', tiny)
+    found = runs.growth('smoke', tmp_path, progress=False)
     assert found.step.tolist() == [2, 6]
     assert found.mbo_i.between(0, 100).all()
     assert found.train_loss.isna().tolist() == [True, False]
@@ -256,5 +258,5 @@ def test_growth_is_measured_along_one_run_that_stopping_does_not_change(tiny, tm
     stopped = train_model(tiny, tmp_path / 'smoke' / 'growth' / f'{tiny.key}-seed0', progress=False)
     for (name, a), (_, b) in zip(whole.model.state_dict().items(), stopped.model.state_dict().items(), strict=True):
         assert torch.equal(a, b), name
-    again = experiments.growth('smoke', tmp_path, progress=False)  # read, not made anew
+    again = runs.growth('smoke', tmp_path, progress=False)  # read, not made anew
     assert again.equals(found)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import topdown
-from topdown.data import features
-from topdown.data.features import store_key, stored_tokens
-from topdown.evaluate import encode_all
+from topdown.data import token_store as features
+from topdown.data.token_store import store_key, stored_tokens
+from topdown.evaluate.predict import encode_all
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from topdown.config import preset
-from topdown.model import SlotModel
-from topdown.train import make_optimizer
+from topdown.model.slot_model import SlotModel
+from topdown.presets import preset
+from topdown.train.loop import make_optimizer
 
 
 def plain_gru(self, x, h):
@@ -70,7 +70,7 @@ def test_products_follow_the_precision_and_the_loss_is_float32():
 
 def test_the_fused_kernel_gives_what_explicit_attention_gives():
     """A GPU runs scaled_dot_product_attention, a CPU the explicit form: the same numbers."""
-    from topdown.decoders import Attention
+    from topdown.model.decoders import Attention
 
     attention = Attention(16, 4)
     q, k, v = (torch.randn(2, 4, 9, 4) for _ in range(3))

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 import topdown
-from topdown import metrics, preset
+from topdown import preset
 from topdown.data.labels import Ade20k, Cityscapes, LabelFolder, VocSegmentation
-from topdown.evaluate import make_truth_set
+from topdown.evaluate import metrics
+from topdown.evaluate.truth import make_truth_set
 
 RNG = np.random.default_rng(0)
 

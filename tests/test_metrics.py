@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from tests.reference import metrics as reference
-from topdown import metrics
+from topdown.evaluate import metrics
 from topdown.protocols import PROTOCOLS
 
 maps = st.integers(0, 2**32 - 1).map(np.random.default_rng)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from tests.watch import Watch
-from topdown.config import VARIANTS, ModelConfig
-from topdown.model import SlotModel
-from topdown.slots import Scales
+from topdown.config import ModelConfig
+from topdown.model.modulation import Scales
+from topdown.model.slot_model import SlotModel
+from topdown.presets import VARIANTS
 
 SMALL = {'slots': 4, 'slot_size': 8, 'codebook_size': 6, 'decoder_layers': 1, 'decoder_heads': 2, 'decoder_hidden': 16}
 

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 import topdown
 from tests.watch import Watch
 from topdown.config import Config, ModelConfig
-from topdown.encoder import PixelEncoder
-from topdown.model import SlotModel
-from topdown.pixels import PixelStem, SoftPosition, SpatialBroadcastDecoder
-from topdown.slots import InputHead, Scales
-from topdown.train import load_run, train_model
+from topdown.model.encoder import PixelEncoder
+from topdown.model.modulation import Scales
+from topdown.model.pixels import PixelStem, SoftPosition, SpatialBroadcastDecoder
+from topdown.model.slot_attention import InputHead
+from topdown.model.slot_model import SlotModel
+from topdown.train.loop import load_run, train_model
 
 SMALL = {
     'slots': 3, 'slot_size': 6, 'qkv_size': 10, 'codebook_size': 5, 'cnn_size': 4, 'broadcast_size': 2,
@@ -285,7 +286,7 @@ def test_evaluation_takes_few_large_pictures_at_once(monkeypatch, rooted):
     data = topdown.make_eval_set(rooted, encoder, progress=False)
     model = topdown.build_model(rooted.with_(top_down=False), encoder)
     usual = topdown.predict(model, data, precision='fp32')
-    monkeypatch.setattr('topdown.evaluate.LARGEST', 2048)
+    monkeypatch.setattr('topdown.evaluate.predict.LARGEST', 2048)
     parts = list(topdown.run_model(model, data))
     assert [len(out.slots) for _, out in parts] == [2, 2, 2]
     assert (topdown.predict(model, data, precision='fp32') == usual).float().mean() > 0.999

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from topdown import plots
+from topdown.book import plots
 
 mpl.use('Agg')
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 import topdown
-from topdown import bench, precision
-from topdown.checkpoint import load_checkpoint
-from topdown.data.features import stored_tokens
-from topdown.encoder import encode_all
-from topdown.train import train_model
+from topdown import precision
+from topdown.book import bench
+from topdown.data.token_store import stored_tokens
+from topdown.model.encoder import encode_all
+from topdown.train.checkpoint import load_checkpoint
+from topdown.train.loop import train_model
 
 FAST = {'avx2': True, 'avx512_f': True, 'avx512_bf16': True}
 SLOW = {'avx2': True, 'avx512_f': True, 'avx512_bf16': False, 'amx_bf16': False}
@@ -127,7 +128,7 @@ def test_tokens_of_another_precision_are_refused_on_resume(monkeypatch, tiny, tm
 
 def test_stored_tokens_belong_to_a_precision(tiny, tmp_path, encoder, monkeypatch):
     folders = set()
-    monkeypatch.setattr('topdown.train.stored_tokens', lambda *a: folders.add(a[2]) or stored_tokens(*a))
+    monkeypatch.setattr('topdown.train.batches.stored_tokens', lambda *a: folders.add(a[2]) or stored_tokens(*a))
     for name in ('fp32', 'bf16'):
         config = tiny.with_(precision=name, token_dir=str(tmp_path))
         topdown.TrainData(topdown.open_dataset(config, 'train'), topdown.make_encoder(config), config)

@@ -9,11 +9,13 @@ from PIL import Image
 
 import topdown
 from topdown.cli import main
-from topdown.data import clevr, features
+from topdown.data import clevr
+from topdown.data import token_store as features
 from topdown.data.card import first_pictures, reading_speed, statistics
 from topdown.data.coco import CocoInstances
 from topdown.data.labels import LabelFolder
-from topdown.data.toybox import ToyboxConfig, make_toybox
+from topdown.toybox.make import make_toybox
+from topdown.toybox.scenes import ToyboxConfig
 
 from .conftest import TINY
 from .test_clevr import SMALL, official, root  # noqa: F401  (fixtures)
@@ -31,7 +33,7 @@ def fails(capsys, *arguments):
 @pytest.fixture
 def small_toybox(monkeypatch):
     """The default Toybox in small."""
-    monkeypatch.setattr('topdown.data.toybox.ToyboxConfig', functools.partial(ToyboxConfig, **TINY))
+    monkeypatch.setattr('topdown.toybox.scenes.ToyboxConfig', functools.partial(ToyboxConfig, **TINY))
 
 
 def test_clevr_is_converted_and_then_there(root, monkeypatch, capsys):  # noqa: F811

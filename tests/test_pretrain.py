@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from topdown import pretrain
-from topdown.pretrain import SHIFTS, STILL, UNKNOWN
+from topdown.toybox import pretrain
+from topdown.toybox.pretrain import SHIFTS, STILL, UNKNOWN
 
 
 def test_block_matching_finds_the_motion_of_textured_patches():

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from topdown import VARIANTS, preset, results
+from topdown import VARIANTS, preset, provenance
+from topdown.book import places, publish, summaries
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_provenance_names_the_run():
-    row = results.provenance(preset('toybox', seed=3), 12.34, 'fp32')
+    row = provenance.provenance(preset('toybox', seed=3), 12.34, 'fp32')
     assert row['preset'] == 'toybox'
     assert row['seed'] == 3
     assert row['seconds'] == 12.3
@@ -22,8 +23,8 @@ def test_provenance_names_the_run():
 
 def test_rows_are_appended_and_replaced(tmp_path):
     path = tmp_path / 'tables' / 'table.csv'
-    results.append_rows(path, [{'model': 'a', 'seed': 0, 'x': 1.0}, {'model': 'a', 'seed': 1, 'x': 2.0}])
-    table = results.append_rows(path, [{'model': 'a', 'seed': 1, 'x': 5.0}], same=('model', 'seed'))
+    summaries.append_rows(path, [{'model': 'a', 'seed': 0, 'x': 1.0}, {'model': 'a', 'seed': 1, 'x': 2.0}])
+    table = summaries.append_rows(path, [{'model': 'a', 'seed': 1, 'x': 5.0}], same=('model', 'seed'))
     assert table.x.tolist() == [1.0, 5.0]
     pd.testing.assert_frame_equal(pd.read_csv(path), table)
     assert [p.name for p in path.parent.iterdir()] == ['table.csv']
@@ -31,7 +32,7 @@ def test_rows_are_appended_and_replaced(tmp_path):
 
 def test_mean_and_spread():
     table = pd.DataFrame({'model': ['b', 'b', 'a'], 'fg_ari': [10.0, 20.0, 3.0]})
-    shown = results.mean_and_spread(table)
+    shown = summaries.mean_and_spread(table)
     assert shown.index.tolist() == ['b', 'a']
     assert shown.fg_ari.tolist() == ['15.0 ± 7.1', '3.0']
     assert shown.runs.tolist() == [2, 1]
@@ -43,35 +44,35 @@ def test_publish_replaces_the_readme_table(tmp_path):
     pd.DataFrame({'model': ['a'], 'masks': ['-'], 'fg_ari': [1.0]}).to_csv(run / 'results.csv', index=False)
     (run / 'masks.png').write_bytes(b'png')
     (run / 'paired.csv').write_text('model\nb - a\n')
-    readme.write_text(f'before\n{results.BEGIN}\nold\n{results.END}\nafter\n')
-    results.publish(run, figures, readme)
+    readme.write_text(f'before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n')
+    publish.publish(run, figures, readme)
     assert readme.read_text() == (
-        f'before\n{results.BEGIN}\n| model | masks | FG-ARI | runs |\n| --- | --- | --- | --- |\n'
-        f'| a | – | 1.0 | 1 |\n{results.END}\nafter\n'
+        f'before\n{publish.BEGIN}\n| model | masks | FG-ARI | runs |\n| --- | --- | --- | --- |\n'
+        f'| a | – | 1.0 | 1 |\n{publish.END}\nafter\n'
     )
     assert (figures / 'masks.png').read_bytes() == b'png'
     assert (figures / 'tables' / 'toybox.csv').exists()
     assert (figures / 'tables' / 'toybox_paired.csv').exists()
     other = run.rename(tmp_path / 'runs' / 'toybox_long')
-    results.publish(other, figures)
+    publish.publish(other, figures)
     assert (figures / 'toybox_long' / 'masks.png').exists()
-    results.publish(other.rename(tmp_path / 'runs' / 'voc_toybox'), figures, pictures=False)
+    publish.publish(other.rename(tmp_path / 'runs' / 'voc_toybox'), figures, pictures=False)
     assert (figures / 'tables' / 'voc_toybox.csv').exists()
     assert not (figures / 'voc_toybox').exists()
 
 
 def test_figures_are_the_projects_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert results.figures_dir() == ROOT / 'figures'
+    assert places.figures_dir() == ROOT / 'figures'
     (tmp_path / 'figures' / 'paper').mkdir(parents=True)
-    assert results.figures_dir() == tmp_path / 'figures'  # the current project's come first
+    assert places.figures_dir() == tmp_path / 'figures'  # the current project's come first
     monkeypatch.chdir(ROOT / 'book')
-    assert results.figures_dir() == ROOT / 'figures'
-    monkeypatch.setattr(results, '__file__', str(tmp_path / 'nowhere' / 'topdown' / 'results.py'))
+    assert places.figures_dir() == ROOT / 'figures'
+    monkeypatch.setattr(places, '__file__', str(tmp_path / 'nowhere' / 'topdown' / 'book' / 'places.py'))
     (tmp_path / 'figures' / 'paper').rmdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match='pip install -e'):
-        results.figures_dir()
+        places.figures_dir()
 
 
 def rows(values):
@@ -85,18 +86,18 @@ def test_uncertainty_and_pairs_are_those_of_the_pictures_and_seeds():
     for seed in range(5):
         scores['a', seed] = rows(pictures + 0.01 * seed)
         scores['b', seed] = rows(pictures + 0.01 * seed + 0.02 + 0.001 * rng.normal(size=100))
-    table = results.uncertainty_table(scores)
+    table = summaries.uncertainty_table(scores)
     assert table.seeds.tolist() == [5, 5]
     assert table.loc['a', 'mbo_i'] == f'{100 * (pictures.mean() + 0.02):.1f}'
     low, high = (float(v) for v in table.loc['a', 'mbo_i, seeds'].strip('[]').split(','))
     assert high - low == pytest.approx(2 * 2.776 * 1.5811 / 5**0.5, abs=0.11)  # Student's t with 4 degrees of freedom
-    paired = results.paired_table(scores, 'a').set_index('metric').loc['mbo_i']
+    paired = summaries.paired_table(scores, 'a').set_index('metric').loc['mbo_i']
     assert paired.model == 'b - a'
     assert float(paired.difference) == pytest.approx(2, abs=0.05)
     assert float(paired['p, images']) < 0.01
     assert float(paired['p, seeds']) == pytest.approx(2 / 32, abs=0.001)  # five seeds cannot say more
     with pytest.raises(ValueError, match='no model'):
-        results.paired_table(scores, 'c')
+        summaries.paired_table(scores, 'c')
 
 
 def test_effects_are_paired_by_seed():
@@ -106,7 +107,7 @@ def test_effects_are_paired_by_seed():
         + [{'variant': 'better', 'seed': s, 'fg_ari': v + g} for s, (v, g) in enumerate(zip(base, gains))][::-1]
         + [{'variant': 'once', 'seed': 1, 'fg_ari': 61.0}, {'variant': 'elsewhere', 'seed': 9, 'fg_ari': 1.0}]
     )
-    found = results.effect_table(table).set_index('variant')
+    found = summaries.effect_table(table).set_index('variant')
     assert found.index.tolist() == ['baseline', 'better', 'once', 'elsewhere']
     better = found.loc['better']
     assert (better['mean'], better.sd, better.runs, better.pairs) == (64.0, pytest.approx(3), 3, 3)
@@ -118,22 +119,22 @@ def test_effects_are_paired_by_seed():
     assert found.loc[['baseline', 'elsewhere'], ['difference', 'low', 'p']].isna().all(axis=None)
     assert found.pairs.tolist() == [0, 3, 1, 0]
     with pytest.raises(ValueError, match="no variant 'top-down'"):
-        results.effect_table(table, 'top-down')
+        summaries.effect_table(table, 'top-down')
     with pytest.raises(ValueError, match='several rows of seed 0'):
-        results.effect_table(pd.concat([table, table.head(1)]))
+        summaries.effect_table(pd.concat([table, table.head(1)]))
 
 
 def test_pictures_without_objects_do_not_spoil_intervals():
     scores = {('a', 0): rows([0.5, float('nan'), 0.7]), ('b', 0): rows([0.6, float('nan'), 0.8])}
-    assert results.uncertainty_table(scores).loc['a', 'mbo_i'] == '60.0'
-    paired = results.paired_table(scores, 'a')
+    assert summaries.uncertainty_table(scores).loc['a', 'mbo_i'] == '60.0'
+    paired = summaries.paired_table(scores, 'a')
     assert paired.difference.tolist() == ['+10.00'] * 4
     assert 'p, seeds' not in paired
 
 
 def test_command_line_without_results(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        results.main([str(tmp_path)])
+        publish.main([str(tmp_path)])
     assert 'results.csv is missing' in capsys.readouterr().err
 
 
@@ -142,7 +143,9 @@ def test_the_page_on_the_long_runs_says_what_its_tables_hold():
     runs = pd.read_csv(tables / 'toybox_long.csv')
     runs = runs[runs.model.isin(VARIANTS)]
     assert runs.groupby('model').size().to_dict() == {'baseline': 5, 'top-down': 5, 'six-iterations': 5}
-    effects = results.effect_table(runs, metrics=('fg_ari', 'mbo_i', 'miou'), by='model').set_index(['model', 'metric'])
+    effects = summaries.effect_table(runs, metrics=('fg_ari', 'mbo_i', 'miou'), by='model').set_index(
+        ['model', 'metric']
+    )
     clear = (effects.low > 0) | (effects.high < 0)
     assert not clear['top-down'].any()  # no metric of objects tells the top-down model from the baseline
     assert clear['six-iterations'].to_dict() == {'fg_ari': False, 'mbo_i': True, 'miou': True}
@@ -172,11 +175,11 @@ def test_the_page_on_the_long_runs_says_what_its_tables_hold():
 @pytest.mark.parametrize('preset_name', ['toybox', 'toybox_long'])
 def test_committed_tables_are_those_the_readers_see(preset_name):
     table = pd.read_csv(ROOT / 'figures' / 'tables' / f'{preset_name}.csv')
-    summary = results.summary_table(table)
+    summary = summaries.summary_table(table)
     shown = pd.read_csv(ROOT / 'figures' / 'tables' / f'{preset_name}_summary.csv').astype(str)
     pd.testing.assert_frame_equal(summary.astype(str), shown, check_dtype=False)
     if preset_name == 'toybox':
-        assert results.markdown(summary) in (ROOT / 'README.md').read_text()
+        assert summaries.markdown(summary) in (ROOT / 'README.md').read_text()
     assert (table.dataset == 'toybox').all()
     trained = table[table.model.isin(VARIANTS)]
     assert len(trained)

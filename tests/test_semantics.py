@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from topdown import semantics
-from topdown.semantics import agreement, cluster, measure, slot_cells, slot_colours
+from topdown.book import codes as semantics
+from topdown.book.codes import agreement, cluster, measure, slot_cells, slot_colours
 
 
 def test_identical_partitions_agree_whatever_their_names():

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.reference.slot_attention import gru, slot_attention
-from topdown.slots import InputHead, Modulation, Scales, SlotAttention, SlotInit
+from topdown.model.modulation import Modulation, Scales
+from topdown.model.slot_attention import InputHead, SlotAttention, SlotInit
 
 
 def draw_scales(batch, slots, patches, qkv, hidden, which='csqf'):

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import topdown
-from topdown.config import preset
 from topdown.data.movi import DRAWN, FRAMES
 from topdown.data.standins import make_clips
-from topdown.data.toybox import ToyboxConfig, motion_at, scene_at
-from topdown.train import train_model
+from topdown.presets import preset
+from topdown.toybox.scenes import ToyboxConfig, motion_at, scene_at
+from topdown.train.loop import train_model
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import nn
 
 import topdown
 from tests.starts import expected_start, measured_start, table
-from topdown.model import SlotModel
+from topdown.model.slot_model import SlotModel
 
 EVERYTHING = {
     'decoder_layers': 1, 'patch_order': 'random', 'share_weights': False, 'predictor': 'mlp', 'modulate_queries': True,

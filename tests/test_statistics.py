@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from topdown.statistics import bootstrap_interval, compare, seed_interval
+from topdown.evaluate.statistics import bootstrap_interval, compare, seed_interval
 
 
 def test_bootstrap_agrees_with_the_normal_interval_for_many_values():

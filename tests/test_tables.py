@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from topdown import VARIANTS, tables
+from topdown import VARIANTS
+from topdown.book import claims as judge
+from topdown.book import tables
 
 ROOT = Path(__file__).parent.parent
 PAPER, TABLES = ROOT / 'figures' / 'paper', ROOT / 'figures' / 'tables'
@@ -79,7 +81,7 @@ def test_runs_are_read_from_either_kind_of_table(tmp_path):
     for name in ('empty', 'missing'):
         assert len(tables.read_runs(tmp_path, name)) == 0
         assert {'variant', 'seed'} <= set(tables.read_runs(tmp_path, name))
-    assert set(tables.read_all(tmp_path)) == {'toybox', 'x'}
+    assert set(judge.read_all(tmp_path)) == {'toybox', 'x'}
 
 
 def test_effects_are_paired_by_seed():
@@ -135,7 +137,7 @@ def test_codebook_sizes_are_found_wherever_they_are_written():
 @pytest.mark.parametrize(
     ('fg_ari', 'mbo_i', 'verdict'),
     [
-        (1, 1, tables.REPRODUCED), (1, 0, tables.PARTLY), (0, 0, tables.NOT_REPRODUCED), (1, -1, tables.NOT_REPRODUCED),
+        (1, 1, judge.REPRODUCED), (1, 0, judge.PARTLY), (0, 0, judge.NOT_REPRODUCED), (1, -1, judge.NOT_REPRODUCED),
     ],
 )  # fmt: skip
 def test_a_claim_needs_every_metric(fg_ari, mbo_i, verdict):
@@ -143,12 +145,12 @@ def test_a_claim_needs_every_metric(fg_ari, mbo_i, verdict):
     noise = np.tile([0.01, -0.01, 0.02, -0.02, 0.0], 2)
     table['fg_ari'] += noise * np.array([1] * 5 + [-1] * 5) + np.array([0] * 5 + [fg_ari] * 5)
     table['mbo_i'] += noise * np.array([1] * 5 + [-1] * 5) + np.array([0] * 5 + [mbo_i] * 5)
-    found, evidence = tables.claim_verdict(tables.effects(table))
+    found, evidence = judge.claim_verdict(tables.effects(table))
     assert found == verdict
     assert '5 seeds' in evidence
-    assert tables.claim_verdict(tables.effects(table).head(0)) == (tables.NOT_RUN, tables.NOTHING)
+    assert judge.claim_verdict(tables.effects(table).head(0)) == (tables.NOT_RUN, tables.NOTHING)
     one = tables.effects(table[table.seed == 0])
-    assert tables.claim_verdict(one)[0] == tables.TOO_FEW
+    assert judge.claim_verdict(one)[0] == judge.TOO_FEW
 
 
 def test_a_size_between_the_extremes_must_stand_out():
@@ -158,13 +160,13 @@ def test_a_size_between_the_extremes_must_stand_out():
         frame = runs(**means)
         frame['variant'] = 'E = ' + frame.variant.str[1:]
         frame['mbo_i'] += np.random.default_rng(0).normal(0, 0.01, len(frame))
-        return tables.verdicts(claims, {'toybox_codebook': frame}).iloc[0]
+        return judge.verdicts(claims, {'toybox_codebook': frame}).iloc[0]
 
-    assert verdict(e8=0, e16=1, e32=0)['on Toybox'] == tables.REPRODUCED
-    assert verdict(e8=0, e16=1, e32=2)['on Toybox'] == tables.NOT_REPRODUCED
-    assert verdict(e8=0, e16=0, e32=0)['on Toybox'] == tables.NOT_REPRODUCED
+    assert verdict(e8=0, e16=1, e32=0)['on Toybox'] == judge.REPRODUCED
+    assert verdict(e8=0, e16=1, e32=2)['on Toybox'] == judge.NOT_REPRODUCED
+    assert verdict(e8=0, e16=0, e32=0)['on Toybox'] == judge.NOT_REPRODUCED
     assert verdict(e8=0, e16=0)['on Toybox'] == tables.NOT_RUN
-    assert verdict(e8=0, e16=0)["on the paper's data"] == tables.NEEDS_GPU
+    assert verdict(e8=0, e16=0)["on the paper's data"] == judge.NEEDS_GPU
     assert verdict(e8=0, e16=1, e32=0).page == '[codebook size](09_codebook_size.ipynb)'
 
 
@@ -176,11 +178,11 @@ def test_a_rule_must_choose_well_where_there_is_something_to_choose():
         frame['codebook_size'] = frame.variant.str[1:].astype(int)
         frame['mbo_i'] += np.random.default_rng(0).normal(0, 0.01, len(frame))
         frame['perplexity'] = frame.variant.map(dict(zip(means, perplexities)))
-        return tables.verdicts(claims, {'toybox_codebook': frame}).iloc[0]['on Toybox']
+        return judge.verdicts(claims, {'toybox_codebook': frame}).iloc[0]['on Toybox']
 
-    assert verdict((8, 12, 12), e8=0, e16=1, e32=0) == tables.REPRODUCED  # chooses 16
-    assert verdict((8, 16, 20), e8=0, e16=1, e32=0) == tables.NOT_REPRODUCED  # chooses 32
-    assert verdict((8, 12, 12), e8=0, e16=0, e32=0) == tables.NOT_REPRODUCED  # nothing to choose
+    assert verdict((8, 12, 12), e8=0, e16=1, e32=0) == judge.REPRODUCED  # chooses 16
+    assert verdict((8, 16, 20), e8=0, e16=1, e32=0) == judge.NOT_REPRODUCED  # chooses 32
+    assert verdict((8, 12, 12), e8=0, e16=0, e32=0) == judge.NOT_REPRODUCED  # nothing to choose
 
 
 def test_effects_in_groups_take_the_baseline_from_elsewhere_if_they_have_none():
@@ -203,12 +205,12 @@ def test_unlike_parts_are_judged_by_the_difference_of_gains():
         ]
         parts[0]['mbo_i'] += noise
         frame = pd.concat(parts)
-        return tables.verdicts(claims, {'toybox_difficulty': frame[frame.seed < seeds]}).iloc[0]['on Toybox']
+        return judge.verdicts(claims, {'toybox_difficulty': frame[frame.seed < seeds]}).iloc[0]['on Toybox']
 
-    assert verdict(1, 0) == tables.REPRODUCED
-    assert verdict(1, 1) == tables.NOT_REPRODUCED
-    assert verdict(1, 0, seeds=1) == tables.TOO_FEW
-    assert tables.verdicts(claims, {}).iloc[0]['on Toybox'] == tables.NOT_RUN
+    assert verdict(1, 0) == judge.REPRODUCED
+    assert verdict(1, 1) == judge.NOT_REPRODUCED
+    assert verdict(1, 0, seeds=1) == judge.TOO_FEW
+    assert judge.verdicts(claims, {}).iloc[0]['on Toybox'] == tables.NOT_RUN
 
 
 def test_meaning_of_codes_becomes_rows():
@@ -230,27 +232,27 @@ def test_codes_must_tell_more_of_the_category_than_of_place_and_colour():
     frame = runs(**{'top-down': 0})
     scatter = np.array([0.0, 0.01, -0.01, 0.02, -0.02])
     frame['code_category_ami'], frame['code_colour_ami'], frame['code_position_ami'] = 0.5 + scatter, 0.2, 0.3
-    assert tables.verdicts(claims, {'toybox_ablation': frame}).iloc[0]['on Toybox'] == tables.REPRODUCED
+    assert judge.verdicts(claims, {'toybox_ablation': frame}).iloc[0]['on Toybox'] == judge.REPRODUCED
     frame['code_position_ami'] = 0.6
-    assert tables.verdicts(claims, {'toybox_ablation': frame}).iloc[0]['on Toybox'] == tables.NOT_REPRODUCED
+    assert judge.verdicts(claims, {'toybox_ablation': frame}).iloc[0]['on Toybox'] == judge.NOT_REPRODUCED
 
 
 def test_claims_on_the_papers_data_need_the_papers_data():
     claims = tables.read(PAPER / 'claims.csv')
-    verdicts = tables.verdicts(claims, {}).set_index(claims.key)
-    assert (verdicts["on the paper's data"] == tables.NEEDS_GPU).all()
+    verdicts = judge.verdicts(claims, {}).set_index(claims.key)
+    assert (verdicts["on the paper's data"] == judge.NEEDS_GPU).all()
     assert set(verdicts['on Toybox']) <= {tables.NOT_RUN, tables.NOTHING}
     table = runs(baseline=0, **{'top-down': 1})
     table['fg_ari'] += np.random.default_rng(0).normal(0, 0.1, len(table))
     table['mbo_i'] += np.random.default_rng(1).normal(0, 0.1, len(table))
-    verdicts = tables.verdicts(claims, {'coco': table}).set_index(claims.key)
-    assert verdicts.loc['coco', "on the paper's data"] == tables.REPRODUCED
-    assert verdicts.loc['voc', "on the paper's data"] == tables.NEEDS_GPU
+    verdicts = judge.verdicts(claims, {'coco': table}).set_index(claims.key)
+    assert verdicts.loc['coco', "on the paper's data"] == judge.REPRODUCED
+    assert verdicts.loc['voc', "on the paper's data"] == judge.NEEDS_GPU
 
 
 def test_the_committed_claims_are_those_of_the_committed_tables():
     claims = tables.read(PAPER / 'claims.csv')
-    made = tables.verdicts(claims, tables.read_all(TABLES))
+    made = judge.verdicts(claims, judge.read_all(TABLES))
     shown = tables.read(TABLES / 'claims.csv')
     pd.testing.assert_frame_equal(made, shown, check_dtype=False, obj='claims.csv (run python -m topdown.tables)')
     for page in claims.page:
@@ -261,6 +263,6 @@ def test_command_line_writes_the_claims(tmp_path, capsys):
     (tmp_path / 'paper').mkdir()
     (tmp_path / 'tables').mkdir()
     (tmp_path / 'paper' / 'claims.csv').write_text((PAPER / 'claims.csv').read_text())
-    tables.main(['--figures', str(tmp_path)])
-    assert tables.NEEDS_GPU in capsys.readouterr().out
+    judge.main(['--figures', str(tmp_path)])
+    assert judge.NEEDS_GPU in capsys.readouterr().out
     assert len(tables.read(tmp_path / 'tables' / 'claims.csv')) == len(tables.read(PAPER / 'claims.csv'))

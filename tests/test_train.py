@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 import topdown
-from topdown import evaluate, metrics
-from topdown.checkpoint import load_checkpoint
 from topdown.config import TrainConfig
-from topdown.slots import Scales
-from topdown.train import TrainData, learning_rate, load_run, main, train_model
+from topdown.evaluate import baselines, metrics, predict
+from topdown.model.modulation import Scales
+from topdown.train.batches import TrainData
+from topdown.train.checkpoint import load_checkpoint
+from topdown.train.loop import learning_rate, load_run, main, train_model
 
 
 def states_equal(first, second):
@@ -102,7 +103,7 @@ def test_failed_write_keeps_the_old_checkpoint(tiny, tmp_path, encoder, monkeypa
         path.write_bytes(b'half')
         raise OSError('disk full')
 
-    monkeypatch.setattr('topdown.checkpoint.save_file', fail)
+    monkeypatch.setattr('topdown.train.checkpoint.save_file', fail)
     with pytest.raises(OSError, match='disk full'):
         train_model(tiny, tmp_path, encoder, progress=False)
     assert (tmp_path / 'checkpoint.safetensors').read_bytes() == before
@@ -140,7 +141,7 @@ def test_baselines_and_scores(tiny, encoder):
 def test_block_grid_has_as_many_cells_as_slots(tiny, encoder):
     data = topdown.make_eval_set(tiny, encoder, progress=False)
     for count in (1, 2, 5, 6, 7, 11, 24):
-        labels = evaluate.block_grid(data, count)
+        labels = baselines.block_grid(data, count)
         assert labels[0].unique().tolist() == list(range(count))
         area = torch.bincount(labels[0].flatten().long())
         assert area.max() < 2.1 * area.min()
@@ -165,7 +166,7 @@ def test_predictions_come_from_the_masks_asked_for(tiny, encoder):
 def test_labels_are_upsampled_bilinearly():
     masks = torch.zeros(1, 2, 4)
     masks[0, 0, :2], masks[0, 1, 2:] = 1.0, 1.0
-    labels = evaluate.labels_from_masks(masks, (2, 2), 8)
+    labels = predict.labels_from_masks(masks, (2, 2), 8)
     assert labels[0].tolist() == [[0] * 8] * 4 + [[1] * 8] * 4
 
 
@@ -245,6 +246,6 @@ def test_a_finished_run_keeps_its_provenance(tiny, tmp_path, encoder, monkeypatc
     first = train_model(tiny, tmp_path, encoder, progress=False)
     assert first.provenance['steps'] == 6
     assert first.provenance['seed'] == tiny.train.seed
-    monkeypatch.setattr('topdown.results._commit', lambda: 'later')
+    monkeypatch.setattr('topdown.provenance._commit', lambda: 'later')
     again = train_model(tiny, tmp_path, encoder, progress=False)
     assert again.provenance == first.provenance

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 
-from topdown.plots import squeeze_png
+from topdown.book.plots import squeeze_png
 
 LARGEST_FIGURE = 150_000  # bytes
 PROGRESS = re.compile(r'^.*\d+%\|.*\|.*\[')

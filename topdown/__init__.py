@@ -10,30 +10,37 @@ from __future__ import annotations
 import importlib
 
 _WHERE = {
-    'PRESETS': 'config', 'VARIANTS': 'config', 'Config': 'config', 'preset': 'config', 'PROTOCOLS': 'protocols',
-    'FrozenEncoder': 'encoder', 'make_encoder': 'encoder',
-    'SlotModel': 'model',
-    'open_dataset': 'data',
-    'TrainData': 'train', 'build_model': 'train', 'load_run': 'train', 'train_model': 'train',
-    'EvalSet': 'evaluate', 'baselines': 'evaluate', 'evaluate_model': 'evaluate', 'make_eval_set': 'evaluate',
-    'predict': 'evaluate', 'run_model': 'evaluate', 'score': 'evaluate', 'per_image_table': 'evaluate',
-    'segment_image': 'evaluate', 'interventions': 'evaluate', 'slot_categories': 'evaluate',
-    'summarize': 'metrics',
-    'append_rows': 'results', 'figures_dir': 'results', 'mean_and_spread': 'results', 'project_dir': 'results',
-    'provenance': 'results', 'uncertainty_table': 'results', 'paired_table': 'results',
-    'bootstrap_interval': 'statistics', 'compare': 'statistics', 'seed_interval': 'statistics',
-}  # fmt: skip
+    'book.places': 'figures_dir project_dir',
+    'book.summaries': 'append_rows mean_and_spread paired_table uncertainty_table',
+    'config': 'Config',
+    'data': 'open_dataset',
+    'evaluate.baselines': 'baselines',
+    'evaluate.metrics': 'summarize',
+    'evaluate.predict': 'evaluate_model interventions per_image_table predict run_model score segment_image '
+    'slot_categories',
+    'evaluate.statistics': 'bootstrap_interval compare seed_interval',
+    'evaluate.truth': 'EvalSet make_eval_set make_truth_set',
+    'model.encoder': 'FrozenEncoder make_encoder',
+    'model.slot_model': 'SlotModel',
+    'presets': 'PRESETS VARIANTS preset',
+    'protocols': 'PROTOCOLS',
+    'provenance': 'provenance',
+    'train.batches': 'TrainData',
+    'train.loop': 'build_model load_run train_model',
+}
+"""Module -> the names most used in it."""
+_HOME = {name: module for module, names in _WHERE.items() for name in names.split()}
 
-__all__ = sorted(_WHERE)
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _WHERE:
+    if name not in _HOME:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value = getattr(importlib.import_module(f'{__name__}.{_WHERE[name]}'), name)
+    value = getattr(importlib.import_module(f'{__name__}.{_HOME[name]}'), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+    return sorted([*globals(), *_HOME])

@@ -10,8 +10,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from topdown.config import PRESETS
-from topdown.data.download import SOURCES
+from topdown.data.sources import SOURCES
+from topdown.presets import PRESETS
 from topdown.protocols import PROTOCOLS
 
 
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     part.set_defaults(run='commands.take_apart')
     part = commands.add_parser('bench', help='how fast training is, and where the time goes')
     _bench_options(part)
-    part.set_defaults(run='bench.run')
+    part.set_defaults(run='book.bench.run')
     data = commands.add_parser('data', help='list, fetch, prepare, check and describe data sets')
     actions = data.add_subparsers(dest='action', required=True)
     actions.add_parser('list', help='data sets that can be read').set_defaults(run='commands.data_list')
@@ -107,11 +107,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the ``topdown`` command."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ['train']:
-        importlib.import_module('topdown.train').main(arguments[1:])
+        importlib.import_module('topdown.train.loop').main(arguments[1:])
         return
     parser = build_parser()
     options = parser.parse_args(arguments)
-    module, name = options.run.split('.')
+    module, _, name = options.run.rpartition('.')
     try:
         getattr(importlib.import_module(f'topdown.{module}'), name)(options)
     except (ValueError, OSError, RuntimeError) as error:

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from topdown import metrics, train
-from topdown.config import PRESETS, preset
 from topdown.data import open_dataset
 from topdown.data.base import PictureSet
-from topdown.data.download import SOURCES
-from topdown.encoder import make_encoder
+from topdown.data.sources import SOURCES
+from topdown.evaluate import metrics
+from topdown.evaluate.statistics import bootstrap_interval
+from topdown.model.encoder import make_encoder
+from topdown.presets import PRESETS, preset
 from topdown.protocols import PROTOCOLS
-from topdown.statistics import bootstrap_interval
+from topdown.train import batches, loop
 
 PREPARED = ('clevr6',)
 """Data sets that are converted once before they can be read."""
@@ -25,7 +26,8 @@ PREPARED = ('clevr6',)
 def evaluate(options: argparse.Namespace) -> None:
     """Score a checkpoint, or label maps that any program wrote, under one or several protocols."""
     from topdown.data.predictions import read_predictions
-    from topdown.evaluate import make_eval_set, make_truth_set, order_by_disagreement, per_image_table, predict
+    from topdown.evaluate.predict import order_by_disagreement, per_image_table, predict
+    from topdown.evaluate.truth import make_eval_set, make_truth_set
 
     if (options.checkpoint is None) == (options.predictions is None):
         raise ValueError('give either a checkpoint or --predictions FOLDER')
@@ -33,7 +35,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.limit is not None:
         changes['eval_images'] = options.limit
     if options.checkpoint is not None:
-        model, encoder, saved = train.load_run(options.checkpoint)
+        model, encoder, saved = loop.load_run(options.checkpoint)
         config = saved.config.with_(**changes)
     else:
         config = preset(options.preset, **changes)
@@ -67,10 +69,10 @@ def segment(options: argparse.Namespace) -> None:
     import torch
     from PIL import Image
 
-    from topdown.evaluate import segment_image
-    from topdown.plots import overlay
+    from topdown.book.plots import overlay
+    from topdown.evaluate.predict import segment_image
 
-    model, encoder, saved = train.load_run(options.checkpoint)
+    model, encoder, saved = loop.load_run(options.checkpoint)
     for path, target in zip(options.images, segment_targets(options.images, options.out), strict=True):
         image, labels = segment_image(path, model, encoder, options.size, options.source, saved.config.data.protocol)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,15 +114,16 @@ def overlay_path(target: Path) -> Path:
 
 def take_apart(options: argparse.Namespace) -> None:
     """What every top-down run of a folder relies on: its scores with parts of the modulation taken away."""
-    from topdown.evaluate import interventions, make_eval_set, predict, score
-    from topdown.results import mean_and_spread
+    from topdown.book.summaries import mean_and_spread
+    from topdown.evaluate.predict import interventions, predict, score
+    from topdown.evaluate.truth import make_eval_set
 
     paths = sorted(options.folder.glob('top-down-seed*/checkpoint.safetensors'))
     if not paths:
         raise FileNotFoundError(f'{options.folder} holds no top-down-seed*/checkpoint.safetensors: train first')
     rows, encoder, data = [], None, None
     for path in paths:
-        model, encoder, saved = train.load_run(path, encoder)
+        model, encoder, saved = loop.load_run(path, encoder)
         data = data or make_eval_set(saved.config, encoder)
         for name, change in interventions(model, data).items():
             found = metrics.summarize(score(predict(model, data, change=change), data))
@@ -156,7 +159,7 @@ def data_list(options: argparse.Namespace) -> None:
 
 def data_fetch(options: argparse.Namespace) -> None:
     """Download a data set, and unpack what is packed."""
-    from topdown.data.download import fetch
+    from topdown.data.fetch import fetch
 
     source = SOURCES[options.name]
     print(f'{source.title}. Licence: {source.licence}')
@@ -199,7 +202,7 @@ def data_prepare(options: argparse.Namespace) -> None:
             f'preset {name!r} trains with random crops, and every crop needs tokens of its own: tokens cannot be '
             'stored; train without --tokens'
         )
-    train.TrainData(open_dataset(config, 'train'), make_encoder(config), config, progress=True)
+    batches.TrainData(open_dataset(config, 'train'), make_encoder(config), config, progress=True)
     print(f'tokens are there; train with cache_tokens=true token_dir={options.tokens}')
 
 
@@ -220,9 +223,9 @@ def data_card(options: argparse.Namespace) -> None:
     """Statistics of a split as a row of a table, and a picture of its first pictures with their objects."""
     from PIL import Image
 
+    from topdown.book.plots import show_masks, style
+    from topdown.book.summaries import append_rows
     from topdown.data.card import first_pictures, statistics
-    from topdown.plots import show_masks, style
-    from topdown.results import append_rows
 
     data = _open_whole(options.name, options.root, options.split, options.limit)
     row = {'dataset': options.name, 'split': options.split, **statistics(data)}

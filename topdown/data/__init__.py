@@ -26,7 +26,8 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     from topdown.data.coco import COCO_HELP, CocoInstances
     from topdown.data.movi import MOVI_HELP, Movi
     from topdown.data.standins import CLIPS, WidePictures, make_clips
-    from topdown.data.toybox import ToyboxConfig, make_toybox
+    from topdown.toybox.make import make_toybox
+    from topdown.toybox.scenes import ToyboxConfig
 
     data = config.data
     limit = data.eval_images if split == 'val' else 0

@@ -22,7 +22,8 @@ from topdown.data.base import Annotation
 from topdown.data.coco import CocoInstances
 from topdown.data.movi import FRAMES
 from topdown.data.tfrecord import make_example, write_record
-from topdown.data.toybox import ToyboxConfig, default_root, motion_at
+from topdown.toybox.make import default_root
+from topdown.toybox.scenes import ToyboxConfig, motion_at
 
 BORDER = 2
 """Width of the border of unknown truth, in pixels, half of it on the object; VOC's is about five of 500."""

@@ -1,0 +1,5 @@
+"""``python -m topdown``: the command line."""
+
+from topdown.cli import main
+
+main()

@@ -1,0 +1,209 @@
+"""The verdict on every claim of the paper, from the rows that there are."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from topdown.book.codebook_size import choose_codebook_size
+from topdown.book.tables import NAMES, NOT_RUN, NOTHING, effect_text, effects, read, read_runs, sign, with_codebook_size
+from topdown.evaluate.statistics import seed_interval
+
+REPRODUCED, PARTLY, NOT_REPRODUCED = 'reproduced here', 'reproduced here in part', 'not reproduced here'
+
+
+NEEDS_GPU = 'needs a GPU and the real data'
+
+
+TOO_FEW = 'too few seeds to say'
+
+
+# -------------------------------------------------------------------------------------------------------- claims
+
+
+def claim_verdict(found: pd.DataFrame, direction: int = 1) -> tuple[str, str]:
+    """Verdict on 'A beats B' and its evidence, from the effects of A against B.
+
+    Reproduced means that for every metric the 95 % interval over seeds lies on the claimed side of zero; in part, that
+    it does for one of them and lies on the other side for none. A single seed has no interval and decides nothing.
+
+    Args:
+        found: rows of ``effects`` of one variant.
+        direction: 1 if the claim is that the difference is positive, -1 if negative.
+    """
+    if not len(found):
+        return NOT_RUN, NOTHING
+    sides = {direction * sign(r.low, r.high) for r in found.itertuples()}
+    evidence = '; '.join(f'{NAMES[r.metric]} {effect_text(r.difference, r.low, r.high)}' for r in found.itertuples())
+    seeds = int(found.seeds.min())
+    verdict = REPRODUCED if sides == {1} else PARTLY if sides == {0, 1} else NOT_REPRODUCED
+    if found.low.isna().any():
+        verdict = TOO_FEW
+    return verdict, f'{evidence}; {seeds} seed{"s" if seeds > 1 else ""}'
+
+
+def verdicts(claims: pd.DataFrame, runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """What became of every claim of the paper: on Toybox and, if it was run, on the paper's data.
+
+    Args:
+        claims: ``figures/paper/claims.csv``.
+        runs: table name ('toybox_long', 'toybox_ablation', 'coco', ...) -> its runs, as ``read_runs`` gives them.
+
+    Returns:
+        claim, on Toybox, evidence (differences in points with their 95 % interval over seeds), on the paper's data,
+        page (a link).
+    """
+    nothing = read_runs('', 'nothing')
+
+    def get(name: str) -> pd.DataFrame:
+        return runs.get(name, nothing)
+
+    rows = []
+    for claim in claims.itertuples():
+        small, small_evidence = _CHECKS[claim.key](get, True) if claim.key in _CHECKS else (NOTHING, NOTHING)
+        large, large_evidence = _CHECKS[claim.key](get, False) if claim.key in _CHECKS else (NOT_RUN, NOTHING)
+        if large == NOT_RUN:
+            large, large_evidence = NEEDS_GPU, NOTHING
+        evidence = '; '.join(e for e in (small_evidence, large_evidence) if e != NOTHING) or NOTHING
+        stem = claim.page.split('.')[0]
+        link = f'[{re.sub(r"^[0-9]+_", "", stem).replace("_", " ")}]({claim.page})'
+        rows.append([claim.claim, small, evidence, large, link])
+    return pd.DataFrame(rows, columns=['claim', 'on Toybox', 'evidence', "on the paper's data", 'page'])
+
+
+Get = Callable[[str], pd.DataFrame]
+
+
+def _compare(small: str, large: str, variant: str, against: str, metrics=('fg_ari', 'mbo_i'), direction: int = 1):
+    """Check of a claim in the tables ``small`` (Toybox, or its pictures cut like another data set's) and ``large``."""
+
+    def check(get: Get, embedded: bool) -> tuple[str, str]:
+        name = small if embedded else large
+        if not name:
+            return NOTHING, NOTHING
+        found = effects(get(name), against, metrics)
+        return claim_verdict(found[found.variant == variant], direction)
+
+    return check
+
+
+def _codebook(get: Get, embedded: bool) -> tuple[str, str]:
+    """A size between the extremes is best, and by more than the seeds scatter."""
+    runs = with_codebook_size(get('toybox_codebook' if embedded else 'coco_codebook'))
+    if runs.codebook_size.nunique() < 3:
+        return NOT_RUN, NOTHING
+    means = runs.groupby('codebook_size').mbo_i.mean()
+    sizes, best = list(means.index), means.idxmax()
+    named = runs.assign(variant=runs.codebook_size.astype(str))
+    parts = []
+    for end in (sizes[0], sizes[-1]):
+        found = effects(named, str(end), ['mbo_i'])
+        found = found[found.variant == str(best)]
+        if found.low.isna().any():
+            return TOO_FEW, f'best E = {best}'
+        parts += [f'mBO_i against E = {end}: {effect_text(r.difference, r.low, r.high)}' for r in found.itertuples()]
+        if end == best or not all(sign(r.low, r.high) == 1 for r in found.itertuples()):
+            break
+    else:
+        return REPRODUCED, f'best E = {best}; {"; ".join(parts)}'
+    return NOT_REPRODUCED, '; '.join([f'best E = {best}', *parts])
+
+
+def _rule(get: Get, embedded: bool) -> tuple[str, str]:
+    """The size that perplexity chooses is not told apart from the best one, while some other size is."""
+    runs = with_codebook_size(get('toybox_codebook' if embedded else 'coco_codebook'))
+    if runs.codebook_size.nunique() < 3 or 'perplexity' not in runs:
+        return NOT_RUN, NOTHING
+    chosen, best = choose_codebook_size(runs), int(runs.groupby('codebook_size').mbo_i.mean().idxmax())
+    found = effects(runs.assign(variant=runs.codebook_size.astype(str)), str(best), ['mbo_i'])
+    if found.low.isna().any():
+        return TOO_FEW, f'chosen E = {chosen}, best E = {best}'
+    worse = {int(row.variant) for row in found.itertuples() if sign(row.low, row.high) == -1}
+    verdict = REPRODUCED if worse and chosen not in worse else NOT_REPRODUCED
+    others = f'{len(worse)} of {len(found)} other sizes below the best in mBO_i'
+    return verdict, f'chosen E = {chosen}, best E = {best}; {others}'
+
+
+def _unlike_parts(get: Get, embedded: bool) -> tuple[str, str]:
+    """The pathway's gain over the baseline is larger with unlike parts than with parts of one kind, seed by seed."""
+    runs = get('toybox_difficulty') if embedded else get('')
+    if not {'setting', 'mbo_i'} <= set(runs):
+        return NOT_RUN, NOTHING
+    values = runs.pivot_table(index='seed', columns=['setting', 'variant'], values='mbo_i')
+    pairs = [(setting, variant) for setting in ('as it is', 'easy parts') for variant in ('top-down', 'baseline')]
+    if not set(pairs) <= set(values):
+        return NOT_RUN, NOTHING
+    unlike, alike = (values[s, 'top-down'] - values[s, 'baseline'] for s in ('as it is', 'easy parts'))
+    found = seed_interval((unlike - alike).dropna().to_numpy())
+    verdict = REPRODUCED if sign(found.low, found.high) == 1 else NOT_REPRODUCED
+    if np.isnan(found.low):
+        verdict = TOO_FEW
+    return verdict, f'gain in mBO_i, unlike minus alike parts: {effect_text(*found)}; {len(values)} seeds'
+
+
+def _semantics(get: Get, embedded: bool) -> tuple[str, str]:
+    """Codes tell more about the category than about place and colour: differences of AMI, in hundredths."""
+    runs = get('toybox_ablation' if embedded else 'coco_ablation')
+    runs = runs[runs.variant == 'top-down']
+    if 'code_category_ami' not in runs or not runs.code_category_ami.notna().any():
+        return NOT_RUN, NOTHING
+    sides, parts = set(), []
+    for target in ('position', 'colour'):
+        difference = 100 * (runs.code_category_ami - runs[f'code_{target}_ami']).dropna()
+        found = seed_interval(difference.to_numpy())
+        sides.add(sign(found.low, found.high))
+        parts.append(f'AMI with category minus {target}, hundredths: {effect_text(*found)}')
+    ami = f'AMI with category {runs.code_category_ami.mean():.2f}'
+    if np.isnan(found.low):
+        return TOO_FEW, '; '.join([ami, *parts])
+    return REPRODUCED if sides == {1} else NOT_REPRODUCED, '; '.join([ami, *parts])
+
+
+_CHECKS: dict[str, Callable[[Get, bool], tuple[str, str]]] = {
+    'coco': _compare('toybox_long', 'coco', 'top-down', 'baseline'),
+    'voc': _compare('voc_toybox', 'voc', 'top-down', 'baseline'),
+    'movi_c': _compare('movi_toybox', 'movi_c', 'top-down', 'baseline', ('fg_ari',)),
+    'movi_e': _compare('', 'movi_e', 'top-down', 'baseline', ('fg_ari',)),
+    'six': _compare('toybox_long', 'coco', 'top-down', 'six-iterations'),
+    'codebook': _codebook,
+    'rule': _rule,
+    'channel': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'spatial only'),
+    'spatial': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'channel only'),
+    'quantization': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'without quantization'),
+    'shifting': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'without shifting'),
+    'semantics': _semantics,
+    'unlike_parts': _unlike_parts,
+    'pixels_ari': _compare('clevr6_toybox', 'clevr6', 'top-down', 'baseline', ('fg_ari',), -1),
+    'pixels_mbo': _compare('clevr6_toybox', 'clevr6', 'top-down', 'baseline', ('mbo_i',)),
+}
+
+
+def read_all(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """Runs of every table in ``figures/tables`` that holds runs, by name."""
+    found = {path.stem: read_runs(folder, path.stem) for path in sorted(Path(folder).glob('*.csv'))}
+    return {name: runs for name, runs in found.items() if len(runs)}
+
+
+def write_claims(figures: str | Path) -> pd.DataFrame:
+    """Write ``figures/tables/claims.csv`` from the other tables, and return it."""
+    figures = Path(figures)
+    table = verdicts(read(figures / 'paper' / 'claims.csv'), read_all(figures / 'tables'))
+    table.to_csv(figures / 'tables' / 'claims.csv', index=False)
+    return table
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: ``python -m topdown.tables`` writes the verdicts on all claims from the tables in figures/."""
+    parser = argparse.ArgumentParser(prog='python -m topdown.tables', description='Write figures/tables/claims.csv.')
+    parser.add_argument('--figures', type=Path, default=Path('figures'), help='folder with paper/ and tables/')
+    options = parser.parse_args(arguments)
+    print(write_claims(options.figures).drop(columns='page').to_string(index=False))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,179 @@
+"""Which runs the experiments of the book ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from topdown.config import Config
+from topdown.presets import VARIANTS, preset
+
+EXPERIMENTS = ('main', 'ablation', 'codebook', 'categories', 'difficulty')
+
+
+MAIN = ('baseline', 'top-down', 'six-iterations')
+
+
+ABLATION = (
+    *MAIN, 'channel only', 'spatial only', 'without shifting', 'without quantization', 'mlp predictor', 'two rounds',
+    'three rounds', 'separate weights',
+)  # fmt: skip
+
+
+SIZES, PAPER_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024), (128, 256, 512, 1024)
+
+
+CATEGORIES, CATEGORY_SIZES = (4, 8, 16), (8, 16, 32, 64, 128)
+
+
+SETTINGS: dict[str, dict[str, object]] = {
+    'as it is': {},
+    'easy parts': {'toybox': {'dissimilarity': 0.0}},
+    'cluttered': {'toybox': {'clutter': 2.0}},
+    'many objects': {'toybox': {'min_objects': 7, 'max_objects': 10}, 'slots': 11},
+    'few slots': {'slots': 4},
+    'many slots': {'slots': 11},
+    'tiny codebook': {'codebook_size': 2},
+    'plain ground': {'toybox': {'background_contrast': 0.0}},
+    'strong ground': {'toybox': {'background_contrast': 1.0}},
+}
+"""Settings of the experiment on difficulty, as changes to a Toybox preset."""
+
+
+SEEDS = {'main': 1, 'ablation': 5, 'codebook': 3, 'categories': 1, 'difficulty': 2}
+"""Seeds of every experiment on Toybox; presets of the paper's scale, and ``smoke``, get one."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run that an experiment asks for."""
+
+    experiment: str
+    variant: str
+    seed: int
+    changes: dict = field(default_factory=dict)
+    """Changes to the preset beside the variant's, by their plain names."""
+    setting: str = ''
+    """What readers call the changes."""
+
+    def __post_init__(self) -> None:
+        if self.experiment not in EXPERIMENTS:
+            raise ValueError(f'experiment must be one of {", ".join(EXPERIMENTS)}, got {self.experiment!r}')
+        if self.variant not in VARIANTS:
+            raise ValueError(f'variant must be one of {", ".join(VARIANTS)}, got {self.variant!r}')
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f'seed must be a whole number from 0, got {self.seed!r}')
+        if not isinstance(self.changes, dict) or {'seed', 'data_root', 'token_dir'} & set(self.changes):
+            raise ValueError(f'changes must name parameters other than seed, data_root, token_dir: {self.changes!r}')
+
+    def config(self, preset_name: str, data_root: str = '', token_dir: str = '', steps: int = 0) -> Config:
+        """The run's configuration.
+
+        Args:
+            preset_name: of the preset that is changed.
+            data_root: folder of the data set.
+            token_dir: folder of the shared tokens, used if the preset keeps tokens.
+            steps: of optimisation; 0 leaves them to the preset.
+
+        Raises:
+            ValueError: for an unknown preset or parameter or an impossible value.
+        """
+        values = {**VARIANTS[self.variant], **self.changes}
+        config = preset(preset_name, seed=self.seed, data_root=data_root, **values)
+        if steps:
+            config = config.with_(steps=steps)
+        return config.with_(token_dir=token_dir) if config.train.cache_tokens and token_dir else config
+
+
+def parse_changes(text: str) -> dict[str, object]:
+    """Changes from JSON, as a notebook's parameter holds them.
+
+    Raises:
+        ValueError: if the text is not a JSON object.
+    """
+    try:
+        changes = json.loads(text)
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f'changes must be JSON such as {{"slots": 5}}, got {text!r}: {error}') from error
+    if not isinstance(changes, dict):
+        raise ValueError(f'changes must be a JSON object such as {{"slots": 5}}, got {text!r}')
+    return changes
+
+
+def revival(base: Config, slots: int, codebook_size: int) -> float:
+    """``dead_below`` for other numbers of slots or codes: the same share of the average as the preset's.
+
+    A code is hit batch * slots / codebook_size times a step on average. The preset's threshold is some share of that
+    average, which is kept, so that changing the size of the codebook does not also change how readily codes are
+    revived.
+    """
+    model = base.model
+    return round(model.dead_below * (slots / model.slots) * (model.codebook_size / codebook_size), 6)
+
+
+# --------------------------------------------------------------------------------------------------------- plan
+
+
+def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
+    """The runs that the experiments ask for, in the order of their tables.
+
+    Toybox presets have all experiments but ``main``, whose models are among the ablation's; ``coco`` has the paper's
+    main table, ablation and codebook sizes; other presets the main table.
+
+    Args:
+        preset_name: a preset.
+        only: names of experiments; all that the preset has if None.
+
+    Raises:
+        ValueError: for an unknown preset or experiment, or one that the preset does not have.
+    """
+    base = preset(preset_name)
+    toybox = base.data.dataset == 'toybox'
+    known = EXPERIMENTS[1:] if toybox else EXPERIMENTS[: 3 if preset_name == 'coco' else 1]
+    chosen = list(known if only is None else only)
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f'preset {preset_name!r} has no experiment {name!r}; it has {", ".join(known)}')
+    many = toybox and preset_name != 'smoke'
+    jobs = []
+    for name in known:
+        if name in chosen:
+            cases = list(_cases(name, toybox))
+            seeds = SEEDS[name] if many else 1
+            jobs += [
+                Job(name, variant, seed, _complete(base, changes), setting)
+                for variant, changes, setting in cases
+                for seed in range(seeds)
+            ]
+    return jobs
+
+
+def _cases(name: str, toybox: bool) -> Iterator[tuple[str, dict[str, object], str]]:
+    """Variant, changes and setting of every case of an experiment."""
+    if name in ('main', 'ablation'):
+        for variant in MAIN if name == 'main' else ABLATION:
+            yield variant, {}, ''
+    elif name == 'codebook':
+        for size in SIZES if toybox else PAPER_SIZES:
+            yield 'top-down', {'codebook_size': size}, f'E = {size}'
+    elif name == 'categories':
+        for count in CATEGORIES:
+            known = {} if count == 16 else {'toybox': {'categories': count}}
+            for size in CATEGORY_SIZES:
+                yield 'top-down', {'codebook_size': size, **known}, f'{count} categories, E = {size}'
+    else:
+        for setting, changes in SETTINGS.items():
+            for variant in ('baseline', 'top-down')[setting == 'tiny codebook' :]:
+                yield variant, changes, setting
+
+
+def _complete(base: Config, changes: dict[str, object]) -> dict[str, object]:
+    """Changes with the preset's own Toybox settings kept and the revival threshold scaled."""
+    changes = dict(changes)
+    if 'toybox' in changes:
+        changes['toybox'] = {**base.data.toybox, **changes['toybox']}
+    if {'slots', 'codebook_size'} & set(changes):
+        sizes = changes.get('slots', base.model.slots), changes.get('codebook_size', base.model.codebook_size)
+        changes['dead_below'] = revival(base, *sizes)
+    return changes

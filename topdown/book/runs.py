@@ -1,0 +1,151 @@
+"""One run of an experiment: trained, measured, and kept as a row."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from topdown.book.codes import code_meaning
+from topdown.book.plan import Job
+from topdown.config import Config
+from topdown.data import open_dataset
+from topdown.evaluate.metrics import summarize
+from topdown.evaluate.predict import predict, run_model, score
+from topdown.evaluate.truth import EvalSet, make_eval_set
+from topdown.model.encoder import make_encoder
+from topdown.presets import preset
+from topdown.train.batches import TrainData
+from topdown.train.loop import Run, train_model
+
+GROWTH_POINTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Shares of a run after which ``growth`` measures it."""
+
+
+GROWTH_SEEDS = 3
+
+
+def job_folder(run_dir: str | Path, config: Config) -> Path:
+    """Where a run's checkpoint, logs, executed notebook and row lie."""
+    return Path(run_dir) / config.name / 'jobs' / f'{config.key}-seed{config.train.seed}'
+
+
+def read_row(folder: Path, config: Config) -> dict[str, object] | None:
+    """The row of a finished run; None if there is none of this configuration and seed."""
+    path = folder / 'row.json'
+    if not path.is_file():
+        return None
+    row = json.loads(path.read_text())
+    return row if (row['config'], row['seed']) == (config.key, config.train.seed) else None
+
+
+# ------------------------------------------------------------------------------------------------------ one run
+
+
+def run_job(
+    job: Job,
+    preset_name: str,
+    run_dir: str | Path = 'runs',
+    data_root: str = '',
+    token_dir: str = '',
+    steps: int = 0,
+    progress: bool = True,
+) -> dict[str, object]:
+    """Train and measure one run, or go on with it; a finished one is only read.
+
+    Args:
+        job: the run.
+        preset_name, data_root, token_dir, steps: see ``Job.config``.
+        run_dir: parent of all runs.
+        progress: show bars.
+
+    Returns:
+        The run's row, which is also in ``row.json`` of its folder, written last and at once.
+
+    Raises:
+        ValueError, OSError, FloatingPointError: see ``train_model``.
+    """
+    config = job.config(preset_name, data_root, token_dir, steps)
+    folder = job_folder(run_dir, config)
+    row = read_row(folder, config)
+    if row is not None:
+        return row
+    began = time.perf_counter()
+    encoder = make_encoder(config)
+    eval_set = make_eval_set(config, encoder, progress=progress)
+    run = train_model(config, folder, encoder, eval_set=eval_set, progress=progress)
+    row = {
+        'variant': job.variant,
+        'changes': json.dumps(job.changes, sort_keys=True),
+        **measure_run(run, eval_set),
+        'wall_seconds': round(time.perf_counter() - began, 1),
+        **run.provenance,
+    }
+    fresh = folder / f'.row.json.{os.getpid()}'
+    fresh.write_text(json.dumps(row, indent=1))
+    os.replace(fresh, folder / 'row.json')
+    return row
+
+
+def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
+    """Everything the tables show of a trained model.
+
+    Returns:
+        Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks
+        where they differ from the decoder's, and with ``first_`` those of the first pass's masks where there
+        are two passes; ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet;
+        ``val_loss``, the mean reconstruction loss; the number of ``parameters``; for models with a codebook
+        what ``code_meaning`` finds.
+    """
+    model = run.model
+    labels = {'': predict(model, data), 'slots_': predict(model, data, 'slots')}
+    if torch.equal(labels[''], labels['slots_']):
+        del labels['slots_']
+    if run.config.model.top_down:
+        labels['first_'] = predict(model, data, 'first')
+    row: dict[str, object] = {}
+    for prefix, found in labels.items():
+        row |= {f'{prefix}{name}': value for name, value in summarize(score(found, data)).items()}
+    losses = [out.reconstruction_loss.item() * len(out.slots) for _, out in run_model(model, data)]
+    row['train_loss'] = float(run.log.loss.tail(max(1, len(run.log) // 10)).mean()) if len(run.log) else float('nan')
+    row['val_loss'] = sum(losses) / len(data)
+    row['parameters'] = sum(p.numel() for p in model.parameters())
+    if model.codebook is not None:
+        row['codebook_size'] = model.codebook.size
+        row |= code_meaning(model, data)
+    return row
+
+
+def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', progress: bool = True) -> pd.DataFrame:
+    """What codes mean in the course of training: the top-down model, stopped and measured ``GROWTH_POINTS`` times.
+
+    Stopping does not change a run: it goes on bit for bit as if it had not been stopped.
+
+    Returns:
+        One row a seed and step, columns as ``measure_run``'s, with ``step`` and the run's provenance.
+    """
+    rows = []
+    encoder = data = eval_set = None
+    many = preset(preset_name).data.dataset == 'toybox' and preset_name != 'smoke'
+    for seed in range(GROWTH_SEEDS if many else 1):
+        job = Job('ablation', 'top-down', seed)
+        config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
+        encoder = encoder or make_encoder(config)
+        eval_set = eval_set or make_eval_set(config, encoder, progress=progress)
+        data = data or TrainData(open_dataset(config, 'train', progress), encoder, config, progress)
+        folder = Path(run_dir) / preset_name / 'growth' / f'{config.key}-seed{seed}'
+        steps = sorted({max(1, round(config.train.steps * share)) for share in GROWTH_POINTS})
+        for step in steps:
+            path = folder / f'step{step}.json'
+            if not path.is_file():
+                run = train_model(config, folder, encoder, data, eval_set, progress, stop_at=step)
+                row = {'step': step, 'variant': job.variant, **measure_run(run, eval_set), **run.provenance}
+                fresh = path.with_suffix('.new')
+                fresh.write_text(json.dumps(row, indent=1))
+                os.replace(fresh, path)
+            rows.append(json.loads(path.read_text()))
+    return pd.DataFrame(rows)

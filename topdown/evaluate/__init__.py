@@ -1,0 +1,1 @@
+"""Evaluation: truth, predictions, baselines, metrics, and how sure they are."""

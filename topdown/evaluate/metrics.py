@@ -1,0 +1,360 @@
+"""Segmentation metrics of object-centric learning: label maps in, numbers out. Knows no model.
+
+Everything comes from one joint histogram per image, J[r, k] = number of pixels of true region r and predicted label k.
+A region is a set of pixels that agree in instance and in class, so that summing rows of J gives the histogram of
+instances and the histogram of classes. All functions take batches and run where their tensors are, CPU or GPU.
+
+Metrics (per image; means over images are taken by ``summarize``)::
+
+    FG-ARI   adjusted Rand index (Hubert and Arabie 1985) over foreground pixels only
+    ARI      the same over all pixels, background being one more segment
+    mBO      mean over true objects of max_k IoU(o, k)                 (Pont-Tuset et al. 2017)
+    mIoU     mean over true objects of IoU under the best one-to-one matching, 0 for unmatched objects
+    recall   share of true objects with max_k IoU(o, k) >= 0.5
+    CorLoc   1 if some true object has max_k IoU(o, k) >= 0.5, else 0  (masks here; boxes in papers on localization)
+
+mBO over instance masks is mBO_i, over class masks mBO_c; mIoU, recall and CorLoc are over instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from topdown.protocols import get_protocol
+
+IGNORE = -1
+
+
+METRICS = ('fg_ari', 'ari', 'mbo_i', 'mbo_c', 'miou', 'recall', 'corloc')
+
+
+@dataclass
+class Truth:
+    """True regions of a batch of images.
+
+    Instances are numbered from 1 in every image, classes from 1 in the whole batch; 0 is background. Category ids are
+    whatever integers the annotations use, 0 and negative ones included, and so are kept apart, in ``ids``.
+    """
+
+    regions: Tensor  # (B, H, W) integer, region of every pixel
+    instance: Tensor  # (B, R) int64, instance of every region; IGNORE where left out
+    category: Tensor  # (B, R) int64, class of every region; IGNORE where left out
+    ids: Tensor  # (C,) int64, ascending: class c stands for category id ids[c - 1]
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    def __getitem__(self, part: slice) -> Truth:
+        return Truth(self.regions[part], self.instance[part], self.category[part], self.ids)
+
+    def to(self, device: str | torch.device) -> Truth:
+        """The same on another device."""
+        return Truth(*(part.to(device) for part in (self.regions, self.instance, self.category, self.ids)))
+
+
+# ------------------------------------------------------------------------------------------------------- truth
+
+
+def instance_labels(masks: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
+    """Instance masks to one label map; pixels in several masks are left out (protocols ``oclf`` and ``spot`` alike).
+
+    Args:
+        masks: (O, H, W) boolean.
+        keep: (O,) boolean, which instances count as objects; the others are left to the background.
+
+    Returns:
+        (H, W) int64: 0 background, o + 1 for instance o, ``IGNORE`` where two or more kept instances overlap.
+    """
+    masks = np.asarray(masks, bool)
+    if keep is not None:
+        masks = masks & np.asarray(keep, bool)[:, None, None]
+    if not len(masks):
+        return np.zeros(masks.shape[1:], np.int64)
+    labels = masks.argmax(0) + 1
+    count = masks.sum(0)
+    labels[count == 0] = 0
+    labels[count > 1] = IGNORE
+    return labels
+
+
+def class_labels(
+    masks: np.ndarray, categories: np.ndarray, keep: np.ndarray | None = None, protocol: str = 'oclf'
+) -> np.ndarray:
+    """Instance masks to one map of classes, numbered from 1 in ascending order of the image's category ids.
+
+    Args:
+        masks: (O, H, W) boolean.
+        categories: (O,) category ids, any integers.
+        keep: (O,) boolean, which instances count.
+        protocol: where pixels have several classes, the highest id wins under ``oclf``; under ``spot``, pixels of
+            several kept instances are left out, also if these are of one class.
+
+    Returns:
+        (H, W) int64: 0 background, c for the c-th smallest of ``categories`` (each counted once, kept or not),
+        ``IGNORE`` where left out.
+
+    Raises:
+        ValueError: for an unknown protocol, or if there is not one category to a mask.
+    """
+    remove = get_protocol(protocol).class_overlap == 'remove'
+    if len(masks) != len(categories):
+        raise ValueError(f'{len(masks)} masks need as many categories, got {len(categories)}')
+    labels = np.zeros(np.shape(masks)[1:], np.int64)
+    _, classes = np.unique(categories, return_inverse=True)
+    for o in np.argsort(classes, kind='stable'):
+        if keep is None or keep[o]:
+            labels[np.asarray(masks[o], bool)] = classes[o] + 1
+    if remove:
+        labels[instance_labels(masks, keep) == IGNORE] = IGNORE
+    return labels
+
+
+def make_truth(
+    instances: np.ndarray | Sequence[np.ndarray],
+    classes: np.ndarray | Sequence[np.ndarray],
+    categories: Sequence[np.ndarray] | None = None,
+) -> Truth:
+    """Label maps of instances and of classes (B, H, W) to regions.
+
+    Args:
+        instances: 0 background, instances from 1, ``IGNORE`` where left out.
+        classes: 0 background, classes from 1, ``IGNORE`` where left out.
+        categories: for every image, the category ids whose c-th smallest class c stands for, as ``class_labels``
+            numbers them; None if the maps hold positive category ids themselves.
+
+    Raises:
+        ValueError: if shapes differ, or a label is below ``IGNORE`` or a class without a category.
+    """
+    maps, owners, named = [], [], []
+    for b, (instance, category) in enumerate(zip(instances, classes, strict=True)):
+        instance, category = np.asarray(instance, np.int64), np.asarray(category, np.int64)
+        if instance.shape != category.shape:
+            raise ValueError(f'instances {instance.shape} and classes {category.shape} must have the same shape')
+        if min(instance.min(initial=0), category.min(initial=0)) < IGNORE:
+            raise ValueError(f'labels must be {IGNORE} (left out), 0 (background) or positive')
+        width = int(category.max(initial=0)) + 2
+        found, regions = np.unique((instance + 1) * width + category + 1, return_inverse=True)
+        maps.append(regions.reshape(instance.shape))
+        instance, category = found // width - 1, found % width - 1
+        owners.append((instance, category))
+        positive = category[category > 0]
+        named.append(positive if categories is None else _category_ids(positive, categories[b]))
+    ids = np.unique(np.concatenate(named)) if named else np.zeros(0, np.int64)
+    count = max((len(instance) for instance, _ in owners), default=1)
+    rows = np.full((2, len(maps), count), IGNORE, np.int64)
+    for b, (instance, category) in enumerate(owners):
+        _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE -> 0, background -> 1
+        rows[0, b, : len(instance)] = compact[: len(instance)] - 1
+        category[category > 0] = np.searchsorted(ids, named[b]) + 1
+        rows[1, b, : len(category)] = category
+    kind = np.uint8 if count <= 256 else np.int32
+    return Truth(*(torch.from_numpy(part) for part in (np.stack(maps).astype(kind), *rows, ids)))
+
+
+# --------------------------------------------------------------------------------------------------- histograms
+
+
+def joint_histogram(regions_BHW: Tensor, prediction_BHW: Tensor, num_regions: int = 0) -> Tensor:
+    """Intersections of every region with every predicted segment.
+
+    Args:
+        regions_BHW: integer labels >= 0.
+        prediction_BHW: integer labels >= 0, of the same shape.
+        num_regions: R; one more than the largest label if 0.
+
+    Returns:
+        J (B, R, P) int64, P being one more than the largest predicted label.
+
+    Raises:
+        ValueError: if shapes differ or a label is negative.
+    """
+    if regions_BHW.shape != prediction_BHW.shape:
+        raise ValueError(
+            f'truth {tuple(regions_BHW.shape)} and prediction {tuple(prediction_BHW.shape)} must have the same shape'
+        )
+    batch = len(regions_BHW)
+    if not regions_BHW.numel():
+        return torch.zeros(batch, max(num_regions, 1), 1, dtype=torch.int64, device=regions_BHW.device)
+    if min(int(regions_BHW.min()), int(prediction_BHW.min())) < 0:
+        raise ValueError('labels must not be negative')
+    num_regions = num_regions or int(regions_BHW.max()) + 1
+    num_labels = int(prediction_BHW.max()) + 1
+    cells = num_regions * num_labels
+    kind = torch.int16 if cells < 2**15 and regions_BHW.device.type == 'cpu' else torch.int64  # less memory to read
+    code = regions_BHW.flatten(1).to(kind) * num_labels + prediction_BHW.flatten(1).to(kind)
+    if regions_BHW.device.type == 'cpu':  # an image at a time stays in the processor's cache
+        counts = torch.stack([torch.bincount(c, minlength=cells) for c in code])
+    else:
+        offset = torch.arange(batch, device=code.device)[:, None] * cells
+        counts = torch.bincount((code + offset).flatten(), minlength=batch * cells)
+    return counts.view(batch, num_regions, num_labels)
+
+
+def merge_rows(joint_BRP: Tensor, owner_BR: Tensor) -> Tensor:
+    """Sum rows of a histogram that belong to one instance or class.
+
+    Args:
+        joint_BRP: from ``joint_histogram``.
+        owner_BR: row of every region, 0 background, ``IGNORE`` to leave it out.
+
+    Returns:
+        (B, 1 + O, P) float64; row 0 is background. Rows that no pixel has are zero.
+    """
+    count = max(int(owner_BR.max()), 0) + 1
+    member = owner_BR[:, None] == torch.arange(count, device=owner_BR.device)[:, None]  # (B, 1 + O, R)
+    return member.double() @ joint_BRP.double()
+
+
+# ------------------------------------------------------------------------------------------------------ metrics
+
+
+def adjusted_rand_index(joint: Tensor) -> Tensor:
+    """ARI (B,) of histograms (B, O, P), rows and columns being the two partitions.
+
+    Edge cases, as the public evaluators have them: no pixel gives 1; if both partitions put all pixels together, 1;
+    if only the true one does, 0.
+    """
+    pairs = _pairs(joint).sum((1, 2))
+    true_pairs, predicted_pairs = _pairs(joint.sum(2)).sum(1), _pairs(joint.sum(1)).sum(1)
+    all_pairs = _pairs(joint.sum((1, 2)))
+    expected = true_pairs * predicted_pairs / all_pairs.clamp(min=1)
+    best = (true_pairs + predicted_pairs) / 2
+    degenerate = (best == expected) | (all_pairs == 0)
+    return torch.where(degenerate, 1.0, (pairs - expected) / torch.where(degenerate, 1.0, best - expected))
+
+
+def fg_ari(joint: Tensor) -> Tensor:
+    """FG-ARI (B,) of histograms (B, 1 + O, P): rows 1 and on. An image without objects gives 1."""
+    return adjusted_rand_index(joint[:, 1:])
+
+
+def iou(joint: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU (B, O, P) of true objects (rows 1 and on) and predicted segments; which objects there are (B, O)."""
+    area = joint.sum(2, keepdim=True)
+    union = area + joint.sum(1, keepdim=True) - joint
+    return joint[:, 1:] / union[:, 1:].clamp(min=1), area[:, 1:, 0] > 0
+
+
+def best_overlap(joint: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest IoU of every true object (B, O) and which objects there are (B, O)."""
+    overlap, there = iou(joint)
+    return overlap.amax(2), there
+
+
+def mean_best_overlap(joint: Tensor) -> Tensor:
+    """mBO (B,); NaN for an image without objects, which the mean over images skips."""
+    return _mean_over_objects(*best_overlap(joint))
+
+
+def mean_iou(joint: Tensor) -> Tensor:
+    """mIoU (B,) under Hungarian matching, unmatched objects counting 0; NaN for an image without objects."""
+    overlap, there = iou(joint)
+    total = [matrix[linear_sum_assignment(matrix, maximize=True)].sum() for matrix in overlap.cpu().numpy()]
+    count = there.sum(1)
+    total = torch.as_tensor(np.array(total), device=joint.device)
+    return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
+
+
+def all_metrics(prediction_BHW: Tensor, truth: Truth) -> dict[str, Tensor]:
+    """Every metric of a batch, as shares (not percent).
+
+    Args:
+        prediction_BHW: predicted labels >= 0.
+        truth: of the same images, on the same device.
+
+    Returns:
+        Name -> (B,) float64, names as in ``METRICS``.
+
+    Raises:
+        ValueError: if shapes differ or a predicted label is negative.
+    """
+    joint = joint_histogram(truth.regions, prediction_BHW, truth.instance.shape[1])
+    instances, classes = merge_rows(joint, truth.instance), merge_rows(joint, truth.category)
+    best, there = best_overlap(instances)
+    found = ((best >= 0.5) & there).double()
+    recall = _mean_over_objects(found, there)
+    return {
+        'fg_ari': fg_ari(instances),
+        'ari': adjusted_rand_index(instances),
+        'mbo_i': _mean_over_objects(best, there),
+        'mbo_c': mean_best_overlap(classes),
+        'miou': mean_iou(instances),
+        'recall': recall,
+        'corloc': torch.where(recall.isnan(), recall, (recall > 0).double()),
+    }
+
+
+def score(prediction_BHW: Tensor | np.ndarray, truth: Truth, batch: int = 16) -> list[dict[str, float]]:
+    """Every metric of every image: a list of rows, name -> share.
+
+    Raises:
+        ValueError: if the number or size of the maps is not that of the truth.
+    """
+    prediction = torch.as_tensor(prediction_BHW)
+    if prediction.shape != truth.regions.shape:
+        raise ValueError(
+            f'predictions have shape {tuple(prediction.shape)}, the truth has {tuple(truth.regions.shape)}'
+        )
+    rows = []
+    for first in range(0, len(truth), batch):
+        part = slice(first, first + batch)
+        values = all_metrics(prediction[part].to(truth.regions.device), truth[part])
+        columns = [values[name].tolist() for name in METRICS]
+        rows += [dict(zip(METRICS, row, strict=True)) for row in zip(*columns, strict=True)]
+    return rows
+
+
+def score_image(
+    prediction: np.ndarray,
+    masks: np.ndarray,
+    categories: np.ndarray,
+    keep: np.ndarray | None = None,
+    protocol: str = 'oclf',
+) -> dict[str, float]:
+    """Every metric of one image, as shares.
+
+    Args:
+        prediction: (H, W) predicted labels >= 0.
+        masks: (O, H, W) true instance masks, overlaps allowed.
+        categories: (O,) category ids, any integers.
+        keep: (O,) which instances count as objects; None for all.
+        protocol: oclf or spot.
+    """
+    classes = class_labels(masks, categories, keep, protocol)
+    truth = make_truth([instance_labels(masks, keep)], [classes], [categories])
+    return score(np.asarray(prediction)[None], truth)[0]
+
+
+def summarize(rows: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Means over images in percent; images where a metric is NaN (no object) are skipped for it."""
+    rows = list(rows)
+    if not rows:
+        raise ValueError('no images to summarize')
+    result = {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows], float)
+        result[name] = 100 * float(np.nanmean(values)) if not np.isnan(values).all() else float('nan')
+    return result
+
+
+def _category_ids(classes: np.ndarray, categories: np.ndarray) -> np.ndarray:
+    """The id of every class, class c being the c-th smallest of an image's category ids."""
+    known = np.unique(np.asarray(categories, np.int64))
+    if classes.max(initial=0) > len(known):
+        raise ValueError(f'an image has class {classes.max()}, but {len(known)} categories')
+    return known[classes - 1]
+
+
+def _pairs(count: Tensor) -> Tensor:
+    return count * (count - 1) / 2
+
+
+def _mean_over_objects(values: Tensor, there: Tensor) -> Tensor:
+    count = there.sum(1)
+    return torch.where(count > 0, (values * there).sum(1) / count.clamp(min=1), torch.nan)

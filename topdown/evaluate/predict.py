@@ -1,0 +1,259 @@
+"""Label maps of a model, or of any program, and their scores on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from topdown import distributed
+from topdown.data.base import crop_image, read_picture
+from topdown.evaluate import metrics
+from topdown.evaluate.truth import BATCH, EvalSet, TruthSet
+from topdown.model.encoder import Encoder, encode_all
+from topdown.model.modulation import Scales
+from topdown.model.slot_model import Output, SlotModel
+from topdown.protocols import get_protocol
+
+LARGEST = 2**17
+"""Tokens that a model gets at once: at 128 x 128 pixels, eight pictures."""
+
+
+def labels_from_masks(masks_BKN: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """Soft masks over patches -> labels (B, size, size) int32: bilinear upsampling, then argmax over slots."""
+    maps = masks_BKN.float().unflatten(-1, grid)
+    return F.interpolate(maps, (size, size), mode='bilinear', align_corners=False).argmax(dim=1).int()
+
+
+def labels_from_patches(labels_BN: Tensor, grid: tuple[int, int], size: int, count: int) -> Tensor:
+    """Hard patch labels -> labels (B, size, size), upsampled exactly as soft masks are."""
+    return labels_from_masks(F.one_hot(labels_BN.long(), count).transpose(1, 2), grid, size)
+
+
+def run_model(
+    model: SlotModel,
+    data: EvalSet,
+    seed: int = 0,
+    precision: str | None = None,
+    limit: int = 0,
+    part: slice = slice(None),
+) -> Iterator[tuple[slice, Output]]:
+    """Apply a model to the set batch by batch, in evaluation mode, with noise that depends on seed and image alone.
+
+    Args:
+        model: the model.
+        data: the set.
+        seed: of the slots' noise.
+        precision: bf16 or fp32; by default what the model was trained in.
+        limit: use the first so many images; 0 for all.
+        part: use these images only.
+
+    Yields:
+        The slice of images and the model's output, on the device it runs on and without gradients. Modes of torch are
+        the caller's own in between.
+    """
+    device = next(model.parameters()).device
+    config = model.config
+    noise = torch.randn(len(data), config.slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
+    before = model.training, model.precision
+    model.eval()
+    model.precision = precision or model.precision
+    start, end, _ = part.indices(limit or len(data))
+    size = max(1, min(BATCH, LARGEST // data.tokens.shape[1]))
+    try:
+        for first in range(start, end, size):
+            batch = slice(first, min(first + size, end))
+            with torch.no_grad():
+                out = model(data.tokens[batch].to(device), noise[batch].to(device))
+            yield batch, out
+    finally:
+        model.precision = before[1]
+        model.train(before[0])
+
+
+def predict(
+    model: SlotModel,
+    data: EvalSet,
+    source: str = 'decoder',
+    seed: int = 0,
+    precision: str | None = None,
+    change: Callable[[Scales], Scales] | None = None,
+    part: slice = slice(None),
+) -> Tensor:
+    """Label maps (V, M, M) int32 of the whole set.
+
+    Args:
+        model: the model.
+        data: the set.
+        source: 'decoder' for the decoder's masks, 'slots' for slot attention's, 'first' for those of the first pass.
+        seed: of the slots' noise.
+        precision: bf16 or fp32; by default what the model was trained in.
+        change: applied to the scales of every modulated pass, to see what each of them does.
+        part: predict these images only.
+
+    Raises:
+        ValueError: for an unknown source; 'first' or ``change`` without the top-down pathway.
+    """
+    if source not in ('decoder', 'slots', 'first'):
+        raise ValueError(f"source must be 'decoder', 'slots' or 'first', got {source!r}")
+    parts = []
+    if change is not None and model.modulation is None:
+        raise ValueError('change needs a model with the top-down pathway: this one has no scales')
+    hook = None if change is None else model.modulation.register_forward_hook(lambda _, __, scales: change(scales))
+    try:
+        for _, out in run_model(model, data, seed, precision, part=part):
+            masks = {'decoder': out.masks, 'slots': out.attention, 'first': out.first_attention}[source]
+            if masks is None:
+                raise ValueError(f'the model gives no masks of source {source!r}')
+            parts.append(labels_from_masks(masks, data.grid, data.mask_size).cpu())
+    finally:
+        if hook is not None:
+            hook.remove()
+    return torch.cat(parts)
+
+
+def interventions(model: SlotModel, data: EvalSet) -> dict[str, Callable[[Scales], Scales]]:
+    """Changes to a trained model's scales, for ``predict``, each taking away one thing it may rely on.
+
+    'both' leaves all as it was trained; 'none' scales by ones, so that a second pass repeats the first; 'channel only'
+    and 'spatial only' keep one part; 'mean channel' gives every slot the data set's average channel scale (no *what*);
+    'shuffled codes' and 'spatial of another slot' give a slot the scale of the next slot of its picture.
+
+    Args:
+        model: a model with the top-down pathway; parts that it does not have are left out of the dictionary.
+        data: the set over which the channel scale is averaged.
+
+    Raises:
+        ValueError: for a model without the pathway.
+    """
+    if model.modulation is None:
+        raise ValueError('interventions need a model with the top-down pathway: this one has no scales')
+    found: dict[str, Callable[[Scales], Scales]] = {'both': lambda s: s, 'none': lambda s: Scales()}
+    if model.modulation.channel is not None:
+        scales = [out.scales.channel.float() for _, out in run_model(model, data)]
+        average = torch.cat(scales).mean((0, 1))
+        found['channel only'] = lambda s: s._replace(spatial=None)
+        found['mean channel'] = lambda s: s._replace(channel=average.expand_as(s.channel))
+        found['shuffled codes'] = lambda s: s._replace(channel=s.channel.roll(1, dims=1))
+    if model.modulation.spatial:
+        found['spatial only'] = lambda s: Scales(spatial=s.spatial)
+        found['spatial of another slot'] = lambda s: s._replace(spatial=s.spatial.roll(1, dims=1))
+    return found
+
+
+def slot_categories(labels: Tensor, data: TruthSet, num_slots: int, threshold: float = 0.5) -> Tensor:
+    """Which true category each slot stands for.
+
+    Args:
+        labels: predicted label maps (V, M, M).
+        data: the set.
+        num_slots: K.
+        threshold: least IoU between a slot's mask and an object.
+
+    Returns:
+        (V, K) int64: class of the object that the slot's mask overlaps most, 0 if none by ``threshold``; class c stands
+        for category id ``data.main_truth.ids[c - 1]``.
+    """
+    truth = data.main_truth
+    joint = metrics.joint_histogram(truth.regions, labels, truth.instance.shape[1])
+    joint = F.pad(joint, (0, num_slots - joint.shape[2]))
+    overlap, _ = metrics.iou(metrics.merge_rows(joint, truth.instance))
+    best, which = overlap.max(dim=1)  # (V, K)
+    owner = torch.zeros(len(data), overlap.shape[1] + 1, dtype=torch.int64)
+    owner.scatter_(1, truth.instance.clamp(min=0), truth.category.clamp(min=0))
+    return torch.where(best >= threshold, owner.gather(1, which + 1), 0)
+
+
+def segment_image(
+    image: str | Path | np.ndarray,
+    model: SlotModel,
+    encoder: Encoder,
+    size: int = 320,
+    source: str = 'decoder',
+    protocol: str = 'oclf',
+    seed: int = 0,
+) -> tuple[Tensor, np.ndarray]:
+    """Segments of one picture.
+
+    Args:
+        image: a file, or an array (H, W, 3) or (H, W) of uint8, or of floats in [0, 1].
+        model, encoder: see ``train.load_run``.
+        size: side M of the label map, pixels.
+        source: see ``predict``.
+        protocol: how the picture is cut to the encoder's square.
+        seed: of the slots' noise.
+
+    Returns:
+        The cut picture (3, S, S) and its labels (M, M).
+
+    Raises:
+        FileNotFoundError, ValueError: if the picture is missing or unreadable, or of another shape or range.
+    """
+    if isinstance(image, (str, Path)):
+        picture = read_picture(Path(image))
+    else:
+        array = np.asarray(image)
+        if array.ndim == 2:
+            array = array[..., None].repeat(3, axis=2)
+        if array.ndim != 3 or array.shape[2] != 3:
+            raise ValueError(f'image must have shape (H, W, 3) or (H, W), got {np.shape(image)}')
+        scale = 255 if array.dtype == np.uint8 else 1
+        picture = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).float() / scale
+        if not 0 <= float(picture.min()) <= float(picture.max()) <= 1:
+            raise ValueError(f'image must be uint8 or lie in [0, 1], got {array.dtype} up to {array.max()}')
+    picture = crop_image(picture, encoder.config.image_size, resize=get_protocol(protocol).image_resize)
+    nothing = metrics.make_truth(np.zeros((1, size, size), np.int16), np.zeros((1, size, size), np.int16))
+    tokens = encode_all(encoder, picture[None])
+    data = EvalSet(None, {protocol: nothing}, [0], [''], tokens, picture[None], encoder.grid)
+    return picture, predict(model, data, source, seed)[0].numpy()
+
+
+def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = None) -> list[dict[str, float]]:
+    """Metrics of predicted label maps (V, M, M), a row an image, as shares (see ``metrics.score``).
+
+    Args:
+        labels: predicted labels >= 0.
+        data: the set.
+        protocol: one that the set has the truth of; its main one if None.
+
+    Raises:
+        ValueError: if the number or size of maps is not that of the set, or the set lacks the protocol.
+    """
+    if protocol is not None and protocol not in data.truth:
+        raise ValueError(f'the set has the truth of {", ".join(data.truth)}, not of protocol {protocol!r}')
+    return metrics.score(labels, data.truth[protocol] if protocol else data.main_truth)
+
+
+def per_image_table(labels: Tensor | np.ndarray, data: TruthSet) -> pd.DataFrame:
+    """One row an image and protocol: image_id, file_name, protocol and every metric as a share.
+
+    Sorted by how far the protocols disagree, by whatever metric they disagree on most, in column ``disagreement``.
+    """
+    parts = []
+    for protocol in data.truth:
+        part = pd.DataFrame(score(labels, data, protocol))
+        part.insert(0, 'image_id', data.image_ids)
+        part.insert(1, 'file_name', data.file_names)
+        part.insert(2, 'protocol', protocol)
+        parts.append(part)
+    return order_by_disagreement(pd.concat(parts, ignore_index=True))
+
+
+def order_by_disagreement(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``per_image_table``, sorted as it says."""
+    values = table.groupby('image_id')[list(metrics.METRICS)]
+    spread = (values.max() - values.min()).max(axis=1).rename('disagreement')
+    table = table.drop(columns='disagreement', errors='ignore').join(spread, on='image_id')
+    return table.sort_values(['disagreement', 'image_id', 'protocol'], ascending=[False, True, True], kind='stable')
+
+
+def evaluate_model(model: SlotModel, data: EvalSet, source: str = 'decoder', seed: int = 0) -> dict[str, float]:
+    """Mean metrics of a model in percent; several processes share the images."""
+    part = distributed.share(len(data))
+    rows = metrics.score(predict(model, data, source, seed, part=part), data.main_truth[part])
+    return metrics.summarize(distributed.gather_lists(rows))

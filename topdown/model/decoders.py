@@ -1,0 +1,304 @@
+"""Decoders: slots to reconstructed patch tokens, and to masks.
+
+Every decoder takes slots (B, K, d), the target tokens (B, N, D) and slot attention's attention (B, K, N), uses what it
+needs of them, and returns ``Decoded``: the reconstruction (B, N, D) and masks (B, K, N), non-negative and summing to
+one over slots.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from topdown import distributed
+
+
+class Decoded(NamedTuple):
+    """What a decoder returns; ``masks`` is None if they were not asked for."""
+
+    reconstruction: Tensor  # (B, N, D)
+    masks: Tensor | None  # (B, K, N)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with explicit weights on request.
+
+    Query, key and value weights start as the three parts of one (3 D, D) matrix with Xavier's uniform start: bound
+    sqrt(6 / (D + 3 D)), and not sqrt(6 / (D + D)) as each for itself would have. All biases start at zero.
+
+    Args:
+        width: of queries, keys, values and output.
+        num_heads: must divide the width.
+    """
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        if num_heads < 1 or width % num_heads:
+            raise ValueError(f'num_heads ({num_heads}) must divide the width ({width})')
+        self.num_heads, self.head_size = num_heads, width // num_heads
+        self.project_q = nn.Linear(width, width)
+        self.project_k = nn.Linear(width, width)
+        self.project_v = nn.Linear(width, width)
+        self.project_out = nn.Linear(width, width)
+        for projection in (self.project_q, self.project_k, self.project_v):
+            nn.init.xavier_uniform_(projection.weight, gain=0.5**0.5)
+            nn.init.zeros_(projection.bias)
+        nn.init.zeros_(self.project_out.bias)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, causal: Tensor | None = None, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend.
+
+        Args:
+            x: queries come from it, (B, N, D).
+            memory: keys and values come from it, (B, M, D).
+            causal: (N, M), added to the logits: 0, and minus infinity where position n must not see position m (those
+                after it); None for none.
+            need_weights: whether weights are wanted.
+
+        Returns:
+            (B, N, D), and weights (B, N, M) averaged over heads, or None.
+        """
+        q = self.project_q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        k = self.project_k(memory).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        v = self.project_v(memory).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        weights = None
+        if need_weights or x.device.type == 'cpu':
+            out, attention = self._explicit(q, k, v, causal, exact=need_weights)
+            weights = attention.mean(dim=1) if need_weights else None
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=causal is not None)
+        return self.project_out(out.transpose(1, 2).flatten(2)), weights
+
+    def _explicit(self, q: Tensor, k: Tensor, v: Tensor, causal: Tensor | None, exact: bool) -> tuple[Tensor, Tensor]:
+        """Attention step by step: on CPUs, its backward pass takes half the time of the fused kernel's.
+
+        Scale and mask are part of the product, and in bfloat16 the softmax reads and writes bfloat16 (it computes in
+        float32 all the same) unless ``exact`` asks for float32, so that no large tensor is written only to be cast.
+        """
+        batch, queries, keys = len(q), q.shape[2], k.shape[2]
+        q, k, v = (t.reshape(-1, *t.shape[2:]) for t in (q, k, v))
+        with torch.autocast(q.device.type, enabled=False):
+            nothing = causal is None
+            bias = q.new_zeros(()) if nothing else causal.to(q.dtype)
+            logits = torch.baddbmm(bias, q, k.transpose(1, 2), beta=0 if nothing else 1, alpha=self.head_size**-0.5)
+            attention = (logits.float() if exact else logits).softmax(dim=-1)
+            out = attention.to(v.dtype) @ v
+        heads = (batch, self.num_heads, queries)
+        return out.view(*heads, self.head_size), attention.view(*heads, keys)
+
+
+def _as_autocast(x: Tensor) -> Tensor:
+    """Under autocast, ``x`` in its precision: cast once here instead of once by every layer that reads it."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
+def _projection(size: int, width: int) -> nn.Sequential:
+    """Linear map without bias, Xavier's uniform start, then LayerNorm."""
+    linear = nn.Linear(size, width, bias=False)
+    nn.init.xavier_uniform_(linear.weight)
+    return nn.Sequential(linear, nn.LayerNorm(width))
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm transformer decoder layer: causal self-attention, cross-attention to slots, ReLU feed-forward of 4 D."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm_self, self.norm_cross, self.norm_mlp = (nn.LayerNorm(width) for _ in range(3))
+        self.self_attention = Attention(width, num_heads)
+        self.cross_attention = Attention(width, num_heads)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(inplace=True), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, slots: Tensor, causal: Tensor, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+        normed = _as_autocast(self.norm_self(x))
+        x = x + self.self_attention(normed, normed, causal)[0]
+        attended, weights = self.cross_attention(self.norm_cross(x), slots, need_weights=need_weights)
+        x = x + attended
+        return x + self.mlp(self.norm_mlp(x)), weights
+
+
+class AutoregressiveDecoder(nn.Module):
+    """Transformer that predicts each token from those before it (teacher forcing) and the slots.
+
+    No positional embedding, no dropout, no final norm, no output projection. Mask of slot k at patch n: the last
+    layer's cross-attention weight, averaged over heads. With t_0 the begin token and t_n the n-th patch's token::
+
+        x_n = LayerNorm(W t_n),   x_n = mask token where hidden,   n = 0 .. N - 1
+
+    so the mask token is neither projected nor normalised. All layers start as copies of one.
+
+    Args:
+        feature_size: D.
+        slot_size: d.
+        num_layers, num_heads: of the transformer.
+        input_masking: share of positions, the begin token's included, at which a learned mask token replaces the
+            projected input in training mode; 0 turns it off.
+        num_orders: 1 goes through the patches in raster order; 8 draws one of the ``scan_orders`` for every batch in
+            training mode (raster in evaluation), each with a begin token of its own (Kakogeorgiou et al. 2024).
+
+    Raises:
+        ValueError: if ``input_masking`` or ``num_orders`` is out of range, or ``num_heads`` does not divide D.
+    """
+
+    def __init__(
+        self,
+        feature_size: int,
+        slot_size: int,
+        num_layers: int = 4,
+        num_heads: int = 8,
+        input_masking: float = 0.1,
+        num_orders: int = 1,
+    ) -> None:
+        super().__init__()
+        if not 0 <= input_masking < 1:
+            raise ValueError(f'input_masking must lie in [0, 1), got {input_masking}')
+        if not 1 <= num_orders <= 8:
+            raise ValueError(f'num_orders must lie between 1 and 8, got {num_orders}')
+        self.input_masking, self.num_orders = input_masking, num_orders
+        self.begin_token = nn.Parameter(feature_size**-0.5 * torch.randn(num_orders, 1, feature_size))
+        self.mask_token = nn.Parameter(torch.rand(1, 1, feature_size))
+        self.project_input = _projection(feature_size, feature_size)
+        self.project_slots = _projection(slot_size, feature_size)
+        first = DecoderLayer(feature_size, num_heads)
+        self.layers = nn.ModuleList(DecoderLayer(feature_size, num_heads) for _ in range(num_layers))
+        for layer in self.layers:
+            layer.load_state_dict(first.state_dict())
+
+    def forward(
+        self,
+        slots_BKd: Tensor,
+        target_BND: Tensor,
+        attention_BKN: Tensor | None = None,
+        need_masks: bool = True,
+        hidden_BN: Tensor | None = None,
+        order: int | None = None,
+    ) -> Decoded:
+        """Decode.
+
+        Args:
+            slots_BKd: slots.
+            target_BND: tokens to reconstruct, also the teacher-forced input.
+            attention_BKN: not used.
+            need_masks: whether to return masks.
+            hidden_BN: boolean, at which positions (0 is the begin token's) the mask token replaces the projected
+                input; drawn at random with share ``input_masking`` in training mode if None.
+            order: which of the orders to go through the patches in; drawn in training mode and 0 (raster) in
+                evaluation mode if None.
+        """
+        batch, num_patches, _ = target_BND.shape
+        if order is None:
+            draw = self.training and self.num_orders > 1
+            order = int(torch.randint(self.num_orders, ()).item()) if draw else 0
+        before = target_BND
+        if order:
+            path = scan_orders(num_patches)[order].to(target_BND.device)
+            before = target_BND[:, path]
+        begin = self.begin_token[order].expand(batch, 1, -1).to(target_BND.dtype)
+        x = self.project_input(torch.cat([begin, before[:, :-1]], dim=1))
+        if hidden_BN is None and self.training and self.input_masking > 0:
+            draw = distributed.rows(lambda count: torch.rand(count, num_patches, device=x.device), batch)
+            hidden_BN = draw < self.input_masking
+        if hidden_BN is not None:
+            x = torch.where(hidden_BN[..., None], self.mask_token.to(x.dtype), x)
+        slots = self.project_slots(slots_BKd)
+        weights = None
+        causal = x.new_full((num_patches, num_patches), float('-inf')).triu(1)
+        for i, layer in enumerate(self.layers):
+            x, weights = layer(x, slots, causal, need_weights=need_masks and i == len(self.layers) - 1)
+        if order:
+            back = path.argsort()
+            x, weights = x[:, back], None if weights is None else weights[:, back]
+        return Decoded(x, None if weights is None else weights.transpose(1, 2))
+
+
+def scan_orders(num_patches: int) -> Tensor:
+    """The eight ways to scan a square grid line by line, as patch indices (8, N); the first is raster order.
+
+    Raises:
+        ValueError: if the grid is not square.
+    """
+    side = math.isqrt(num_patches)
+    if side**2 != num_patches:
+        raise ValueError(f'patch_order=random needs a square grid of patches, got {num_patches} patches')
+    grid = torch.arange(num_patches).view(side, side)
+    turned = [g.flip(dims) if dims else g for g in (grid, grid.T) for dims in ((), (1,), (0,), (0, 1))]
+    return torch.stack([g.reshape(-1) for g in turned])
+
+
+class SlotwiseDecoder(nn.Module):
+    """Each slot has one token for all its patches, placed by slot attention; a shared map adds what place alone says.
+
+    ::
+
+        y_k = MLP(s_k),   alpha_kn = A_kn / sum_k A_kn,   x^_n = p_n + sum_k alpha_kn y_kn,   mask = alpha
+
+    A is the last pass's attention (its sum over slots is one with one head). With hard masks this would be k-means in
+    token space, amortised over pictures. A slot cannot describe more than one kind of token, so it cannot take two
+    unlike things (an object and its ground, say) without cost, which the MLP decoder allows.
+
+    Args:
+        feature_size: D.
+        slot_size: d.
+        num_patches: N.
+        hidden_size: hidden width of the MLP.
+    """
+
+    def __init__(self, feature_size: int, slot_size: int, num_patches: int, hidden_size: int) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1, num_patches, feature_size))
+        self.token_mlp = nn.Sequential(
+            nn.Linear(slot_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, feature_size)
+        )
+
+    def forward(self, slots_BKd: Tensor, target_BND: Tensor, attention_BKN: Tensor, need_masks: bool = True) -> Decoded:
+        """Decode; of the target only the number of patches is used."""
+        if target_BND.shape[1] != self.place.shape[1]:
+            raise ValueError(f'the decoder was built for {self.place.shape[1]} patches and got {target_BND.shape[1]}')
+        alpha = attention_BKN / attention_BKN.sum(dim=1, keepdim=True)
+        reconstruction = self.place + alpha.transpose(1, 2) @ self.token_mlp(slots_BKd).float()
+        return Decoded(reconstruction, alpha if need_masks else None)
+
+
+class MLPDecoder(nn.Module):
+    """Each slot predicts every patch and its own opacity; patches are the opacity-weighted mean (DINOSAUR).
+
+    ::
+
+        [y_kn, a_kn] = MLP(P s_k + e_n),   alpha = softmax_k a,   x^_n = sum_k alpha_kn y_kn,   mask = alpha
+
+    Args:
+        feature_size: D.
+        slot_size: d.
+        num_patches: N.
+        hidden_size: width of the three hidden layers.
+    """
+
+    def __init__(self, feature_size: int, slot_size: int, num_patches: int, hidden_size: int) -> None:
+        super().__init__()
+        self.position = nn.Parameter(0.02 * torch.randn(1, 1, num_patches, hidden_size))
+        self.project_slots = nn.Linear(slot_size, hidden_size)
+        self.mlp = nn.Sequential(
+            nn.ReLU(), nn.Linear(hidden_size, hidden_size),
+            nn.ReLU(), nn.Linear(hidden_size, hidden_size),
+            nn.ReLU(), nn.Linear(hidden_size, feature_size + 1),
+        )  # fmt: skip
+
+    def forward(
+        self, slots_BKd: Tensor, target_BND: Tensor, attention_BKN: Tensor | None = None, need_masks: bool = True
+    ) -> Decoded:
+        """Decode; of the target only the number of patches is used, of the attention nothing."""
+        if target_BND.shape[1] != self.position.shape[2]:
+            raise ValueError(
+                f'the MLP decoder was built for {self.position.shape[2]} patches and got {target_BND.shape[1]}'
+            )
+        out = self.mlp(self.project_slots(slots_BKd)[:, :, None] + self.position)
+        alpha = out[..., -1:].float().softmax(dim=1)
+        reconstruction = (alpha * out[..., :-1]).sum(dim=1)
+        return Decoded(reconstruction, alpha.squeeze(-1) if need_masks else None)

@@ -1,0 +1,239 @@
+"""The frozen encoder: images to patch tokens, with any timm Vision Transformer.
+
+Importing this module registers ``vit_toybox_patch8_96`` with timm, the small encoder that ships with the package.
+It was pretrained on Toybox-like pictures without labels or masks (``topdown.pretrain``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.layers import PatchEmbed, set_fused_attn
+from timm.models import register_model
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from topdown import distributed, precision
+from topdown.config import Config, EncoderConfig
+from topdown.precision import Precision
+
+TOYBOX_WEIGHTS = Path(__file__).parent / 'weights' / 'vit_toybox_patch8_96.safetensors'
+
+
+TOYBOX_MEAN, TOYBOX_STD = (0.65, 0.65, 0.65), (0.25, 0.25, 0.25)
+
+
+class ConvPatchEmbed(PatchEmbed):
+    """Patch embedding by three strided 3 x 3 convolutions instead of one 8 x 8 projection; same grid, same shapes."""
+
+    def __init__(self, *args: object, in_chans: int = 3, embed_dim: int = 768, **kwargs: object) -> None:
+        super().__init__(*args, in_chans=in_chans, embed_dim=embed_dim, **kwargs)
+        widths = (in_chans, embed_dim // 4, embed_dim // 2, embed_dim)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
+        self.proj = nn.Sequential(*layers[:-1])
+
+
+@register_model
+def vit_toybox_patch8_96(pretrained: bool = False, **kwargs: object) -> VisionTransformer:
+    """The shipped encoder: 96-pixel pictures, 8-pixel patches (N = 144), width 128, 5 blocks of 4 heads."""
+    kwargs = {name: kwargs[name] for name in ('img_size', 'drop_rate') if name in kwargs}
+    model = VisionTransformer(
+        **{'img_size': 96, **kwargs}, patch_size=8, embed_dim=128, depth=5, num_heads=4, class_token=False,
+        global_pool='', num_classes=0, embed_layer=ConvPatchEmbed,
+    )  # fmt: skip
+    model.pretrained_cfg = {'mean': TOYBOX_MEAN, 'std': TOYBOX_STD, 'input_size': (3, 96, 96)}
+    if pretrained:
+        if not TOYBOX_WEIGHTS.exists():
+            raise FileNotFoundError(f'{TOYBOX_WEIGHTS} is missing from the installation: reinstall topdown')
+        model.load_state_dict(load_file(TOYBOX_WEIGHTS))
+    return model
+
+
+class FrozenEncoder(nn.Module):
+    """Patch tokens of one block of a frozen Vision Transformer.
+
+    Args:
+        config: which encoder, block and input size.
+
+    Attributes:
+        num_patches: N.
+        feature_size: D.
+        precision: what it computes in, bf16 or fp32.
+
+    Raises:
+        ValueError: if timm has no such model, it is not a ViT, or it has fewer blocks.
+        RuntimeError: if the pretrained weights can be neither found nor downloaded.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config, self.precision = config, 'fp32'
+        self.vit = _create(config)
+        depth = len(self.vit.blocks)
+        if config.block > depth:
+            raise ValueError(f'block={config.block}, but {config.encoder} has {depth} blocks')
+        self.num_patches = self.vit.patch_embed.num_patches
+        self.feature_size = self.vit.embed_dim
+        cfg = self.vit.pretrained_cfg
+        self.register_buffer('mean', torch.tensor(cfg['mean']).view(1, 3, 1, 1))
+        self.register_buffer('std', torch.tensor(cfg['std']).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        super().train(False)
+
+    def train(self, mode: bool = True) -> FrozenEncoder:
+        """Stays in evaluation mode: the encoder is frozen."""
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches; N is their product."""
+        return self.vit.patch_embed.grid_size
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) with values in [0, 1] -> tokens (B, N, D) float32, class and register tokens dropped.
+
+        Raises:
+            ValueError: if S is not the configured size.
+        """
+        _check_size(images, self.config)
+        images = (images - self.mean) / self.std
+        with precision.autocast(self.precision, images.device):
+            (tokens,) = self.vit.forward_intermediates(
+                images,
+                indices=[self.config.block - 1],
+                norm=self.config.final_norm,
+                output_fmt='NLC',
+                intermediates_only=True,
+            )
+        return tokens.float()
+
+    def fingerprint(self) -> str:
+        """Hash of weights, block and norm: what tokens depend on besides the pictures."""
+        digest = hashlib.sha256(f'{self.config.encoder}/{self.config.block}/{self.config.final_norm}'.encode())
+        for name, tensor in sorted(self.vit.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class PixelEncoder(nn.Module):
+    """No encoder: a token is a pixel, its colour scaled to [-1, 1].
+
+    It stands where ``FrozenEncoder`` stands, so that pictures reach models of pixels the same way. Like it, it has
+    frozen weights, which say on which device it is: the mean and spread that colours are scaled by.
+
+    Args:
+        config: of which ``image_size`` counts.
+
+    Attributes:
+        num_patches: N, the pixels.
+        feature_size: D = 3.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config, self.precision = config, 'fp32'
+        self.num_patches, self.feature_size = config.image_size**2, 3
+        self.mean = nn.Parameter(torch.tensor(0.5), requires_grad=False)
+        self.std = nn.Parameter(torch.tensor(0.5), requires_grad=False)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of pixels."""
+        return self.config.image_size, self.config.image_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) with values in [0, 1] -> pixels (B, N, 3) in raster order, values in [-1, 1].
+
+        Raises:
+            ValueError: if S is not the configured size.
+        """
+        _check_size(images, self.config)
+        return ((images - self.mean) / self.std).flatten(2).transpose(1, 2)
+
+    def fingerprint(self) -> str:
+        """Pixels depend on nothing but the pictures."""
+        return 'pixels'
+
+
+Encoder = FrozenEncoder | PixelEncoder
+
+
+def build_encoder(config: EncoderConfig) -> Encoder:
+    """The encoder that a configuration names, or pixels as they are."""
+    return PixelEncoder(config) if config.encoder == 'pixels' else FrozenEncoder(config)
+
+
+def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
+    """The experiment's encoder, on the (process's own) GPU if there is one; from now on torch uses its CPU threads.
+
+    Args:
+        config: the experiment.
+        computed_in: bf16 or fp32, for models that were trained so; by default what ``config.train.precision`` means
+            here.
+
+    Raises:
+        ValueError, RuntimeError: see ``FrozenEncoder``.
+    """
+    precision.use_threads(config.train.threads)
+    with distributed.main_first():  # one process downloads weights
+        encoder = build_encoder(config.encoder)
+    encoder.precision = computed_in or chosen_precision(config).name
+    return encoder.to(_device())
+
+
+def chosen_precision(config: Config) -> Precision:
+    """What the experiment's setting means where it runs; the main process decides for all."""
+    return distributed.from_main(precision.choose(config.train.precision, _device()))
+
+
+def _device() -> torch.device:
+    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+@torch.no_grad()
+def encode_all(encoder: Encoder, images: Tensor, batch: int = 32) -> Tensor:
+    """Images (V, 3, S, S) -> tokens (V, N, D) float32 on the CPU, in batches."""
+    device = next(encoder.parameters()).device
+    return torch.cat([encoder(part.to(device)).cpu() for part in images.split(batch)])
+
+
+def _check_size(images: Tensor, config: EncoderConfig) -> None:
+    size = config.image_size
+    if images.shape[-2:] != (size, size):
+        raise ValueError(
+            f'the encoder takes {size} x {size} pictures, got {images.shape[-2]} x {images.shape[-1]}; '
+            'set image_size or resize them'
+        )
+
+
+def _create(config: EncoderConfig) -> nn.Module:
+    if not timm.is_model(config.encoder):
+        near = timm.list_models(f'*{config.encoder.split(".")[0]}*')[:5]
+        hint = f'; near it: {", ".join(near)}' if near else ''
+        raise ValueError(f'timm {timm.__version__} has no model {config.encoder!r}{hint}')
+    if not torch.cuda.is_available():
+        set_fused_attn(False)  # explicit softmax is the faster one on CPU
+    try:
+        vit = timm.create_model(config.encoder, pretrained=config.pretrained, img_size=config.image_size, num_classes=0)
+    except TypeError as error:
+        raise ValueError(f'{config.encoder} is no Vision Transformer of timm: {error}') from error
+    except (OSError, RuntimeError) as error:
+        if not config.pretrained or (isinstance(error, FileNotFoundError) and 'reinstall' in str(error)):
+            raise
+        raise RuntimeError(
+            f'the pretrained weights of {config.encoder} could not be loaded: {type(error).__name__}: {error}\n'
+            'They come from the Hugging Face hub on first use. Without a network, download them elsewhere and '
+            'set HF_HOME to the folder that holds them; encoder=vit_toybox_patch8_96 needs no download.'
+        ) from error
+    if not isinstance(vit, VisionTransformer):
+        raise ValueError(f'{config.encoder} is a {type(vit).__name__}; the encoder must be a timm VisionTransformer')
+    return vit

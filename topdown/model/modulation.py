@@ -1,0 +1,88 @@
+"""The paper's idea: scales of the second pass, from what the first pass found and where."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Scales(NamedTuple):
+    """What the modulated pass is scaled by, constant over its steps; None stands for ones."""
+
+    channel: Tensor | None = None  # (B, K, C), m^c: values, per channel ("what")
+    spatial: Tensor | None = None  # (B, K, N), m^s: values, per patch ("where")
+    query: Tensor | None = None  # (B, K, C), m^q: queries
+    mlp: Tensor | None = None  # (B, K, hidden width of the MLP), m^f: its hidden units
+
+
+PLAIN = Scales()
+
+
+class Modulation(nn.Module):
+    """Scales of the second pass from codes ("what") and attention ("where").
+
+    ::
+
+        m^c_k  = f(c_k),  m^q_k = f_q(c_k),  m^f_k = f_f(c_k)     each f linear, or an MLP
+        m^s_kn = 1 + A_kn - mean_n A_kn                           with ``shift`` (mean one over patches)
+        m^s_kn = A_kn                                             without
+
+    An MLP predictor is Linear(d, d / 4), GELU, Linear, as in the released code. Linear layers start as torch starts
+    them; nothing bounds the scales.
+
+    Args:
+        slot_size: d.
+        qkv_size: C, width of the queries and values that are scaled.
+        mlp_size: hidden width of the slots' MLP; 4 d if None.
+        channel, spatial, queries, mlp: which of the scales to use.
+        shift: centre the attention map at one.
+        predictor: 'linear' or 'mlp'.
+
+    Raises:
+        ValueError: for an unknown predictor, or if all scales are off.
+    """
+
+    def __init__(
+        self,
+        slot_size: int,
+        qkv_size: int,
+        mlp_size: int | None = None,
+        *,
+        channel: bool = True,
+        spatial: bool = True,
+        queries: bool = False,
+        mlp: bool = False,
+        shift: bool = True,
+        predictor: str = 'linear',
+    ) -> None:
+        super().__init__()
+        if not (channel or spatial or queries or mlp):
+            raise ValueError('modulation needs something to scale; for nothing, turn the top-down pathway off')
+        if predictor not in ('linear', 'mlp'):
+            raise ValueError(f"predictor must be 'linear' or 'mlp', got {predictor!r}")
+        self.spatial, self.shift = spatial, shift
+
+        def predict(width: int) -> nn.Module:
+            if predictor == 'linear':
+                return nn.Linear(slot_size, width)
+            hidden = max(1, slot_size // 4)
+            return nn.Sequential(nn.Linear(slot_size, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+        self.channel = predict(qkv_size) if channel else None
+        self.query = predict(qkv_size) if queries else None
+        self.mlp = predict(mlp_size or 4 * slot_size) if mlp else None
+
+    def forward(self, codes_BKd: Tensor, attention_BKN: Tensor) -> Scales:
+        """Codes (B, K, d) and attention (B, K, N) -> scales, None where off."""
+        spatial = None
+        if self.spatial:
+            spatial = attention_BKN
+            if self.shift:
+                spatial = 1 + attention_BKN - attention_BKN.mean(dim=-1, keepdim=True)
+        return Scales(
+            channel=None if self.channel is None else self.channel(codes_BKd),
+            spatial=spatial,
+            query=None if self.query is None else self.query(codes_BKd),
+            mlp=None if self.mlp is None else self.mlp(codes_BKd),
+        )

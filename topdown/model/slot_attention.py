@@ -1,0 +1,165 @@
+"""Slot attention and its modulated pass.
+
+Dimension letters, used as suffixes here and throughout the package:
+B batch, N patches, D feature width, K slots, d slot width, C key/value/query width, H heads, E codebook size.
+
+Equations (Locatello et al. 2020; modulation: Kim et al. 2024)::
+
+    (1)  A_kn = softmax_k( (m^q_k * q_k) . k_n / sqrt(C) )   competition among slots
+    (2)  W_kn = (A_kn + eps) / sum_n (A_kn + eps)             weighted mean over patches
+    (3)  U_k  = m^c_k * sum_n W_kn m^s_kn v_n
+    (4)  S_k <- GRU(U_k, S_k)
+         S_k <- S_k + W_2 (m^f_k * ReLU(W_1 LayerNorm(S_k) + b_1)) + b_2
+
+All scales are one in the plain, bottom-up pass. The paper's modulation sets m^c and m^s; m^q and m^f are further
+options (the released code's shipped default scales by m^q, m^c and m^f). Equation (3) is the modulation map
+M_k = m^s_k (outer) m^c_k applied to the values, v_kn = M_kn * v_n, with the sum over patches carried out first: nothing
+of size B x K x N x C exists.
+
+With H heads, q, k and v are cut into H parts of width C / H, and the softmax of equation (1) runs over slots and heads
+together, as in the released code; the attention returned is the mean over heads and so sums to 1 / H over slots.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from topdown.model.modulation import PLAIN, Scales
+
+EPS = 1e-8
+
+
+class InputHead(nn.Module):
+    """Features to slot-attention inputs: LayerNorm, Linear, ReLU, Linear; no positional embedding. Biases start at 0.
+
+    Args:
+        feature_size: D.
+        slot_size: d.
+    """
+
+    def __init__(self, feature_size: int, slot_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(feature_size)
+        self.hidden = nn.Linear(feature_size, feature_size)
+        self.out = nn.Linear(feature_size, slot_size)
+        nn.init.zeros_(self.hidden.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, d)."""
+        return self.out(F.relu(self.hidden(self.norm(x_BND))))
+
+
+class SlotInit(nn.Module):
+    """Gaussian start, one learned mean and log standard deviation shared by all slots.
+
+    Args:
+        slot_size: d.
+    """
+
+    def __init__(self, slot_size: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, slot_size)))
+        self.log_std = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, slot_size)))
+
+    def forward(self, noise_BKd: Tensor) -> Tensor:
+        """Standard normal noise (B, K, d) -> initial slots (B, K, d), reparameterised."""
+        return self.mean + self.log_std.exp() * noise_BKd
+
+
+class SlotAttention(nn.Module):
+    """Iterative competition of slots for inputs, with optional modulation of the values.
+
+    Args:
+        input_size: width of the inputs.
+        slot_size: d.
+        num_iterations: T, refinement steps of one pass.
+        qkv_size: C, width of queries, keys and values; d if None.
+        num_heads: H; the softmax runs over slots and heads together, and the attention returned is the mean over
+            heads.
+        mlp_size: hidden width of the residual MLP; 4 d if None.
+
+    Raises:
+        ValueError: if a size is not positive or ``num_heads`` does not divide ``qkv_size``.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        slot_size: int,
+        num_iterations: int = 3,
+        qkv_size: int | None = None,
+        num_heads: int = 1,
+        mlp_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        qkv_size = qkv_size or slot_size
+        if num_iterations < 1:
+            raise ValueError(f'num_iterations must be at least 1, got {num_iterations}')
+        if num_heads < 1 or qkv_size % num_heads:
+            raise ValueError(f'num_heads ({num_heads}) must divide qkv_size ({qkv_size})')
+        self.num_iterations, self.num_heads = num_iterations, num_heads
+        self.qkv_size, self.head_size = qkv_size, qkv_size // num_heads
+        self.norm_inputs = nn.LayerNorm(input_size)
+        self.norm_slots = nn.LayerNorm(slot_size)
+        self.norm_mlp = nn.LayerNorm(slot_size)
+        self.project_q = nn.Linear(slot_size, qkv_size, bias=False)
+        self.project_k = nn.Linear(input_size, qkv_size, bias=False)
+        self.project_v = nn.Linear(input_size, qkv_size, bias=False)
+        self.gru = nn.GRUCell(qkv_size, slot_size)
+        self.mlp_size = mlp_size or 4 * slot_size
+        self.mlp = nn.Sequential(nn.Linear(slot_size, self.mlp_size), nn.ReLU(), nn.Linear(self.mlp_size, slot_size))
+        for layer in (self.mlp[0], self.mlp[2]):
+            nn.init.zeros_(layer.bias)
+
+    def keys_values(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (B, N, input_size) -> keys and values, each (B, H, N, C / H). Shared by both passes."""
+        inputs = self.norm_inputs(inputs)
+        return self._split(self.project_k(inputs)), self._split(self.project_v(inputs))
+
+    def forward(self, slots_BKd: Tensor, keys: Tensor, values: Tensor, scales: Scales = PLAIN) -> tuple[Tensor, Tensor]:
+        """One pass of ``num_iterations`` steps.
+
+        Args:
+            slots_BKd: initial slots.
+            keys, values: from ``keys_values``.
+            scales: of equations (1), (3) and (4), held constant over the steps.
+
+        Returns:
+            Slots (B, K, d) and the last step's attention A (B, K, N), the mean over heads, summing to 1 / H over
+            slots, attached to the graph and taken before ``eps`` and renormalisation.
+        """
+        slots = slots_BKd
+        for _ in range(self.num_iterations):
+            slots, attention = self.step(slots, keys, values, scales)
+        return slots, attention
+
+    def step(self, slots: Tensor, keys: Tensor, values: Tensor, scales: Scales = PLAIN) -> tuple[Tensor, Tensor]:
+        """Equations (1) to (4) once. Shapes as in ``forward``."""
+        batch, num_slots, slot_size = slots.shape
+        queries = self.project_q(self.norm_slots(slots))
+        if scales.query is not None:
+            queries = queries * scales.query
+        logits = self._split(queries) @ keys.transpose(-1, -2) * self.head_size**-0.5  # (B, H, K, N)
+        if logits.dtype in (torch.bfloat16, torch.float16):
+            logits = logits.float()
+        attention = logits.flatten(1, 2).softmax(dim=1).view(logits.shape)  # over slots and heads
+        weights = attention + EPS
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+        if scales.spatial is not None:
+            weights = weights * scales.spatial.unsqueeze(1)
+        updates = weights.to(values.dtype) @ values
+        updates = updates.transpose(1, 2).reshape(batch, num_slots, self.qkv_size)
+        if scales.channel is not None:
+            updates = updates * scales.channel
+        slots = self.gru(updates.flatten(0, 1), slots.flatten(0, 1)).view(batch, num_slots, slot_size)
+        hidden = self.mlp[1](self.mlp[0](self.norm_mlp(slots)))
+        if scales.mlp is not None:
+            hidden = hidden * scales.mlp
+        return slots + self.mlp[2](hidden), attention[:, 0] if self.num_heads == 1 else attention.mean(dim=1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, L, C) -> (B, H, L, C / H)."""
+        return x.unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2)

@@ -1,0 +1,166 @@
+"""The two-pass model: slot attention, codes, modulation, slot attention again, decoder.
+
+This is the one place where the parts are put together. With ``top_down=False`` the same class is the plain
+DINOSAUR baseline.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from topdown import distributed, precision
+from topdown.config import ModelConfig
+from topdown.model.codebook import Codebook
+from topdown.model.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder, scan_orders
+from topdown.model.modulation import Modulation, Scales
+from topdown.model.pixels import PixelStem, SpatialBroadcastDecoder
+from topdown.model.slot_attention import InputHead, SlotAttention, SlotInit
+
+
+@dataclass
+class Output:
+    """Everything one forward pass makes. Fields of the pathway are None where it is off."""
+
+    loss: Tensor  # (), reconstruction plus weighted commitment
+    reconstruction_loss: Tensor  # (), mean squared error to the tokens
+    reconstruction: Tensor  # (B, N, D)
+    slots: Tensor  # (B, K, d), last pass
+    attention: Tensor  # (B, K, N), last pass, sums to one over slots
+    masks: Tensor | None  # (B, K, N), from the decoder, sums to one over slots
+    first_slots: Tensor | None = None  # (B, K, d), first pass
+    first_attention: Tensor | None = None  # (B, K, N), first pass
+    code_index: Tensor | None = None  # (B, K) int64, of the first pass's slots
+    perplexity: Tensor | None = None  # (), of the codes in this batch
+    scales: Scales | None = None  # of the last modulated pass
+
+
+class SlotModel(nn.Module):
+    """Patch tokens, or the pixels of a square picture (decoder 'broadcast'), to slots, masks and reconstruction.
+
+    Args:
+        config: the settings.
+        feature_size: D of the tokens; 3 for pixels.
+        num_patches: N of the tokens (all decoders but the autoregressive one are built for it).
+
+    Attributes:
+        precision: what the forward pass computes in, bf16 (autocast) or fp32; the loss is float32 in both.
+    """
+
+    def __init__(self, config: ModelConfig, feature_size: int, num_patches: int) -> None:
+        super().__init__()
+        self.config, self.precision = config, 'fp32'
+        qkv_size = config.qkv_size or config.slot_size
+        side = math.isqrt(num_patches)
+        self.head: nn.Module
+        if config.decoder == 'broadcast':
+            self.head = PixelStem(side, config.cnn_size, config.slot_size)
+        else:
+            self.head = InputHead(feature_size, config.slot_size)
+        self.slot_init = SlotInit(config.slot_size)
+        sizes = (config.slot_size, config.slot_size, config.iterations, qkv_size, config.attention_heads)
+        self.slot_attention = SlotAttention(*sizes)
+        self.decoder: nn.Module
+        if config.decoder in ('mlp', 'slotwise'):
+            kind = MLPDecoder if config.decoder == 'mlp' else SlotwiseDecoder
+            self.decoder = kind(feature_size, config.slot_size, num_patches, config.decoder_hidden)
+        elif config.decoder == 'broadcast':
+            self.decoder = SpatialBroadcastDecoder(side, config.slot_size, config.cnn_size, config.broadcast_size)
+        else:
+            self.decoder = AutoregressiveDecoder(
+                feature_size,
+                config.slot_size,
+                config.decoder_layers,
+                config.decoder_heads,
+                config.input_masking,
+                num_orders=8 if config.patch_order == 'random' else 1,
+            )
+            if config.patch_order == 'random':
+                scan_orders(num_patches)  # refuses what is not a square grid
+        # The pathway comes last, so that with one seed the baseline starts from the same weights.
+        self.codebook: Codebook | None = None
+        self.modulation: Modulation | None = None
+        self.second_attention: SlotAttention | None = None
+        if config.top_down:
+            if config.quantize:
+                self.codebook = Codebook(config.codebook_size, config.slot_size, config.code_decay, config.dead_below)
+            self.modulation = Modulation(
+                config.slot_size,
+                qkv_size,
+                self.slot_attention.mlp_size,
+                channel=config.channel,
+                spatial=config.spatial,
+                queries=config.modulate_queries,
+                mlp=config.modulate_mlp,
+                shift=config.shift,
+                predictor=config.predictor,
+            )
+            if not config.share_weights:
+                self.second_attention = SlotAttention(*sizes)
+
+    def forward(
+        self,
+        tokens_BND: Tensor,
+        noise_BKd: Tensor | None = None,
+        need_masks: bool = True,
+        hidden_BN: Tensor | None = None,
+    ) -> Output:
+        """One image batch through both passes and the decoder.
+
+        Args:
+            tokens_BND: patch tokens, input and target alike (detached as target).
+            noise_BKd: standard normal noise of the slots' start; drawn if None.
+            need_masks: whether the decoder's masks are wanted (training does without).
+            hidden_BN: for the autoregressive decoder, which of its inputs are masked; drawn in training mode if None.
+        """
+        with precision.autocast(self.precision, tokens_BND.device):
+            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN)
+
+    def _forward(
+        self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None
+    ) -> Output:
+        config = self.config
+        target = tokens_BND.detach()
+        if noise_BKd is None:
+            noise_BKd = distributed.rows(
+                lambda count: torch.randn(count, config.slots, config.slot_size, device=target.device), len(target)
+            )
+        inputs = self.head(target)
+        keys, values = self.slot_attention.keys_values(inputs)
+        start = self.slot_init(noise_BKd)
+        slots, attention = self.slot_attention(start, keys, values)
+        pathway: dict[str, object] = {}
+        commitment: Tensor | float = 0.0
+        if self.modulation is not None:
+            pathway |= {'first_slots': slots, 'first_attention': attention}
+            again = self.slot_attention
+            if self.second_attention is not None:
+                again = self.second_attention
+                keys, values = again.keys_values(inputs)
+            for number in range(config.rounds):
+                codes = slots
+                if self.codebook is not None:
+                    codes, index, distance, perplexity = self.codebook(slots)
+                    commitment = commitment + distance / config.rounds
+                    if number == 0:
+                        pathway |= {'code_index': index, 'perplexity': perplexity}
+                scales = self.modulation(codes, attention)
+                pathway['scales'] = scales
+                slots, attention = again(start, keys, values, scales)
+        given = {} if hidden_BN is None else {'hidden_BN': hidden_BN}
+        decoded: Decoded = self.decoder(slots, target, attention, need_masks, **given)
+        exact = torch.promote_types(decoded.reconstruction.dtype, torch.float32)
+        error = F.mse_loss(decoded.reconstruction.to(exact), target.to(exact))
+        return Output(
+            loss=error + config.commitment * commitment,
+            reconstruction_loss=error.detach(),
+            reconstruction=decoded.reconstruction,
+            slots=slots,
+            attention=attention,
+            masks=decoded.masks,
+            **pathway,
+        )

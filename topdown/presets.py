@@ -1,0 +1,141 @@
+"""The presets: settings of whole experiments, and the variants that chapters compare. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from topdown.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig
+
+_TOYBOX = Config(
+    name='toybox',
+    data=DataConfig(dataset='toybox', mask_size=192),
+    encoder=EncoderConfig(encoder='vit_toybox_patch8_96', image_size=96, block=5, final_norm=True),
+    model=ModelConfig(
+        slots=7, slot_size=64, codebook_size=64, dead_below=0.3, decoder='slotwise', decoder_layers=2, decoder_heads=4,
+        decoder_hidden=128,
+    ),
+    train=TrainConfig(
+        steps=3000, batch_size=16, lr=2e-3, warmup_steps=200, half_life=1000, workers=0, cache_tokens=True,
+        threads=1, eval_every=1000, checkpoint_every=500, log_every=10,
+    ),
+    seeds=2,
+)  # fmt: skip
+
+
+_PAPER = Config(name='coco')
+
+
+_WIDE = dataclasses.replace(
+    _TOYBOX.with_(
+        dataset='toybox_wide', mask_size=144, random_crop=True, cache_tokens=False, slots=6,
+        toybox={'num_train': 1500, 'num_val': 200, 'categories': 6}, steps=500, warmup_steps=50, half_life=250,
+        eval_every=100, checkpoint_every=100, seeds=3,
+    ),
+    name='voc_toybox',
+)  # fmt: skip
+
+
+_CLIPS = dataclasses.replace(
+    _TOYBOX.with_(
+        dataset='toybox_clips', mask_size=96, flip=False, slots=11,
+        toybox={'size': 96, 'num_train': 60, 'num_val': 8, 'min_objects': 5, 'max_objects': 9}, steps=2000,
+        half_life=700, eval_every=500, seeds=3,
+    ),
+    name='movi_toybox',
+)  # fmt: skip
+
+
+_PIXELS = Config(
+    name='clevr6_toybox',
+    data=DataConfig(
+        dataset='toybox', mask_size=32, flip=False,
+        toybox={
+            'size': 32, 'num_train': 4000, 'num_val': 320, 'max_objects': 4, 'dissimilarity': 0.0, 'clutter': 0.0,
+            'background_contrast': 0.0, 'colour_jitter': 0.0, 'grey_ground': True, 'most_hidden': 0.05,
+        },
+    ),
+    encoder=EncoderConfig(encoder='pixels', image_size=32),
+    model=ModelConfig(
+        slots=5, slot_size=64, qkv_size=128, codebook_size=64, dead_below=0.1, decoder='broadcast', cnn_size=32,
+    ),
+    train=TrainConfig(
+        steps=5000, batch_size=8, lr=1e-3, warmup_steps=100, half_life=20_000, workers=0, cache_tokens=True,
+        threads=1, eval_every=500, checkpoint_every=500, log_every=10,
+    ),
+    seeds=3,
+)  # fmt: skip
+
+
+VARIANTS: dict[str, dict[str, object]] = {
+    'baseline': {'top_down': False},
+    'top-down': {},
+    'six-iterations': {'top_down': False, 'iterations': 6},
+    'released_default': {'spatial': False, 'modulate_queries': True, 'modulate_mlp': True},
+    'channel only': {'spatial': False},
+    'spatial only': {'channel': False},
+    'without shifting': {'shift': False},
+    'without quantization': {'quantize': False},
+    'mlp predictor': {'predictor': 'mlp'},
+    'two rounds': {'rounds': 2},
+    'three rounds': {'rounds': 3},
+    'separate weights': {'share_weights': False},
+}
+"""Models that chapters compare, as changes to a preset. ``released_default`` is what the released code runs if none of
+its options is set: queries, values and the MLP's hidden units are scaled by channel, and nothing by place."""
+
+
+_SECONDS = {
+    'steps': 12, 'batch_size': 8, 'warmup_steps': 4, 'codebook_size': 16, 'eval_every': 6, 'checkpoint_every': 6,
+    'log_every': 1, 'eval_images': 16,
+}  # fmt: skip
+
+
+def _smoke(name: str, base: Config, train: int = 48, val: int = 16, **changes: object) -> Config:
+    toybox = {**base.data.toybox, 'num_train': train, 'num_val': val}
+    return dataclasses.replace(base.with_(**{**_SECONDS, 'toybox': toybox, **changes}), name=name)
+
+
+PRESETS: dict[str, Config] = {
+    'smoke': _smoke('smoke', _TOYBOX, slot_size=32, decoder_hidden=64),
+    'toybox': _TOYBOX,
+    'toybox_long': dataclasses.replace(
+        _TOYBOX.with_(steps=8000, half_life=2500, eval_every=2000, seeds=5), name='toybox_long'
+    ),
+    'coco': _PAPER,
+    'voc': dataclasses.replace(_PAPER.with_(dataset='voc', slots=6, steps=250_000, random_crop=True), name='voc'),
+    'movi_c': dataclasses.replace(
+        _PAPER.with_(dataset='movi_c', slots=11, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
+        name='movi_c',
+    ),
+    'movi_e': dataclasses.replace(
+        _PAPER.with_(dataset='movi_e', slots=24, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
+        name='movi_e',
+    ),
+    'clevr6': dataclasses.replace(
+        _PAPER.with_(
+            dataset='clevr6', encoder='pixels', image_size=128, mask_size=128, eval_images=320, flip=False,
+            slot_size=64, qkv_size=128, decoder='broadcast',
+        ),
+        name='clevr6',
+    ),
+    'clevr6_toybox': _PIXELS,
+    'clevr6_smoke': _smoke('clevr6_smoke', _PIXELS, cnn_size=8, seeds=1),
+    'voc_toybox': _WIDE,
+    'voc_smoke': _smoke('voc_smoke', _WIDE, seeds=1),
+    'movi_toybox': _CLIPS,
+    'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0, seeds=1),
+}  # fmt: skip
+"""``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; ``voc_toybox``, ``movi_toybox`` and
+``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, each with a ``_smoke`` of seconds; the rest the
+released configurations of the paper, which need the data set and, in practice, a GPU."""
+
+
+def preset(name: str, **changes: object) -> Config:
+    """The preset of that name, with changes (see ``Config.with_``).
+
+    Raises:
+        ValueError: for an unknown preset, an unknown parameter or an impossible value.
+    """
+    if name not in PRESETS:
+        raise ValueError(f'unknown preset {name!r}; known: {", ".join(PRESETS)}')
+    return PRESETS[name].with_(**changes)

@@ -1,0 +1,130 @@
+"""Batches of training tokens: which images a step sees, and how their tokens come about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from topdown import distributed
+from topdown.config import Config
+from topdown.data.base import PictureSet
+from topdown.data.token_store import stored_tokens
+from topdown.model.encoder import Encoder, encode_all
+
+
+class TrainData:
+    """Frozen tokens of training pictures, by picture and view.
+
+    With ``cache_tokens`` the tokens of every picture, plain and flipped, are computed once and kept as bfloat16, the
+    precision the encoder computes them in: in memory, or in ``token_dir`` on disk. Otherwise pictures are read by
+    loader processes and encoded batch by batch.
+
+    Args:
+        dataset: the pictures.
+        encoder: the frozen encoder.
+        config: the experiment.
+        progress: show bars.
+    """
+
+    def __init__(self, dataset: PictureSet, encoder: Encoder, config: Config, progress: bool = False) -> None:
+        if config.train.cache_tokens and config.data.random_crop:
+            raise ValueError('cache_tokens=True cannot serve random_crop=True: every crop needs tokens of its own')
+        if dataset.epoch_length < config.train.batch_size:
+            raise ValueError(
+                f'batch_size={config.train.batch_size} exceeds the {dataset.epoch_length} training pictures of an epoch'
+            )
+        self.dataset, self.encoder, self.config = dataset, encoder, config
+        self.views: list[Tensor] = []
+        if config.train.cache_tokens and config.train.token_dir:
+            self.views = stored_tokens(
+                dataset,
+                lambda images: encode_all(encoder, images),
+                f'{encoder.fingerprint()}/{encoder.precision}',
+                (encoder.num_patches, encoder.feature_size),
+                config.train.token_dir,
+                config.data.flip,
+                config.train.workers,
+                progress,
+            )
+        elif config.train.cache_tokens:
+            for flip in (False, True) if config.data.flip else (False,):
+                title = f'tokens of training pictures{", flipped" if flip else ""}'
+                parts = []
+                for first in tqdm(range(0, len(dataset), 256), desc=title, disable=not progress):
+                    indices = range(first, min(first + 256, len(dataset)))
+                    images = torch.stack([dataset.view(i, flip) for i in indices])
+                    parts.append(encode_all(encoder, images).bfloat16())
+                self.views.append(torch.cat(parts))
+
+    def batches(self, first_step: int, last_step: int) -> Iterator[Tensor]:
+        """Tokens (B, N, D) float32 for steps first_step to last_step - 1; which pictures depends on seed and step."""
+        device = next(self.encoder.parameters()).device
+        plan = _Plan(self.dataset, self.config, first_step, last_step)
+        if self.views:
+            for rows in plan:
+                views = [self.views[flip][index] for index, flip, _ in rows]
+                yield _send(torch.stack(views), device).float()
+            return
+        workers = self.config.train.workers
+        loader = DataLoader(
+            _Views(self.dataset),
+            batch_sampler=plan,
+            num_workers=workers,
+            pin_memory=device.type == 'cuda',
+            generator=torch.Generator(),  # else the loader draws from the global one, and resuming would differ
+        )
+        for images in loader:
+            yield self.encoder(images.to(device, non_blocking=True))
+
+
+class _Plan:
+    """Which pictures, flips and crops every step sees: a function of seed and step alone, so that runs can resume."""
+
+    def __init__(self, dataset: PictureSet, config: Config, first_step: int, last_step: int) -> None:
+        self.dataset, self.config, self.first, self.last = dataset, config, first_step, last_step
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, tuple[float, float] | None]]]:
+        batch, seed = self.config.train.batch_size, self.config.train.seed
+        per_epoch = self.dataset.epoch_length // batch
+        order, epoch = torch.empty(0), -1
+        for step in range(self.first, self.last):
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = self.dataset.order(_generator(seed, 1, epoch))
+            place = step % per_epoch * batch
+            draw = torch.rand(batch, 3, generator=_generator(seed, 2, step)).tolist()
+            rows = [
+                (int(i), int(self.config.data.flip and f < 0.5), (u, v) if self.config.data.random_crop else None)
+                for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
+            ]
+            yield rows[distributed.share(batch)]
+
+
+class _Views(Dataset):
+    """Maps a row of the plan to its picture."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: tuple[int, int, tuple[float, float] | None]) -> Tensor:
+        index, flip, at = row
+        return self.dataset.view(index, bool(flip), at)
+
+
+def _send(x: Tensor, device: torch.device) -> Tensor:
+    """To the device; to a GPU from pinned memory, so that nobody waits for it."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else x.to(device)
+
+
+def _generator(seed: int, stream: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 4 + stream) * 1_000_003 + number)

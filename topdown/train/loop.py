@@ -1,0 +1,290 @@
+"""The training loop: warm-up, decay, clipping, bfloat16 autocast, evaluation, checkpoints, resumption.
+
+``train_model(config, folder)`` is all there is to call; ``python -m topdown.train --preset toybox`` does the same from
+a shell, and under torchrun on several processes, GPUs or nodes, with the same global batch and the same losses. A
+run that stopped goes on from its last checkpoint, also on another number of processes, and ends, on one CPU process,
+bit for bit where it would have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from tqdm.auto import tqdm
+
+from topdown import distributed
+from topdown.config import Config, TrainConfig
+from topdown.data import open_dataset
+from topdown.evaluate.predict import evaluate_model
+from topdown.evaluate.truth import EvalSet, make_eval_set
+from topdown.model.encoder import Encoder, chosen_precision, make_encoder
+from topdown.model.slot_model import SlotModel
+from topdown.precision import use_threads
+from topdown.presets import PRESETS, preset
+from topdown.provenance import provenance
+from topdown.train.batches import TrainData
+from topdown.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+RUN_FILES = ('checkpoint.safetensors', 'log.csv', 'evaluations.csv', 'provenance.json', 'config.json')
+"""What a run's folder holds."""
+
+
+@dataclass
+class Run:
+    """A finished training run."""
+
+    config: Config
+    model: SlotModel
+    log: pd.DataFrame  # step, loss, lr, gradient_norm, perplexity
+    evaluations: pd.DataFrame  # step, fg_ari, mbo_i, mbo_c, miou (percent)
+    seconds: float  # time spent training, evaluations included, over all resumed parts
+    provenance: dict[str, object]  # commit, versions, device and so on of the process that finished it
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up times exponential decay: lr min(1, (step + 1) / warmup) 0.5^(step / half_life)."""
+    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    return config.lr * warm * 0.5 ** (step / config.half_life)
+
+
+def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Adam:
+    """Adam over all weights; fused: one pass over memory, on CPUs too."""
+    return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+
+
+def build_model(config: Config, encoder: Encoder) -> SlotModel:
+    """A fresh model on the encoder's device and in its precision; its weights depend on ``config.train.seed`` alone."""
+    torch.manual_seed(config.train.seed)
+    model = SlotModel(config.model, encoder.feature_size, encoder.num_patches)
+    model.precision = encoder.precision
+    return model.to(next(encoder.parameters()).device)
+
+
+def train_model(
+    config: Config,
+    folder: str | Path,
+    encoder: Encoder | None = None,
+    data: TrainData | None = None,
+    eval_set: EvalSet | None = None,
+    progress: bool = True,
+    stop_at: int | None = None,
+) -> Run:
+    """Train to ``config.train.steps``, going on from ``folder/checkpoint.safetensors`` if it is there.
+
+    Args:
+        config: the experiment.
+        folder: where the checkpoint, ``log.csv`` and ``evaluations.csv`` are written.
+        encoder, data, eval_set: made from the configuration if None; pass them to share them between runs.
+        progress: show a bar.
+        stop_at: end early after this step, as an interruption would, leaving a checkpoint.
+
+    Raises:
+        ValueError: if the folder holds a checkpoint of another experiment.
+        FloatingPointError: if the loss is not finite.
+    """
+    folder, options = Path(folder), config.train
+    if options.batch_size % distributed.world():
+        raise ValueError(f'batch_size={options.batch_size} cannot be shared out to {distributed.world()} processes')
+    progress = progress and distributed.is_main()
+    use_threads(options.threads)
+    with distributed.main_first():  # missing data is found out first
+        train_set = open_dataset(config, 'train', progress) if data is None else None
+        if eval_set is None:
+            open_dataset(config, 'val', progress)
+    path = folder / 'checkpoint.safetensors'
+    saved = load_checkpoint(path) if path.exists() else None
+    encoder = encoder or make_encoder(config, saved and saved.precision)
+    fingerprint = encoder.fingerprint()
+    if saved:
+        _check_same(saved, config, fingerprint, encoder.precision, path)
+    eval_set = eval_set or make_eval_set(config, encoder, progress=progress)
+    model = build_model(config, encoder)
+    optimizer = make_optimizer(model, options)
+    first, seconds, log = 0, 0.0, {'train': [], 'eval': []}
+    if saved:
+        saved.load_model(model)
+        saved.load_optimizer(model, optimizer)
+        saved.load_random_state()
+        first, seconds, log = saved.step, saved.seconds, saved.log
+    call: torch.nn.Module = model
+    if distributed.world() > 1:
+        # buffers are the codebook, which all processes update alike; the mask token may go unused
+        call = DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+    if options.compile:
+        call = torch.compile(call)
+    last = min(options.steps, stop_at or options.steps)
+    if data is None and first < last:  # a finished run needs no tokens
+        with distributed.main_first():
+            data = TrainData(train_set, encoder, config, progress)
+    began = time.perf_counter()
+
+    def save(step: int) -> None:
+        if model.codebook is not None and not distributed.same(model.codebook.codes):
+            raise RuntimeError(
+                f'the processes hold different codebooks at step {step}: all must run the same torch on the same kind '
+                'of device; go on from the last checkpoint'
+            )
+        if not distributed.is_main():
+            return
+        spent = seconds + time.perf_counter() - began
+        sizes = (encoder.feature_size, encoder.num_patches)
+        save_checkpoint(path, model, optimizer, config, step, fingerprint, sizes, log, spent)
+
+    reason = 'as it began' if saved else chosen_precision(config).reason
+    with _Progress(config, first, last, f'{model.precision} ({reason})', progress and first < last) as report:
+        for step, tokens in enumerate(data.batches(first, last) if first < last else (), start=first):
+            rate = learning_rate(options, step)
+            for group in optimizer.param_groups:
+                group['lr'] = rate
+            model.train()
+            optimizer.zero_grad()  # before the forward pass: gradients and activations need not be there together
+            out = call(tokens, need_masks=False)
+            out.loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+            optimizer.step()
+            done = step + 1
+            if done % options.log_every == 0 or done == options.steps:
+                loss = distributed.mean(out.reconstruction_loss).item()
+                row = {'step': done, 'loss': loss, 'lr': rate, 'gradient_norm': norm.item()}
+                row['perplexity'] = float('nan') if out.perplexity is None else out.perplexity.item()
+                if not row['loss'] < float('inf'):
+                    raise FloatingPointError(
+                        f'the loss is {row["loss"]} at step {done}: lower lr or use precision=fp32'
+                    )
+                log['train'].append(row)
+                report.loss(done, row['loss'])
+            report.step(done)
+            if done == options.steps or (options.eval_every and done % options.eval_every == 0):
+                log['eval'].append({'step': done, **evaluate_model(model, eval_set)})
+            if done == last or (options.checkpoint_every and done % options.checkpoint_every == 0):
+                save(done)
+    record = folder / 'provenance.json'
+    if distributed.is_main() and (first < last or not record.is_file()):
+        seconds += time.perf_counter() - began
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(provenance(config, seconds, model.precision), indent=1))
+        pd.DataFrame(log['train']).to_csv(folder / 'log.csv', index=False)
+        pd.DataFrame(log['eval']).to_csv(folder / 'evaluations.csv', index=False)
+        (folder / 'config.json').write_text(json.dumps(config.to_dict(), indent=1))
+    distributed.wait()
+    origin = json.loads(record.read_text())
+    return Run(config, model, pd.DataFrame(log['train']), pd.DataFrame(log['eval']), seconds, origin)
+
+
+def load_run(path: str | Path, encoder: Encoder | None = None) -> tuple[SlotModel, Encoder, Checkpoint]:
+    """A trained model and its encoder from a checkpoint file.
+
+    Raises:
+        FileNotFoundError, ValueError: see ``load_checkpoint``; also if the encoder's weights are not those that the
+            model was trained on.
+    """
+    saved = load_checkpoint(path)
+    encoder = encoder or make_encoder(saved.config, saved.precision)
+    if encoder.fingerprint() != saved.encoder_fingerprint:
+        raise ValueError(f'{path} was trained on tokens of other encoder weights than those loaded now')
+    model = build_model(saved.config, encoder)
+    model.precision = saved.precision
+    saved.load_model(model)
+    return model.eval(), encoder, saved
+
+
+def _check_same(saved: Checkpoint, config: Config, fingerprint: str, precision: str, path: Path) -> None:
+    if saved.config.key != config.key or saved.config.train.seed != config.train.seed:
+        raise ValueError(f'{path} belongs to another experiment: choose another folder or delete it')
+    if saved.encoder_fingerprint != fingerprint:
+        raise ValueError(f'{path} was trained on tokens of another encoder: choose another folder or delete it')
+    if saved.precision != precision:
+        raise ValueError(
+            f'{path} was trained in {saved.precision}, and the tokens given were made in {precision}: runs that are '
+            'compared must compute alike; choose another folder, or go on where it began'
+        )
+
+
+class _Progress:
+    """What a run says while it lasts: how long it will take, then a bar in a terminal, or a line now and then.
+
+    Args:
+        config: the experiment.
+        first, last: steps done before, and at the end.
+        computed_in: precision and why.
+        show: say anything at all.
+    """
+
+    SPEED, PAUSE = 10, 60.0  # steps before the first estimate; seconds between lines
+
+    def __init__(self, config: Config, first: int, last: int, computed_in: str, show: bool) -> None:
+        self.title = f'{config.name} {"top-down" if config.model.top_down else "baseline"} seed {config.train.seed}'
+        self.first, self.last, self.show = first, last, show
+        self.began = self.said = time.perf_counter()
+        terminal = show and sys.stderr.isatty()
+        if show:
+            self.say(
+                f'steps {first + 1} to {last} of {config.train.batch_size} pictures, {computed_in}, '
+                f'{torch.get_num_threads()} thread(s)'
+            )
+        self.bar = tqdm(total=last, initial=first, desc=self.title, unit='step', disable=not terminal, mininterval=2)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+
+    def say(self, text: str) -> None:
+        """Print a line at once: papermill and batch systems show no bars."""
+        print(f'{self.title}: {text}', flush=True)
+        self.said = time.perf_counter()
+
+    def step(self, done: int) -> None:
+        """After every step."""
+        self.bar.update()
+        if self.show and done == self.first + self.SPEED:
+            pace = (time.perf_counter() - self.began) / self.SPEED
+            self.say(f'{pace:.3f} s a step, about {self._left(done)}')
+
+    def loss(self, done: int, loss: float) -> None:
+        """Whenever the loss is known."""
+        self.bar.set_postfix(loss=f'{loss:.4f}', refresh=False)
+        if self.show and self.bar.disable and time.perf_counter() - self.said > self.PAUSE:
+            self.say(f'step {done} of {self.last}, loss {loss:.4f}, about {self._left(done)}')
+
+    def _left(self, done: int) -> str:
+        seconds = (time.perf_counter() - self.began) / (done - self.first) * (self.last - done)
+        return f'{seconds / 60:.1f} min to go' if seconds < 5400 else f'{seconds / 3600:.1f} h to go'
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: ``python -m topdown.train --preset NAME --folder DIR [name=value ...]``."""
+    parser = argparse.ArgumentParser(prog='python -m topdown.train', description='Train one model.')
+    parser.add_argument('--preset', default='toybox', choices=list(PRESETS))
+    parser.add_argument('--folder', default='runs/train', help='where checkpoint and logs go')
+    parser.add_argument('--stop-at', type=int, help='end early after this step, leaving a checkpoint to go on from')
+    parser.add_argument('changes', nargs='*', metavar='name=value', help='changed parameters, values as JSON')
+    options = parser.parse_args(arguments)
+    changes = {}
+    for change in options.changes:
+        name, _, value = change.partition('=')
+        try:
+            changes[name] = json.loads(value)
+        except json.JSONDecodeError:
+            changes[name] = value
+    distributed.start()
+    try:
+        run = train_model(preset(options.preset, **changes), options.folder, stop_at=options.stop_at)
+    except (ValueError, OSError, RuntimeError) as error:
+        parser.exit(1, f'error: {error}\n')
+    if distributed.is_main():
+        print(run.evaluations.round(1).to_string(index=False))
+    distributed.stop()
+
+
+if __name__ == '__main__':
+    main()
