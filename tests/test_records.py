@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_tools
 
-from topdown import metrics
 from topdown.cli import main
-from topdown.config import preset
 from topdown.data import open_dataset
 from topdown.data.coco import CocoInstances
 from topdown.data.predictions import read_predictions
 from topdown.data.records import NoMask, decode_counts, encode_mask
-from topdown.evaluate import make_truth_set, score
+from topdown.evaluate import metrics
+from topdown.evaluate.predict import score
+from topdown.evaluate.truth import make_truth_set
+from topdown.presets import preset
 
 LONG = int(os.environ.get('TOPDOWN_FUZZ', '0'))
 """How many broken files to try; a few hundred if 0."""
