@@ -7,7 +7,6 @@ one over slots.
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import NamedTuple
 
@@ -167,8 +166,9 @@ class AutoregressiveDecoder(nn.Module):
         self.mask_token = nn.Parameter(torch.rand(1, 1, feature_size))
         self.project_input = _projection(feature_size, feature_size)
         self.project_slots = _projection(slot_size, feature_size)
-        first = DecoderLayer(feature_size, num_heads)
-        self.layers = nn.ModuleList(copy.deepcopy(first) for _ in range(num_layers))
+        self.layers = nn.ModuleList(DecoderLayer(feature_size, num_heads) for _ in range(num_layers))
+        for layer in self.layers[1:]:
+            layer.load_state_dict(self.layers[0].state_dict())
 
     def forward(
         self,
