@@ -101,6 +101,22 @@ class SlotModel(nn.Module):
             )
             if not config.share_weights:
                 self.second_attention = SlotAttention(*sizes)
+        if config.decoder == 'autoregressive':
+            self._start_as_released()
+
+    def _start_as_released(self) -> None:
+        """The released code's start of the paper's model: biases of the head and of the slots' MLP are zero.
+
+        The decoder's own start is its own matter. Models with other decoders keep torch's biases.
+        """
+        for part in (
+            self.head,
+            self.slot_attention.mlp,
+            *([self.second_attention.mlp] if self.second_attention else []),
+        ):
+            for layer in part.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.zeros_(layer.bias)
 
     def forward(
         self,
