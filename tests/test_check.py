@@ -56,7 +56,8 @@ def test_every_fault_is_named_at_once(coco_root, capsys):
     change(coco_root, edit)
     found = '\n'.join(problems(coco_root))
     for part in (
-        '5 images, the official split has 4', 'annotation 77: is of image 4711, which the file does not list', '000000000007.jpg is missing',
+        '5 images, the official split has 4', 'annotation 77: is of image 4711, which the file does not list',
+        '000000000007.jpg is missing',
         '000000000009.jpg cannot be read', '000000000012.jpg is 10 x 10 pixels, its annotation is for 64 x 64',
         '000000000016.jpg is missing', 'annotation 1: unknown category 99',
         'annotation 2: has no area',

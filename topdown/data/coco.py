@@ -54,7 +54,7 @@ class CocoInstances(PictureSet):
         self.images = self._find_images()
         report = Report(str(self.annotation_file))
         content = read_json(self.annotation_file)
-        records, key = check_images(rows_of(content, 'images', self.annotation_file), report)
+        records, _ = check_images(rows_of(content, 'images', self.annotation_file), report)
         ids = sorted(records)
         super().__init__(ids, {}, image_size, mask_size, limit, protocol)
         self.report, report.images = report, len(self.ids)

@@ -139,8 +139,11 @@ def label(kind: str, record: object, place: int) -> str:
 
 def check_all(kind: str, rows: list, report: Report, check: Callable[[dict, str], None]) -> None:
     """Run ``check(record, name)`` over a list; what it refuses or leaves out is entered in the report."""
+    names: set[str] = set()
     for place, record in enumerate(rows, 1):
         name = label(kind, record, place)
+        name = f'{name} (number {place} of the list)' if name in names else name
+        names.add(name)
         try:
             if not isinstance(record, dict):
                 raise ValueError(f'must be an object, got {show(record)}')
@@ -345,11 +348,10 @@ def _polygons(segmentation: list, height: int, width: int) -> tuple[list[list[fl
         if len(points) < 6:
             continue
         if np.abs(points).max() > REACH * max(height, width):
-            raise ValueError(
-                f'segmentation has a coordinate of {points[np.abs(points).argmax()]:g} in an image of {height} x {width}'
-            )
+            far = points[np.abs(points).argmax()]
+            raise ValueError(f'segmentation has a coordinate of {far:g} in an image of {height} x {width}')
         pairs = points.reshape(-1, 2)
-        steps += np.abs(pairs - np.roll(pairs, 1, axis=0)).max(1).sum()
+        steps += np.abs(np.diff(pairs, axis=0, append=pairs[:1])).max(1).sum()
         kept.append(points.tolist())
     if not kept:
         raise NoMask('has no area: its polygons have fewer than three points')
