@@ -29,7 +29,8 @@ def make(**changes):
     'changes',
     [{}, {'top_down': False}, {'quantize': False}, {'channel_modulation': False}, {'spatial_modulation': False},
      {'shift_attention': False}, {'predictor': 'mlp'}, {'qkv_size': 16, 'num_heads': 2}, {'commitment_weight': 0.1},
-     {'feedback_rounds': 3}, {'share_weights': False}, {'modulate_queries': True, 'modulate_mlp': True, 'spatial_modulation': False}],
+     {'feedback_rounds': 3}, {'share_weights': False},
+     {'modulate_queries': True, 'modulate_mlp': True, 'spatial_modulation': False}],
     ids=str,
 )  # fmt: skip
 def test_shapes_and_gradients(decoder, changes):
