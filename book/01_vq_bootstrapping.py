@@ -64,12 +64,12 @@ centres = torch.tensor([[0.0, 2.2], [2.0, 0.8], [1.3, -1.7], [-1.3, -1.7], [-2.0
 
 
 def draw(count, shift=0.0):
-    """Points from the five blobs, all moved to the right by ``shift``."""
+    """Points from the five blobs, all moved to the right by ``shift_attention``."""
     which = torch.randint(len(centres), (count,))
     return centres[which] + 0.35 * torch.randn(count, 2) + torch.tensor([shift, 0.0])
 
 
-book = Codebook(size=8, width=2, decay=0.9, dead_below=0.0)
+book = Codebook(size=8, width=2, ema_decay=0.9, dead_code_threshold=0.0)
 points = draw(400)
 found = book.train()(points)
 by_hand = torch.stack([((p - book.codes) ** 2).sum(1).argmin() for p in points])
@@ -155,7 +155,7 @@ for n in (1, 4, 16):
 curves = {}
 for name, threshold in (('without revival', 0.0), ('with revival', 0.3)):
     torch.manual_seed(1)
-    book = Codebook(size=64, width=2, decay=0.9, dead_below=threshold).train()
+    book = Codebook(size=64, width=2, ema_decay=0.9, dead_code_threshold=threshold).train()
     book(0.05 * torch.randn(200, 2) + torch.tensor([0.0, 2.2]))
     curves[name] = [book(draw(200)).perplexity.item() for _ in range(80)]
 checks['revival puts more codes to use'] = curves['with revival'][-1] > 2 * curves['without revival'][-1]
@@ -290,8 +290,8 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # **Exercises**
 #
 # 1. Set `size=5` in the first example. How often, over twenty seeds, does k-means give every blob its own code?
-# 2. Raise `dead_below` to 5 in the example of dead codes. What happens to the codes, and why does the perplexity
-#    hide it?
+# 2. Raise `dead_code_threshold` to 5 in the example of dead codes. What happens to the codes, and why does the
+#    perplexity hide it?
 # 3. Run with `-p preset toybox_long`. Does *category* gain on *place*?
 #
 # **Solutions**

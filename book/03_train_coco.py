@@ -99,7 +99,7 @@ def untrained():
     return topdown.build_model(base.with_(seed=12345, top_down=False), encoder)
 
 
-baselines = topdown.baselines(eval_set, base.model.slots, untrained)
+baselines = topdown.baselines(eval_set, base.model.num_slots, untrained)
 rows = chapters.baseline_rows(baselines, eval_set)
 pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model').round(1)
 

@@ -102,7 +102,7 @@ def untrained():
     return topdown.build_model(base.with_(seed=12345, top_down=False), encoder)
 
 
-labels = topdown.baselines(eval_set, base.model.slots, untrained)
+labels = topdown.baselines(eval_set, base.model.num_slots, untrained)
 rows = chapters.baseline_rows(labels, eval_set)
 pd.DataFrame(rows).set_index('model')[['fg_ari', 'mbo_i', 'mbo_c', 'miou']].round(1)
 

@@ -107,7 +107,7 @@ def untrained():
     return topdown.build_model(base.with_(seed=12345, top_down=False), encoder)
 
 
-labels = topdown.baselines(eval_set, base.model.slots, untrained)
+labels = topdown.baselines(eval_set, base.model.num_slots, untrained)
 rows = chapters.baseline_rows(labels, eval_set)
 pd.DataFrame(rows).set_index('model')[['fg_ari', 'mbo_i', 'miou']].round(1)
 
@@ -190,7 +190,7 @@ pd.DataFrame(parts).rename_axis('objects').round(1)
 columns = {'truth': clip}
 for name in chosen:
     model = trained.runs[name, 0].model.eval()
-    noise = torch.randn(1, base.model.slots, base.model.slot_size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, base.model.num_slots, base.model.slot_size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         device = next(model.parameters()).device
         out = model(eval_set.tokens[frames].to(device), noise.expand(len(frames), -1, -1).to(device))

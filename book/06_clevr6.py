@@ -88,12 +88,12 @@ _ = plots.show_masks(pictures[:3], {'truth': truth[:3]}, truth=('truth',))
 # only and so does not mind cells that take in the ground around an object; mBO does.
 
 # %%
-labels = topdown.baselines(eval_set, base.model.slots)
+labels = topdown.baselines(eval_set, base.model.num_slots)
 del labels['k-means on tokens']  # tokens are colours here
 down, across = (torch.linspace(-1, 1, size) for size in encoder.grid)
 place = torch.cartesian_prod(down, across).expand(len(eval_set), -1, -1)
 labels['k-means on colours and place'] = baselines.kmeans(
-    eval_set, torch.cat([eval_set.tokens, place], dim=-1), base.model.slots
+    eval_set, torch.cat([eval_set.tokens, place], dim=-1), base.model.num_slots
 )
 rows = chapters.baseline_rows(labels, eval_set)
 pd.DataFrame(rows).set_index('model')[['fg_ari', 'mbo_i', 'miou']].round(1)

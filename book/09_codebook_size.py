@@ -218,4 +218,4 @@ else:
 
 # %%
 config = topdown.preset('toybox')
-print(f'slots in a batch of the preset toybox: {config.train.batch_size * config.model.slots}')
+print(f'slots in a batch of the preset toybox: {config.train.batch_size * config.model.num_slots}')

@@ -50,7 +50,7 @@ for name in names:
     model = SlotModel(config.with_(**topdown.VARIANTS[name]).model, features, patches).train()
     models[name] = model
 tables = topdown.figures_dir() / 'tables'
-print(f'{config.name}: N = {patches} patches of width D = {features}, K = {config.model.slots} slots')
+print(f'{config.name}: N = {patches} patches of width D = {features}, K = {config.model.num_slots} slots')
 
 # %% [markdown]
 # ## Parameters
@@ -229,4 +229,4 @@ print(f'the preset fits a card of 24 GB: {fits}')
 # 1. The embedded decoder has one small network a slot and no attention over patches, so slot attention is most of what
 #    is left to compute.
 # 2. A step's arithmetic in `topdown.cost` is linear in $K$; solve with the numbers of the table by part, or call
-#    `forward_flops` with `slots` raised until the ratio is reached.
+#    `forward_flops` with `num_slots` raised until the ratio is reached.

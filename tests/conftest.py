@@ -38,7 +38,7 @@ def tiny(toybox_root):
     """A configuration that trains in a second or two."""
     return preset(
         'smoke', data_root=str(toybox_root), toybox=TINY, steps=6, batch_size=4, eval_every=3, checkpoint_every=0,
-        eval_images=6, codebook_size=8, dead_below=0.2,
+        eval_images=6, codebook_size=8, dead_code_threshold=0.2,
     )  # fmt: skip
 
 

@@ -45,18 +45,18 @@ def run_both(
     """One training batch of random tokens forwards and backwards, through the package and through the naive version."""
     config, dtype = model.config, model.slot_init.mean.dtype
     tokens = torch.randn(batch, num_patches, width, dtype=dtype)
-    noise = torch.randn(batch, config.slots, config.slot_size, dtype=dtype)
+    noise = torch.randn(batch, config.num_slots, config.slot_size, dtype=dtype)
     hidden = torch.rand(batch, num_patches) < 0.1
     # masks are asked for in float32 only: the decoder makes them in that precision
     found = model(tokens, noise, need_masks=dtype == torch.float32, hidden_BN=hidden)
     expected = naive.forward(
-        p, tokens, noise, hidden, iterations=config.iterations, heads=config.attention_heads,
-        layers=config.decoder_layers, decoder_heads=config.decoder_heads, commitment=config.commitment,
+        p, tokens, noise, hidden, iterations=config.num_iterations, heads=config.num_heads,
+        layers=config.decoder_layers, decoder_heads=config.decoder_heads, commitment=config.commitment_weight,
         codes=None if book is None else book[0].clone(),
     )  # fmt: skip
     if book is not None:
         vectors = expected['first_slots'].detach().flatten(0, 1)
-        naive.update_codebook(*book, vectors, expected['index'].flatten(), config.code_decay)
+        naive.update_codebook(*book, vectors, expected['index'].flatten(), config.ema_decay)
     for parameter in (*model.parameters(), *p.values()):
         parameter.grad = None
     found.loss.backward()
@@ -71,9 +71,9 @@ def model_trial(seed: int) -> dict[str, float]:
     heads, decoder_heads, layers = (int(rng.choice(v)) for v in ([1, 2], [1, 2, 4], [1, 2]))
     top_down = bool(seed % 4)
     config = ModelConfig(
-        slots=int(rng.integers(2, 7)), slot_size=16, qkv_size=int(rng.choice([16, 32])), attention_heads=heads,
-        iterations=3, codebook_size=int(rng.integers(4, 12)), dead_below=0.0,
-        commitment=float(rng.choice([0, 0.1])) * top_down,
+        num_slots=int(rng.integers(2, 7)), slot_size=16, qkv_size=int(rng.choice([16, 32])), num_heads=heads,
+        num_iterations=3, codebook_size=int(rng.integers(4, 12)), dead_code_threshold=0.0,
+        commitment_weight=float(rng.choice([0, 0.1])) * top_down,
         decoder_layers=layers, decoder_heads=decoder_heads, top_down=top_down,
     )  # fmt: skip
     sizes = int(rng.integers(1, 4)), int(rng.integers(4, 20)), 24

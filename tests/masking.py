@@ -37,7 +37,7 @@ def compare(seed: int, share: float) -> dict[str, float]:
     torch.manual_seed(seed)
     config = preset('coco').model
     decoder = AutoregressiveDecoder(WIDTH, config.slot_size, config.decoder_layers, config.decoder_heads)
-    slots, target = torch.randn(BATCH, config.slots, config.slot_size), torch.randn(BATCH, NUM_PATCHES, WIDTH)
+    slots, target = torch.randn(BATCH, config.num_slots, config.slot_size), torch.randn(BATCH, NUM_PATCHES, WIDTH)
     hidden = torch.rand(BATCH, NUM_PATCHES) < share
     (out, gradients), (other, others) = (run(decoder, slots, target, hidden, before) for before in (False, True))
     gap = {name: float((others[name] - g).norm()) for name, g in gradients.items()}

@@ -88,14 +88,14 @@ def test_evaluation_is_timed_by_part(config):
 
 
 def test_stored_tokens_give_the_losses_of_the_encoder_in_the_loop(config, tmp_path, capsys):
-    found = bench.store_speed(config.with_(encoder='vit_tiny_patch16_224', block=2, image_size=32), 12, 4)
+    found = bench.store_speed(config.with_(encoder='vit_tiny_patch16_224', layer=2, image_size=32), 12, 4)
     assert found['times_faster'] == pytest.approx(found['loop_s'] / found['store_s'])
     assert 0 < found['worst_difference'] < 0.02  # the store rounds to bfloat16
     assert found['write_s'] > 0
 
 
 def test_growth_covers_every_quantity(config, monkeypatch):
-    monkeypatch.setattr(bench, 'GROWTH', {'patches': (9, 16), 'slots': (2, 3)})
+    monkeypatch.setattr(bench, 'GROWTH', {'patches': (9, 16), 'num_slots': (2, 3)})
     table = bench.grow(config, rounds=1, progress=False)
     assert len(table) == 8
     kept = table[(table.along == 'patches') & (table.model == 'top-down')].activations.tolist()

@@ -204,8 +204,8 @@ def test_prepared_files_are_checked(root, capsys):
 def test_clevr6_trains(root, encoder):
     prepare_clevr(root, **SMALL)
     config = topdown.preset(
-        'smoke', dataset='clevr6', data_root=str(root), steps=2, batch_size=4, eval_every=0, eval_images=2, workers=1,
-        cache_tokens=False,
+        'smoke', dataset='clevr6', data_root=str(root), steps=2, batch_size=4, eval_every=0, eval_images=2,
+        num_workers=1, cache_tokens=False,
     )  # fmt: skip
     run = topdown.train_model(config, root / 'run', encoder, progress=False)
     assert np.isfinite(run.evaluations[['fg_ari', 'mbo_i', 'mbo_c', 'miou']].to_numpy()).all()

@@ -24,7 +24,7 @@ def ready(size=5, width=3, **options):
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 9), width=st.integers(1, 5), count=st.integers(1, 30))
 def test_assignment_and_update_equal_reference(seed, size, width, count):
     torch.manual_seed(seed)
-    book = ready(size, width, decay=0.9, dead_below=0.0)
+    book = ready(size, width, ema_decay=0.9, dead_code_threshold=0.0)
     codes, hits, sums = (t.clone().double().numpy() for t in (book.codes, book.cluster_size, book.code_sum))
     x = torch.randn(count, width)
     out = book.train()(x)
@@ -45,7 +45,7 @@ def test_assignment_and_update_equal_reference(seed, size, width, count):
 def test_equals_vector_quantize_pytorch(seed):
     """Twenty training steps of the library the released code builds on, from the same codes, revival apart."""
     torch.manual_seed(seed)
-    book = ready(7, 4, decay=0.9, dead_below=0.0)
+    book = ready(7, 4, ema_decay=0.9, dead_code_threshold=0.0)
     theirs = VectorQuantize(
         dim=4, codebook_size=7, decay=0.9, eps=1e-5, threshold_ema_dead_code=0, kmeans_init=False, heads=1,
         commitment_weight=0.25, rotation_trick=False, stochastic_sample_codes=False, use_cosine_sim=False,
@@ -80,7 +80,7 @@ def test_start_and_revival_equal_vector_quantize_pytorch():
         dim=4, codebook_size=6, decay=0.9, eps=1e-5, threshold_ema_dead_code=0, kmeans_init=True, kmeans_iters=10,
         rotation_trick=False, sync_codebook=False,
     )  # fmt: skip
-    book = Codebook(6, 4, decay=0.9, dead_below=0.0)
+    book = Codebook(6, 4, ema_decay=0.9, dead_code_threshold=0.0)
     torch.manual_seed(7)
     theirs.train()(x[None])
     torch.manual_seed(7)
@@ -132,7 +132,7 @@ def test_evaluation_changes_nothing():
 
 def test_dead_codes_are_revived_from_the_batch():
     torch.manual_seed(0)
-    book = ready(4, 2, decay=0.5, dead_below=0.3)
+    book = ready(4, 2, ema_decay=0.5, dead_code_threshold=0.3)
     book.codes[3] = 1000.0
     book.cluster_size[3] = 0.4
     x = torch.randn(32, 2)
@@ -148,7 +148,7 @@ def test_perplexity_counts_codes_in_use():
 
 
 @pytest.mark.parametrize(
-    'bad', [{'size': 0}, {'width': 0}, {'decay': 1.0}, {'decay': -0.1}, {'dead_below': -1.0}], ids=str
+    'bad', [{'size': 0}, {'width': 0}, {'ema_decay': 1.0}, {'ema_decay': -0.1}, {'dead_code_threshold': -1.0}], ids=str
 )
 def test_impossible_parameters_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

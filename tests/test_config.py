@@ -1,11 +1,13 @@
 """Presets and their checks."""
 
 import dataclasses
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from topdown.config import Config
-from topdown.presets import PRESETS, preset
+from topdown.config import RENAMED, Config
+from topdown.presets import PRESETS, VARIANTS, preset
 
 
 def test_paper_presets_have_the_released_values():
@@ -15,12 +17,17 @@ def test_paper_presets_have_the_released_values():
     }  # fmt: skip
     for name, values in table.items():
         c = preset(name)
-        found = c.model.slots, c.model.slot_size, c.model.decoder_heads, c.train.steps, c.data.mask_size
+        found = c.model.num_slots, c.model.slot_size, c.model.decoder_heads, c.train.steps, c.data.mask_size
         assert found == values
-        assert (c.train.lr, c.train.warmup_steps, c.train.half_life, c.train.clip) == (4e-4, 10_000, 100_000, 1.0)
-        assert (c.encoder.encoder, c.encoder.block, c.encoder.image_size) == ('vit_base_patch16_224.dino', 12, 224)
-        assert (c.train.batch_size, c.model.iterations, c.model.decoder_layers) == (64, 3, 4)
-        assert (c.model.code_decay, c.model.dead_below, c.model.commitment) == (0.99, 0.8, 0.0)
+        assert (c.train.lr, c.train.warmup_steps, c.train.lr_half_life, c.train.grad_clip) == (
+            4e-4,
+            10_000,
+            100_000,
+            1.0,
+        )
+        assert (c.encoder.name, c.encoder.layer, c.encoder.image_size) == ('vit_base_patch16_224.dino', 12, 224)
+        assert (c.train.batch_size, c.model.num_iterations, c.model.decoder_layers) == (64, 3, 4)
+        assert (c.model.ema_decay, c.model.dead_code_threshold, c.model.commitment_weight) == (0.99, 0.8, 0.0)
         assert not c.encoder.final_norm
 
 
@@ -42,23 +49,25 @@ def test_key_tells_experiments_apart_and_survives_new_options():
 def test_key_ignores_seed_and_place_only():
     c = preset('toybox')
     assert c.key == c.with_(seed=3).key == c.with_(data_root='/elsewhere').key == c.with_(seeds=9).key
-    assert len({c.key, c.with_(steps=7).key, c.with_(slots=3).key, c.with_(toybox={'seed': 1}).key}) == 4
+    assert len({c.key, c.with_(steps=7).key, c.with_(num_slots=3).key, c.with_(toybox={'seed': 1}).key}) == 4
 
 
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'slotz': 3}, 'unknown parameter'), ({'slots': 0}, 'slots must'), ({'slots': '3'}, 'slots must be of type'),
-        ({'slots': True}, 'of type int'), ({'lr': -1.0}, 'lr must'), ({'precision': 'fp8'}, 'precision'),
-        ({'decoder': 'diffusion'}, 'decoder must'), ({'channel': False, 'spatial': False}, 'top_down'),
-        ({'quantize': False, 'commitment': 0.1}, 'commitment'), ({'dataset': 'imagenet'}, 'dataset'),
-        ({'rounds': 0}, 'rounds must'),
-        ({'top_down': False, 'rounds': 2}, 'rounds=2 needs top_down'),
+        ({'slotz': 3}, 'unknown parameter'), ({'num_slots': 0}, 'slots must'),
+        ({'num_slots': '3'}, 'slots must be of type'),
+        ({'num_slots': True}, 'of type int'), ({'lr': -1.0}, 'lr must'), ({'precision': 'fp8'}, 'precision'),
+        ({'decoder': 'diffusion'}, 'decoder must'),
+        ({'channel_modulation': False, 'spatial_modulation': False}, 'top_down'),
+        ({'quantize': False, 'commitment_weight': 0.1}, 'commitment'), ({'dataset': 'imagenet'}, 'dataset'),
+        ({'feedback_rounds': 0}, 'rounds must'),
+        ({'top_down': False, 'feedback_rounds': 2}, 'feedback_rounds=2 needs top_down'),
         ({'top_down': False, 'share_weights': False}, 'share_weights=False needs'), ({'void': 'drop'}, 'void'),
         ({'patch_order': 'random'}, 'needs the autoregressive decoder'),
         ({'patch_order': 'zigzag'}, 'patch_order must'),
-        ({'attention_heads': 3}, 'attention_heads=3 must divide'), ({'protocol': 'mine'}, 'protocol must'),
-        ({'top_down': False, 'commitment': 0.1}, 'commitment needs'), ({'block': 0}, 'block'),
+        ({'num_heads': 3}, 'num_heads=3 must divide'), ({'protocol': 'mine'}, 'protocol must'),
+        ({'top_down': False, 'commitment_weight': 0.1}, 'commitment_weight needs'), ({'layer': 0}, 'layer'),
         ({'mask_size': 0}, 'mask_size'), ({'steps': 0}, 'steps'),
     ],
 )  # fmt: skip
@@ -76,3 +85,25 @@ def test_every_field_says_what_it_is_or_is_plain():
     c = preset('toybox')
     names = [f.name for part in ('data', 'encoder', 'model', 'train') for f in dataclasses.fields(getattr(c, part))]
     assert len(names) == len(set(names)), 'plain names must be unique across the parts'
+
+
+def test_names_of_before_are_read_in_files_and_refused_in_calls():
+    config = preset('toybox', num_slots=5, num_iterations=2, layer=4, grad_clip=2.0, top_down=False)
+    old = config.to_dict()
+    for part in ('encoder', 'model', 'train'):
+        for before, now in RENAMED.items():
+            if now in old[part]:
+                old[part][before] = old[part].pop(now)
+    old['encoder']['encoder'] = old['encoder'].pop('name')
+    assert not set(RENAMED.values()) & {name for part in ('encoder', 'model', 'train') for name in old[part]}
+    assert Config.from_dict(old) == config
+    for before, now in RENAMED.items():
+        with pytest.raises(ValueError, match=f"'{before}' is called '{now}' now"):
+            preset('toybox', **{before: 1})
+
+
+def test_keys_of_published_rows_have_not_changed():
+    """Renaming a field must not part rows from the configuration that made them."""
+    rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / 'toybox_ablation.csv')
+    for variant, key in rows.groupby('variant').config.first().items():
+        assert preset('toybox', **VARIANTS[variant]).key == key, variant

@@ -19,13 +19,13 @@ from topdown.config import ModelConfig
 from topdown.model.slot_model import SlotModel
 from topdown.presets import preset
 
-SMALL = {'slots': 3, 'slot_size': 8, 'codebook_size': 5, 'decoder_heads': 2, 'decoder_hidden': 12}
+SMALL = {'num_slots': 3, 'slot_size': 8, 'codebook_size': 5, 'decoder_heads': 2, 'decoder_hidden': 12}
 MODELS = [
     {},
     {'top_down': False},
-    {'top_down': False, 'iterations': 6},
+    {'top_down': False, 'num_iterations': 6},
     {'qkv_size': 16},
-    {'attention_heads': 2, 'rounds': 3},
+    {'num_heads': 2, 'feedback_rounds': 3},
     {'quantize': False, 'predictor': 'mlp'},
     {'modulate_queries': True, 'modulate_mlp': True},
     {'share_weights': False},
@@ -83,7 +83,7 @@ def test_parameters_are_all_counted(make):
 
 def test_no_tensor_of_slots_times_patches_times_width_is_ever_made():
     slots, width, patches, batch = 16, 64, 100, 2
-    config = ModelConfig(slots=slots, slot_size=width, codebook_size=32, decoder='slotwise', decoder_hidden=8)
+    config = ModelConfig(num_slots=slots, slot_size=width, codebook_size=32, decoder='slotwise', decoder_hidden=8)
     model = SlotModel(config, 16, patches).train()
     tokens = torch.randn(batch, patches, 16)
     model(tokens)

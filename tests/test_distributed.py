@@ -31,7 +31,8 @@ def command(processes, folder, tiny, *changes, options=()):
     return [
         *start, '-m', 'topdown.train', '--preset', 'smoke', '--folder', str(folder), *options,
         f'data_root={tiny.data.data_root}', f'toybox={json.dumps(tiny.data.toybox)}', 'steps=6', 'batch_size=4',
-        'eval_every=3', 'checkpoint_every=0', 'eval_images=6', 'codebook_size=8', 'dead_below=0.2', 'precision=fp32',
+        'eval_every=3', 'checkpoint_every=0', 'eval_images=6', 'codebook_size=8',
+        'dead_code_threshold=0.2', 'precision=fp32',
         *changes,
     ]  # fmt: skip
 

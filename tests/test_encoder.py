@@ -40,27 +40,27 @@ def test_shipped_tokens_are_standardised():
     [('vit_tiny_patch16_224', 64, 16), ('vit_small_patch14_dinov2', 56, 16), ('vit_small_patch16_224.dino', 64, 16)],
 )
 def test_other_vits_at_other_sizes(name, size, patches):
-    encoder = FrozenEncoder(EncoderConfig(name, size, block=3, pretrained=False))
+    encoder = FrozenEncoder(EncoderConfig(name, size, layer=3, pretrained=False))
     tokens = encoder(torch.rand(1, 3, size, size))
     assert tokens.shape == (1, patches, encoder.feature_size)
 
 
 def test_block_and_norm_are_what_they_say():
-    config = {'encoder': 'vit_tiny_patch16_224', 'image_size': 32, 'pretrained': False}
+    config = {'name': 'vit_tiny_patch16_224', 'image_size': 32, 'pretrained': False}
     torch.manual_seed(0)
-    encoder = FrozenEncoder(EncoderConfig(**config, block=12))
+    encoder = FrozenEncoder(EncoderConfig(**config, layer=12))
     images = torch.rand(1, 3, 32, 32)
     x = (images - encoder.mean) / encoder.std
     vit = encoder.vit
     full = vit.forward_features(x)[:, 1:]  # final norm applied, class token first
     raw = encoder(images)
     torch.testing.assert_close(vit.norm(raw), full)
-    encoder.config = EncoderConfig(**config, block=12, final_norm=True)
+    encoder.config = EncoderConfig(**config, layer=12, final_norm=True)
     torch.testing.assert_close(encoder(images), full)
 
 
 def test_fingerprint_depends_on_weights_and_block():
-    config = EncoderConfig('vit_toybox_patch8_96', 96, block=5, pretrained=False)
+    config = EncoderConfig('vit_toybox_patch8_96', 96, layer=5, pretrained=False)
     torch.manual_seed(0)
     first = FrozenEncoder(config)
     torch.manual_seed(0)
@@ -76,7 +76,7 @@ def test_wrong_names_and_sizes_are_refused():
     with pytest.raises(ValueError, match=r'VisionTransformer|no Vision Transformer'):
         FrozenEncoder(EncoderConfig('resnet18', pretrained=False))
     with pytest.raises(ValueError, match='has 5 blocks'):
-        FrozenEncoder(EncoderConfig('vit_toybox_patch8_96', 96, block=6))
+        FrozenEncoder(EncoderConfig('vit_toybox_patch8_96', 96, layer=6))
     with pytest.raises(ValueError, match='96 x 96'):
         FrozenEncoder(preset('toybox').encoder)(torch.rand(1, 3, 64, 64))
 

@@ -23,7 +23,7 @@ from topdown.train.loop import train_model
 TINY = {'num_train': 24, 'num_val': 8}
 CHANGES = {
     'toybox': TINY, 'steps': 2, 'batch_size': 4, 'eval_every': 0, 'checkpoint_every': 0, 'eval_images': 6,
-    'codebook_size': 8, 'dead_below': 0.2,
+    'codebook_size': 8, 'dead_code_threshold': 0.2,
 }  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def test_jobs_refuse_unknown_things(values, message):
 
 
 def test_changes_are_json_objects():
-    assert parse_changes('{"slots": 5}') == {'slots': 5}
+    assert parse_changes('{"slots": 5}') == {'num_slots': 5}
     for text in ('slots=5', '[5]', None):
         with pytest.raises(ValueError, match='changes must be'):
             parse_changes(text)
@@ -98,10 +98,10 @@ def test_revival_keeps_the_presets_share_of_the_average():
     for name in ('toybox', 'coco'):
         base = preset(name)
         model, batch = base.model, base.train.batch_size
-        share = model.dead_below / (batch * model.slots / model.codebook_size)
-        for slots, size in ((model.slots, model.codebook_size), (4, 8), (11, 1024)):
+        share = model.dead_code_threshold / (batch * model.num_slots / model.codebook_size)
+        for slots, size in ((model.num_slots, model.codebook_size), (4, 8), (11, 1024)):
             assert revival(base, slots, size) / (batch * slots / size) == pytest.approx(share, rel=1e-3)
-        assert revival(base, model.slots, model.codebook_size) == model.dead_below
+        assert revival(base, model.num_slots, model.codebook_size) == model.dead_code_threshold
 
 
 def test_fewer_categories_are_other_pictures_and_all_of_them_the_old_ones():

@@ -31,7 +31,9 @@ def test_plain_gru_is_the_gru_cell():
 
 @pytest.mark.parametrize('device', ['cpu', 'cuda'])
 @pytest.mark.parametrize('decoder', ['autoregressive', 'slotwise', 'mlp'])
-@pytest.mark.parametrize('changes', [{}, {'top_down': False}, {'modulate_queries': True, 'rounds': 2}], ids=str)
+@pytest.mark.parametrize(
+    'changes', [{}, {'top_down': False}, {'modulate_queries': True, 'feedback_rounds': 2}], ids=str
+)
 def test_no_training_step_asks_the_device_for_a_value(monkeypatch, device, decoder, changes):
     monkeypatch.setattr(nn.GRUCell, 'forward', plain_gru)
     config = preset('coco', decoder=decoder, decoder_layers=2, **changes)

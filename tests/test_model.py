@@ -9,7 +9,14 @@ from topdown.model.modulation import Scales
 from topdown.model.slot_model import SlotModel
 from topdown.presets import VARIANTS
 
-SMALL = {'slots': 4, 'slot_size': 8, 'codebook_size': 6, 'decoder_layers': 1, 'decoder_heads': 2, 'decoder_hidden': 16}
+SMALL = {
+    'num_slots': 4,
+    'slot_size': 8,
+    'codebook_size': 6,
+    'decoder_layers': 1,
+    'decoder_heads': 2,
+    'decoder_hidden': 16,
+}
 
 
 def make(**changes):
@@ -20,9 +27,10 @@ def make(**changes):
 @pytest.mark.parametrize('decoder', ['autoregressive', 'mlp', 'slotwise'])
 @pytest.mark.parametrize(
     'changes',
-    [{}, {'top_down': False}, {'quantize': False}, {'channel': False}, {'spatial': False}, {'shift': False},
-     {'predictor': 'mlp'}, {'qkv_size': 16, 'attention_heads': 2}, {'commitment': 0.1}, {'rounds': 3},
-     {'share_weights': False}, {'modulate_queries': True, 'modulate_mlp': True, 'spatial': False}],
+    [{}, {'top_down': False}, {'quantize': False}, {'channel_modulation': False}, {'spatial_modulation': False},
+     {'shift_attention': False}, {'predictor': 'mlp'}, {'qkv_size': 16, 'num_heads': 2}, {'commitment_weight': 0.1},
+     {'feedback_rounds': 3}, {'share_weights': False},
+     {'modulate_queries': True, 'modulate_mlp': True, 'spatial_modulation': False}],
     ids=str,
 )  # fmt: skip
 def test_shapes_and_gradients(decoder, changes):
@@ -68,7 +76,7 @@ def test_identity_modulation_repeats_the_first_pass():
 
 
 def test_gradients_reach_the_first_pass_by_codes_and_by_attention():
-    for changes in ({'spatial': False}, {'channel': False}):
+    for changes in ({'spatial_modulation': False}, {'channel_modulation': False}):
         model = make(**changes)
         out = model(torch.randn(3, 9, 12))
         source = out.first_slots if 'spatial' in changes else out.first_attention
@@ -110,7 +118,7 @@ def test_every_variant_trains_and_differs(name):
 def test_rounds_start_from_the_same_slots_and_use_the_last_pass():
     torch.manual_seed(0)
     tokens, noise = torch.randn(3, 9, 12), torch.randn(3, 4, 8)
-    model = make(rounds=2, quantize=False).eval()
+    model = make(feedback_rounds=2, quantize=False).eval()
     out = model(tokens, noise)
     keys_values = model.slot_attention.keys_values(model.head(tokens))
     start = model.slot_init(noise)

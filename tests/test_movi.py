@@ -328,7 +328,7 @@ def test_movi_of_an_independent_writer(movi_root):
 def test_movi_trains(movi_root, encoder):
     config = topdown.preset(
         'smoke', dataset='movi_c', data_root=str(movi_root), steps=2, batch_size=4, cache_tokens=False, eval_images=6,
-        eval_every=0, flip=False, workers=1,
+        eval_every=0, flip=False, num_workers=1,
     )  # fmt: skip
     run = topdown.train_model(config, movi_root / 'run', encoder, progress=False)
     assert np.isfinite(run.evaluations[['fg_ari', 'mbo_i', 'mbo_c', 'miou']].to_numpy()).all()

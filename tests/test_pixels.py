@@ -16,7 +16,7 @@ from topdown.model.slot_model import SlotModel
 from topdown.train.loop import load_run, train_model
 
 SMALL = {
-    'slots': 3, 'slot_size': 6, 'qkv_size': 10, 'codebook_size': 5, 'cnn_size': 4, 'broadcast_size': 2,
+    'num_slots': 3, 'slot_size': 6, 'qkv_size': 10, 'codebook_size': 5, 'cnn_size': 4, 'broadcast_size': 2,
     'decoder': 'broadcast',
 }  # fmt: skip
 SIDE, N = 8, 64
@@ -218,7 +218,7 @@ def test_no_tensor_of_size_batch_slots_pixels_width():
 def test_paper_preset_has_the_released_values():
     c = topdown.preset('clevr6')
     m = c.model
-    assert (m.slots, m.slot_size, m.qkv_size, m.iterations, m.codebook_size) == (7, 64, 128, 3, 512)
+    assert (m.num_slots, m.slot_size, m.qkv_size, m.num_iterations, m.codebook_size) == (7, 64, 128, 3, 512)
     assert (m.cnn_size, m.broadcast_size, m.decoder, c.encoder.image_size) == (64, 8, 'broadcast', 128)
     assert (c.train.steps, c.train.batch_size, c.train.lr, c.data.flip) == (500_000, 64, 4e-4, False)
     assert (c.data.dataset, c.data.mask_size, c.data.eval_images) == ('clevr6', 128, 320)

@@ -122,3 +122,16 @@ def test_published_starts_are_those_of_the_code():
     for measured, rule in (('mean', 'rule: mean'), ('spread', 'rule: spread')):
         found, by_rule = (published[column].astype(float) for column in (measured, rule))
         assert (found - by_rule).abs().max() < 0.005
+
+
+@pytest.mark.parametrize('name', ['toybox', 'clevr6_smoke'])
+def test_models_with_other_decoders_keep_the_start_of_their_published_runs(name):
+    """Biases of the head and of the slots' MLP are torch's there, and zero with the paper's decoder."""
+    config = topdown.preset(name).model
+    pixels = config.decoder == 'broadcast'
+    model = SlotModel(config, 3 if pixels else 128, 32**2 if pixels else 144)
+    paper = SlotModel(dataclasses.replace(config, decoder='autoregressive'), 128, 144)
+    for layers in ((model.head, model.slot_attention.mlp), (paper.head, paper.slot_attention.mlp)):
+        linear = [layer for part in layers for layer in part.modules() if isinstance(layer, torch.nn.Linear)]
+        assert len(linear) >= 4
+        assert all(bool(layer.bias.any()) == (layers[0] is model.head) for layer in linear)

@@ -121,7 +121,7 @@ def test_means():
 def test_codebook_sizes_are_found_wherever_they_are_written():
     frame = pd.DataFrame({
         'variant': ['E = 8', 'codebook 16', 'whatever', 'baseline', 'x'], 'seed': 0,
-        'changes': [None, None, '{"codebook_size": 32}', '{}', "{'codebook_size': 64, 'dead_below': 0.1}"],
+        'changes': [None, None, '{"codebook_size": 32}', '{}', "{'codebook_size': 64, 'dead_code_threshold': 0.1}"],
     })  # fmt: skip
     assert tables.with_codebook_size(frame).codebook_size.tolist() == [8, 16, 32, 64]
     assert tables.with_codebook_size(frame.assign(codebook_size=[5, 4, 3, 2, 1])).codebook_size.tolist() == [

@@ -72,7 +72,7 @@ def test_cache_refuses_random_crops(tiny, encoder):
 
 
 def test_learning_rate_schedule():
-    config = TrainConfig(lr=1.0, warmup_steps=10, half_life=100)
+    config = TrainConfig(lr=1.0, warmup_steps=10, lr_half_life=100)
     assert learning_rate(config, 0) == pytest.approx(0.1)
     assert learning_rate(config, 100) == pytest.approx(0.5)
     assert learning_rate(config, 200) == pytest.approx(0.25)
@@ -81,7 +81,7 @@ def test_learning_rate_schedule():
 def test_checkpoint_of_another_experiment_is_refused(tiny, tmp_path, encoder):
     train_model(tiny, tmp_path, encoder, progress=False, stop_at=2)
     with pytest.raises(ValueError, match='another experiment'):
-        train_model(tiny.with_(slots=4), tmp_path, encoder, progress=False)
+        train_model(tiny.with_(num_slots=4), tmp_path, encoder, progress=False)
 
 
 def test_foreign_and_damaged_checkpoints_are_refused(tmp_path):
@@ -119,7 +119,7 @@ def test_load_run_gives_the_trained_model(tiny, tmp_path, encoder):
 
 def test_not_finite_loss_stops(tiny, tmp_path, encoder):
     with pytest.raises(FloatingPointError, match='lower lr'):
-        train_model(tiny.with_(lr=1e30, warmup_steps=0, clip=1e30, log_every=1), tmp_path, encoder, progress=False)
+        train_model(tiny.with_(lr=1e30, warmup_steps=0, grad_clip=1e30, log_every=1), tmp_path, encoder, progress=False)
 
 
 def test_baselines_and_scores(tiny, encoder):
@@ -235,7 +235,7 @@ def test_interventions_take_away_what_they_say(tiny, encoder):
     assert torch.equal(flat, flat[:1, :1].expand_as(flat))
     torch.testing.assert_close(flat[0, 0], scales.channel.float().mean((0, 1)))
     assert torch.equal(changes['shuffled codes'](scales).channel[:, 1], scales.channel[:, 0])
-    only = topdown.build_model(tiny.with_(spatial=False), encoder)
+    only = topdown.build_model(tiny.with_(spatial_modulation=False), encoder)
     only.train()(data.tokens)
     assert 'spatial only' not in topdown.interventions(only, data)
     with pytest.raises(ValueError, match='top-down pathway'):

@@ -198,9 +198,9 @@ def data_prepare(options: argparse.Namespace) -> None:
         )
     config = preset(
         name, dataset=options.name, data_root=str(options.root), cache_tokens=True, token_dir=str(options.tokens),
-        workers=options.workers, batch_size=1,
+        num_workers=options.workers, batch_size=1,
     )  # fmt: skip
-    if config.encoder.encoder == 'pixels':
+    if config.encoder.name == 'pixels':
         raise ValueError(
             f'preset {name!r} works on pixels, which have no tokens to store: train without --tokens, or pass --preset '
             'with one that has an encoder'

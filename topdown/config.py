@@ -1,7 +1,7 @@
 """Every setting of an experiment, as frozen dataclasses, and the presets. Standard library only.
 
 A preset is a ``Config``; ``preset(name, **changes)`` returns one with fields changed by their plain names, for
-example ``preset('toybox', steps=500, slots=5)``. Unknown names and impossible values are refused.
+example ``preset('toybox', steps=500, num_slots=5)``. Unknown names and impossible values are refused.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ class DataConfig:
 class EncoderConfig:
     """The frozen features."""
 
-    encoder: str = 'vit_base_patch16_224.dino'
+    name: str = 'vit_base_patch16_224.dino'
     """Any timm Vision Transformer; ``vit_toybox_patch8_96`` ships with the package; ``pixels`` for none: the model then
     takes the picture itself, scaled to [-1, 1], a pixel a token."""
     image_size: int = 224
     """Side of the square input, in pixels."""
-    block: int = 12
+    layer: int = 12
     """Features are the output of this transformer block, counted from 1."""
     final_norm: bool = False
     """Apply the ViT's final norm to them."""
@@ -95,30 +95,30 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _check(self.image_size > 0, f'image_size must be positive, got {self.image_size}')
-        _check(self.block >= 1, f'block counts from 1, got {self.block}')
+        _check(self.layer >= 1, f'layer counts from 1, got {self.layer}')
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Slot attention, the top-down pathway and the decoder."""
 
-    slots: int = 7
+    num_slots: int = 7
     """K."""
     slot_size: int = 256
     """d."""
     qkv_size: int = 0
     """Width of queries, keys and values; 0 means d."""
-    iterations: int = 3
+    num_iterations: int = 3
     """T, steps of one pass."""
-    attention_heads: int = 1
+    num_heads: int = 1
     """Heads of slot attention."""
     top_down: bool = True
     """The second, modulated pass; off gives plain slot attention (DINOSAUR)."""
-    channel: bool = True
+    channel_modulation: bool = True
     """Channel-wise modulation of the values by m^c = f(code)."""
-    spatial: bool = True
+    spatial_modulation: bool = True
     """Spatial-wise modulation of the values by the attention map, m^s."""
-    shift: bool = True
+    shift_attention: bool = True
     """Centre the attention map at one: m^s = 1 + A - mean_n A; off: m^s = A."""
     modulate_queries: bool = False
     """Scale the queries of the second pass, too: q <- m^q q, m^q = f_q(code)."""
@@ -128,17 +128,17 @@ class ModelConfig:
     """Predict the scales from codes; off: from the slots themselves."""
     predictor: str = 'linear'
     """f: linear, or mlp (d, d / 4, GELU)."""
-    rounds: int = 1
+    feedback_rounds: int = 1
     """Rounds of feedback: each takes the codes and attention of the pass before it and starts from the same slots."""
     share_weights: bool = True
     """One slot attention for all passes; off: the modulated passes have weights of their own."""
     codebook_size: int = 512
     """E."""
-    code_decay: float = 0.99
+    ema_decay: float = 0.99
     """Decay of the codebook's moving averages."""
-    dead_below: float = 0.8
+    dead_code_threshold: float = 0.8
     """Codes with fewer running hits a step are revived; scale it with batch * slots / codebook_size."""
-    commitment: float = 0.0
+    commitment_weight: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
     """autoregressive, mlp, slotwise (one token a slot, placed by slot attention's own attention), or broadcast (spatial
@@ -160,31 +160,33 @@ class ModelConfig:
     eight scans of the grid for every batch, each with a begin token of its own (evaluation is in raster order)."""
 
     def __post_init__(self) -> None:
-        counts = ('slots', 'slot_size', 'iterations', 'attention_heads', 'codebook_size', 'decoder_layers', 'rounds')
-        counts += ('cnn_size', 'broadcast_size')
+        counts = ('num_slots', 'slot_size', 'num_iterations', 'num_heads', 'codebook_size', 'decoder_layers')
+        counts += ('feedback_rounds', 'cnn_size', 'broadcast_size')
         for name in counts:
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
         _check(self.predictor in ('linear', 'mlp'), f"predictor must be 'linear' or 'mlp', got {self.predictor!r}")
         decoders = ('autoregressive', 'mlp', 'slotwise', 'broadcast')
         _check(self.decoder in decoders, f'decoder must be one of {", ".join(decoders)}, got {self.decoder!r}')
         _check(0 <= self.input_masking < 1, f'input_masking must lie in [0, 1), got {self.input_masking}')
-        _check(self.commitment >= 0, f'commitment must not be negative, got {self.commitment}')
+        _check(self.commitment_weight >= 0, f'commitment_weight must not be negative, got {self.commitment_weight}')
         _check(
             self.patch_order in ('raster', 'random'),
             f"patch_order must be 'raster' or 'random', got {self.patch_order!r}",
         )
-        by_code = self.channel or self.modulate_queries or self.modulate_mlp
+        by_code = self.channel_modulation or self.modulate_queries or self.modulate_mlp
         if self.top_down:
             _check(
-                by_code or self.spatial,
-                'top_down needs something to modulate, such as channel or spatial; for nothing set top_down=False',
+                by_code or self.spatial_modulation,
+                'top_down needs something to modulate, such as channel_modulation or spatial_modulation; for nothing, '
+                'set top_down=False',
             )
         else:
-            _check(self.rounds == 1, f'rounds={self.rounds} needs top_down=True: without it there is no feedback')
+            rounds = self.feedback_rounds
+            _check(rounds == 1, f'feedback_rounds={rounds} needs top_down=True: without it there is no feedback')
             _check(self.share_weights, 'share_weights=False needs top_down=True: there is no second pass without it')
         _check(
-            not self.commitment or (self.quantize and self.top_down),
-            'commitment needs quantize=True and top_down=True: there are no codes without them',
+            not self.commitment_weight or (self.quantize and self.top_down),
+            'commitment_weight needs quantize=True and top_down=True: there are no codes without them',
         )
         _check(
             self.patch_order == 'raster' or self.decoder == 'autoregressive',
@@ -192,8 +194,8 @@ class ModelConfig:
         )
         qkv = self.qkv_size or self.slot_size
         _check(
-            qkv % self.attention_heads == 0,
-            f'attention_heads={self.attention_heads} must divide the width of queries, keys and values, {qkv}',
+            qkv % self.num_heads == 0,
+            f'num_heads={self.num_heads} must divide the width of queries, keys and values, {qkv}',
         )
 
 
@@ -207,9 +209,9 @@ class TrainConfig:
     """Adam's learning rate after warm-up."""
     warmup_steps: int = 10_000
     """Linear warm-up."""
-    half_life: int = 100_000
+    lr_half_life: int = 100_000
     """The learning rate halves every so many steps (exponential decay)."""
-    clip: float = 1.0
+    grad_clip: float = 1.0
     """Largest global L2 norm of the gradient."""
     precision: str = 'auto'
     """bf16 (autocast), fp32, or auto: bf16 where the processor computes it, fp32 where it would be emulated. Encoder,
@@ -219,7 +221,7 @@ class TrainConfig:
     so do results."""
     compile: bool = False
     """torch.compile the model."""
-    workers: int = 8
+    num_workers: int = 8
     """Loader processes."""
     cache_tokens: bool = False
     """Compute the frozen encoder's tokens once, plain and flipped, and keep them: in memory, or in ``token_dir``."""
@@ -234,12 +236,12 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ('steps', 'batch_size', 'log_every', 'half_life'):
+        for name in ('steps', 'batch_size', 'log_every', 'lr_half_life'):
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
-        for name in ('warmup_steps', 'workers', 'threads', 'eval_every', 'checkpoint_every', 'seed'):
+        for name in ('warmup_steps', 'num_workers', 'threads', 'eval_every', 'checkpoint_every', 'seed'):
             _check(getattr(self, name) >= 0, f'{name} must not be negative, got {getattr(self, name)}')
         _check(self.lr > 0, f'lr must be positive, got {self.lr}')
-        _check(self.clip > 0, f'clip must be positive, got {self.clip}')
+        _check(self.grad_clip > 0, f'grad_clip must be positive, got {self.grad_clip}')
         precisions = ('auto', 'bf16', 'fp32')
         _check(
             self.precision in precisions, f'precision must be one of {", ".join(precisions)}, got {self.precision!r}'
@@ -259,11 +261,11 @@ class Config:
     """Runs of every model, with seeds 0, 1, ..."""
 
     def __post_init__(self) -> None:
-        pixels = self.encoder.encoder == 'pixels'
+        pixels = self.encoder.name == 'pixels'
         _check(
             pixels == (self.model.decoder == 'broadcast'),
             "encoder='pixels' and decoder='broadcast' belong together: set both or neither, got "
-            f'encoder={self.encoder.encoder!r} and decoder={self.model.decoder!r}',
+            f'encoder={self.encoder.name!r} and decoder={self.model.decoder!r}',
         )
         times, rest = divmod(self.encoder.image_size, self.model.broadcast_size)
         _check(
@@ -273,25 +275,26 @@ class Config:
         )
 
     def with_(self, **changes: object) -> Config:
-        """A copy with fields changed by their plain names.
+        """A copy with fields changed by their plain names; the encoder's name goes by ``encoder``.
 
         Raises:
             ValueError: for an unknown name, a wrong type or an impossible value.
         """
-        parts = {f.name: {} for f in dataclasses.fields(self) if dataclasses.is_dataclass(getattr(self, f.name))}
+        parts: dict[str, dict[str, object]] = {}
         own: dict[str, object] = {}
-        owner = {f.name: part for part in parts for f in dataclasses.fields(getattr(self, part))}
         for key, value in changes.items():
             if key == 'seeds':
                 own[key] = _typed(key, value, int)
-            elif key in owner:
-                part = getattr(self, owner[key])
-                parts[owner[key]][key] = _typed(key, value, typing.get_type_hints(type(part))[key])
+            elif key in OWNERS:
+                part, name = OWNERS[key]
+                kind = typing.get_type_hints(PARTS[part])[name]
+                parts.setdefault(part, {})[name] = _typed(key, value, kind)
+            elif key in RENAMED:
+                raise ValueError(f'parameter {key!r} is called {RENAMED[key]!r} now')
             else:
-                raise ValueError(f'unknown parameter {key!r}; known: {", ".join(sorted([*owner, "seeds"]))}')
+                raise ValueError(f'unknown parameter {key!r}; known: {", ".join(sorted([*OWNERS, "seeds"]))}')
         for part, values in parts.items():
-            if values:
-                own[part] = dataclasses.replace(getattr(self, part), **values)
+            own[part] = dataclasses.replace(getattr(self, part), **values)
         return dataclasses.replace(self, **own)
 
     def to_dict(self) -> dict:
@@ -300,24 +303,54 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict) -> Config:
-        """Inverse of ``to_dict``."""
-        kinds = {'data': DataConfig, 'encoder': EncoderConfig, 'model': ModelConfig, 'train': TrainConfig}
-        return cls(**{k: kinds[k](**v) if k in kinds else v for k, v in values.items()})
+        """Inverse of ``to_dict``; also for dictionaries with names of before (``RENAMED``)."""
+        found = dict(values)
+        for part, kind in PARTS.items():
+            settings = {RENAMED.get(key, key): value for key, value in found[part].items()}
+            if part == 'encoder' and 'encoder' in settings:  # what its name was called
+                settings['name'] = settings.pop('encoder')
+            found[part] = kind(**settings)
+        return cls(**found)
 
     @property
     def key(self) -> str:
         """Short hash of everything that decides the result; the seed and where the data lies are left out.
 
-        Fields at their default are left out, too, so that options added later do not change the hashes of today's runs.
+        Fields at their default are left out, too, so that options added later do not change the hashes of today's runs,
+        and renamed fields go by their old names.
         """
         values = {}
-        for part in ('data', 'encoder', 'model', 'train'):
-            settings = getattr(self, part)
-            for field_ in dataclasses.fields(settings):
-                value, usual = getattr(settings, field_.name), getattr(type(settings)(), field_.name)
-                if value != usual and field_.name not in ('data_root', 'seed', 'threads', 'workers', 'token_dir'):
-                    values[field_.name] = value
+        old = {new: name for name, new in RENAMED.items()}
+        for part, kind in PARTS.items():
+            settings, usual = getattr(self, part), kind()
+            for field_ in dataclasses.fields(kind):
+                value = getattr(settings, field_.name)
+                if value != getattr(usual, field_.name) and field_.name not in UNDECIDING:
+                    name = 'encoder' if (part, field_.name) == ('encoder', 'name') else field_.name
+                    values[old.get(name, name)] = value
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+PARTS: dict[str, type] = {'data': DataConfig, 'encoder': EncoderConfig, 'model': ModelConfig, 'train': TrainConfig}
+"""Field of a ``Config`` -> its class."""
+
+OWNERS: dict[str, tuple[str, str]] = {
+    'encoder' if (part, field_.name) == ('encoder', 'name') else field_.name: (part, field_.name)
+    for part, kind in PARTS.items()
+    for field_ in dataclasses.fields(kind)
+}
+"""Plain name of every parameter -> its part and its field there."""
+
+UNDECIDING = ('data_root', 'seed', 'threads', 'num_workers', 'token_dir')
+"""Fields that are no part of the key."""
+
+RENAMED = {
+    'slots': 'num_slots', 'iterations': 'num_iterations', 'attention_heads': 'num_heads', 'rounds': 'feedback_rounds',
+    'channel': 'channel_modulation', 'spatial': 'spatial_modulation', 'shift': 'shift_attention',
+    'code_decay': 'ema_decay', 'dead_below': 'dead_code_threshold', 'commitment': 'commitment_weight',
+    'clip': 'grad_clip', 'half_life': 'lr_half_life', 'workers': 'num_workers', 'block': 'layer',
+}  # fmt: skip
+"""Names of before -> names of now: checkpoints and rows of earlier versions are read through it."""
 
 
 def _typed(key: str, value: object, kind: type | types.UnionType) -> object:

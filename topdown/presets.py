@@ -9,13 +9,13 @@ from topdown.config import Config, DataConfig, EncoderConfig, ModelConfig, Train
 _TOYBOX = Config(
     name='toybox',
     data=DataConfig(dataset='toybox', mask_size=192),
-    encoder=EncoderConfig(encoder='vit_toybox_patch8_96', image_size=96, block=5, final_norm=True),
+    encoder=EncoderConfig(name='vit_toybox_patch8_96', image_size=96, layer=5, final_norm=True),
     model=ModelConfig(
-        slots=7, slot_size=64, codebook_size=64, dead_below=0.3, decoder='slotwise', decoder_layers=2, decoder_heads=4,
-        decoder_hidden=128,
+        num_slots=7, slot_size=64, codebook_size=64, dead_code_threshold=0.3, decoder='slotwise', decoder_layers=2,
+        decoder_heads=4, decoder_hidden=128,
     ),
     train=TrainConfig(
-        steps=3000, batch_size=16, lr=2e-3, warmup_steps=200, half_life=1000, workers=0, cache_tokens=True,
+        steps=3000, batch_size=16, lr=2e-3, warmup_steps=200, lr_half_life=1000, num_workers=0, cache_tokens=True,
         threads=1, eval_every=1000, checkpoint_every=500, log_every=10,
     ),
     seeds=2,
@@ -27,8 +27,8 @@ _PAPER = Config(name='coco')
 
 _WIDE = dataclasses.replace(
     _TOYBOX.with_(
-        dataset='toybox_wide', mask_size=144, random_crop=True, cache_tokens=False, slots=6,
-        toybox={'num_train': 1500, 'num_val': 200, 'categories': 6}, steps=500, warmup_steps=50, half_life=250,
+        dataset='toybox_wide', mask_size=144, random_crop=True, cache_tokens=False, num_slots=6,
+        toybox={'num_train': 1500, 'num_val': 200, 'categories': 6}, steps=500, warmup_steps=50, lr_half_life=250,
         eval_every=100, checkpoint_every=100, seeds=3,
     ),
     name='voc_toybox',
@@ -37,9 +37,9 @@ _WIDE = dataclasses.replace(
 
 _CLIPS = dataclasses.replace(
     _TOYBOX.with_(
-        dataset='toybox_clips', mask_size=96, flip=False, slots=11,
+        dataset='toybox_clips', mask_size=96, flip=False, num_slots=11,
         toybox={'size': 96, 'num_train': 60, 'num_val': 8, 'min_objects': 5, 'max_objects': 9}, steps=2000,
-        half_life=700, eval_every=500, seeds=3,
+        lr_half_life=700, eval_every=500, seeds=3,
     ),
     name='movi_toybox',
 )  # fmt: skip
@@ -54,12 +54,13 @@ _PIXELS = Config(
             'background_contrast': 0.0, 'colour_jitter': 0.0, 'grey_ground': True, 'most_hidden': 0.05,
         },
     ),
-    encoder=EncoderConfig(encoder='pixels', image_size=32),
+    encoder=EncoderConfig(name='pixels', image_size=32),
     model=ModelConfig(
-        slots=5, slot_size=64, qkv_size=128, codebook_size=64, dead_below=0.1, decoder='broadcast', cnn_size=32,
+        num_slots=5, slot_size=64, qkv_size=128, codebook_size=64, dead_code_threshold=0.1, decoder='broadcast',
+        cnn_size=32,
     ),
     train=TrainConfig(
-        steps=5000, batch_size=8, lr=1e-3, warmup_steps=100, half_life=20_000, workers=0, cache_tokens=True,
+        steps=5000, batch_size=8, lr=1e-3, warmup_steps=100, lr_half_life=20_000, num_workers=0, cache_tokens=True,
         threads=1, eval_every=500, checkpoint_every=500, log_every=10,
     ),
     seeds=3,
@@ -69,15 +70,15 @@ _PIXELS = Config(
 VARIANTS: dict[str, dict[str, object]] = {
     'baseline': {'top_down': False},
     'top-down': {},
-    'six-iterations': {'top_down': False, 'iterations': 6},
-    'released_default': {'spatial': False, 'modulate_queries': True, 'modulate_mlp': True},
-    'channel only': {'spatial': False},
-    'spatial only': {'channel': False},
-    'without shifting': {'shift': False},
+    'six-iterations': {'top_down': False, 'num_iterations': 6},
+    'released_default': {'spatial_modulation': False, 'modulate_queries': True, 'modulate_mlp': True},
+    'channel only': {'spatial_modulation': False},
+    'spatial only': {'channel_modulation': False},
+    'without shifting': {'shift_attention': False},
     'without quantization': {'quantize': False},
     'mlp predictor': {'predictor': 'mlp'},
-    'two rounds': {'rounds': 2},
-    'three rounds': {'rounds': 3},
+    'two rounds': {'feedback_rounds': 2},
+    'three rounds': {'feedback_rounds': 3},
     'separate weights': {'share_weights': False},
 }
 """Models that chapters compare, as changes to a preset. ``released_default`` is what the released code runs if none of
@@ -99,16 +100,16 @@ PRESETS: dict[str, Config] = {
     'smoke': _smoke('smoke', _TOYBOX, slot_size=32, decoder_hidden=64),
     'toybox': _TOYBOX,
     'toybox_long': dataclasses.replace(
-        _TOYBOX.with_(steps=8000, half_life=2500, eval_every=2000, seeds=5), name='toybox_long'
+        _TOYBOX.with_(steps=8000, lr_half_life=2500, eval_every=2000, seeds=5), name='toybox_long'
     ),
     'coco': _PAPER,
-    'voc': dataclasses.replace(_PAPER.with_(dataset='voc', slots=6, steps=250_000, random_crop=True), name='voc'),
+    'voc': dataclasses.replace(_PAPER.with_(dataset='voc', num_slots=6, steps=250_000, random_crop=True), name='voc'),
     'movi_c': dataclasses.replace(
-        _PAPER.with_(dataset='movi_c', slots=11, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
+        _PAPER.with_(dataset='movi_c', num_slots=11, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
         name='movi_c',
     ),
     'movi_e': dataclasses.replace(
-        _PAPER.with_(dataset='movi_e', slots=24, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
+        _PAPER.with_(dataset='movi_e', num_slots=24, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
         name='movi_e',
     ),
     'clevr6': dataclasses.replace(

@@ -46,7 +46,7 @@ PHASES = ('forward', 'backward', 'clip', 'adam')
 
 GROWTH: dict[str, tuple[int, ...]] = {
     'patches': (196, 400, 784, 1024),
-    'slots': (4, 7, 16, 32, 64),
+    'num_slots': (4, 7, 16, 32, 64),
     'codebook_size': (64, 512, 2048, 8192),
     'batch_size': (2, 4, 8, 16),
     'slot_size': (64, 128, 256, 512),
@@ -110,7 +110,7 @@ class Stepper:
         marks.append(_now(self.device))
         loss.backward()
         marks.append(_now(self.device))
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.grad_clip)
         marks.append(_now(self.device))
         self.optimizer.step()
         marks.append(_now(self.device))
@@ -138,7 +138,7 @@ def parts(stepper: Stepper, rounds: int = 10) -> dict[str, float]:
     amp = precision.autocast(model.precision, device)
     with amp, torch.no_grad():
         inputs = model.head(tokens)
-        start = model.slot_init(torch.randn(len(tokens), model.config.slots, model.config.slot_size, device=device))
+        start = model.slot_init(torch.randn(len(tokens), model.config.num_slots, model.config.slot_size, device=device))
         slots, attention = model.slot_attention(start, *model.slot_attention.keys_values(inputs))
 
     def first() -> Tensor:
@@ -272,7 +272,7 @@ def store_speed(config: Config, pictures: int = 96, steps: int = 10) -> dict[str
         loop_s and store_s, median seconds of a step, reading included; times_faster; write_s, seconds to store one view
         of one picture; worst_difference, the largest relative difference of the two losses over the steps.
     """
-    config = config.with_(pretrained=False, workers=0, cache_tokens=False, steps=steps)
+    config = config.with_(pretrained=False, num_workers=0, cache_tokens=False, steps=steps)
     spent: dict[str, list[float]] = {'loop': [], 'store': []}
     losses: dict[str, list[float]] = {'loop': [], 'store': []}
     with tempfile.TemporaryDirectory() as folder:

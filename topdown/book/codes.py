@@ -178,7 +178,7 @@ def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, fl
     """
     if model.codebook is None:
         raise ValueError('code_meaning needs a model with a codebook: top_down=True and quantize=True')
-    count, size = model.config.slots, model.config.codebook_size
+    count, size = model.config.num_slots, model.config.codebook_size
     parts = [(out.code_index.cpu(), out.first_slots.float().cpu()) for _, out in run_model(model, data, seed)]
     codes, slots = (torch.cat(x) for x in zip(*parts, strict=True))
     labels = predict(model, data, 'first', seed)

@@ -60,26 +60,26 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
         feature_size: D.
         num_patches: N.
     """
-    n, dim, k, d = num_patches, feature_size, config.slots, config.slot_size
-    c, t, mlp = config.qkv_size or d, config.iterations, 4 * d
+    n, dim, k, d = num_patches, feature_size, config.num_slots, config.slot_size
+    c, t, mlp = config.qkv_size or d, config.num_iterations, 4 * d
     keys_values = 2 * n * d * 2 * c
     step = 2 * k * d * c + 4 * k * n * c + 2 * k * (3 * d * c + 3 * d * d) + 4 * k * d * mlp
     parts = dict.fromkeys(PARTS, 0)
     parts['head'] = 2 * n * dim * (dim + d)
     parts['first pass'] = keys_values + t * step
     if config.top_down:
-        widths = [c] * config.channel + [c] * config.modulate_queries + [mlp] * config.modulate_mlp
+        widths = [c] * config.channel_modulation + [c] * config.modulate_queries + [mlp] * config.modulate_mlp
         small = max(1, d // 4)
         scales = sum(2 * k * d * w if config.predictor == 'linear' else 2 * k * small * (d + w) for w in widths)
         codes = 2 * k * d * config.codebook_size if config.quantize else 0
-        parts['codes and scales'] = config.rounds * (codes + scales)
-        parts['second pass'] = config.rounds * t * step + (0 if config.share_weights else keys_values)
+        parts['codes and scales'] = config.feedback_rounds * (codes + scales)
+        parts['second pass'] = config.feedback_rounds * t * step + (0 if config.share_weights else keys_values)
     parts['decoder'] = _decoder_flops(config, dim, n)
     return parts
 
 
 def _decoder_flops(config: ModelConfig, dim: int, n: int) -> int:
-    k, d, hidden = config.slots, config.slot_size, config.decoder_hidden
+    k, d, hidden = config.num_slots, config.slot_size, config.decoder_hidden
     if config.decoder == 'autoregressive':
         own = 8 * n * dim * dim + 4 * n * n * dim
         cross = 4 * n * dim * dim + 4 * k * dim * dim + 4 * n * k * dim
@@ -100,7 +100,7 @@ def step_flops(config: ModelConfig, feature_size: int, num_patches: int) -> int:
     forward = sum(forward_flops(config, feature_size, num_patches).values())
     codes = 0
     if config.top_down and config.quantize:
-        codes = config.rounds * 2 * config.slots * config.slot_size * config.codebook_size
+        codes = config.feedback_rounds * 2 * config.num_slots * config.slot_size * config.codebook_size
     return 3 * forward - 2 * codes
 
 

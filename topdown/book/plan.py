@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from topdown.config import Config
+from topdown.config import RENAMED, Config
 from topdown.presets import VARIANTS, preset
 
 EXPERIMENTS = ('main', 'ablation', 'codebook', 'categories', 'difficulty')
@@ -31,9 +31,9 @@ SETTINGS: dict[str, dict[str, object]] = {
     'as it is': {},
     'easy parts': {'toybox': {'dissimilarity': 0.0}},
     'cluttered': {'toybox': {'clutter': 2.0}},
-    'many objects': {'toybox': {'min_objects': 7, 'max_objects': 10}, 'slots': 11},
-    'few slots': {'slots': 4},
-    'many slots': {'slots': 11},
+    'many objects': {'toybox': {'min_objects': 7, 'max_objects': 10}, 'num_slots': 11},
+    'few slots': {'num_slots': 4},
+    'many slots': {'num_slots': 11},
     'tiny codebook': {'codebook_size': 2},
     'plain ground': {'toybox': {'background_contrast': 0.0}},
     'strong ground': {'toybox': {'background_contrast': 1.0}},
@@ -87,7 +87,7 @@ class Job:
 
 
 def parse_changes(text: str) -> dict[str, object]:
-    """Changes from JSON, as a notebook's parameter holds them.
+    """Changes from JSON, as a notebook's parameter or a row holds them; names of before are read, too.
 
     Raises:
         ValueError: if the text is not a JSON object.
@@ -95,21 +95,21 @@ def parse_changes(text: str) -> dict[str, object]:
     try:
         changes = json.loads(text)
     except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f'changes must be JSON such as {{"slots": 5}}, got {text!r}: {error}') from error
+        raise ValueError(f'changes must be JSON such as {{"num_slots": 5}}, got {text!r}: {error}') from error
     if not isinstance(changes, dict):
-        raise ValueError(f'changes must be a JSON object such as {{"slots": 5}}, got {text!r}')
-    return changes
+        raise ValueError(f'changes must be a JSON object such as {{"num_slots": 5}}, got {text!r}')
+    return {RENAMED.get(name, name): value for name, value in changes.items()}
 
 
 def revival(base: Config, slots: int, codebook_size: int) -> float:
-    """``dead_below`` for other numbers of slots or codes: the same share of the average as the preset's.
+    """``dead_code_threshold`` for other numbers of slots or codes: the same share of the average as the preset's.
 
     A code is hit batch * slots / codebook_size times a step on average. The preset's threshold is some share of that
     average, which is kept, so that changing the size of the codebook does not also change how readily codes are
     revived.
     """
     model = base.model
-    return round(model.dead_below * (slots / model.slots) * (model.codebook_size / codebook_size), 6)
+    return round(model.dead_code_threshold * (slots / model.num_slots) * (model.codebook_size / codebook_size), 6)
 
 
 # --------------------------------------------------------------------------------------------------------- plan
@@ -174,6 +174,6 @@ def _complete(base: Config, changes: dict[str, object]) -> dict[str, object]:
     if 'toybox' in changes:
         changes['toybox'] = {**base.data.toybox, **changes['toybox']}
     if {'slots', 'codebook_size'} & set(changes):
-        sizes = changes.get('slots', base.model.slots), changes.get('codebook_size', base.model.codebook_size)
-        changes['dead_below'] = revival(base, *sizes)
+        sizes = changes.get('slots', base.model.num_slots), changes.get('codebook_size', base.model.codebook_size)
+        changes['dead_code_threshold'] = revival(base, *sizes)
     return changes

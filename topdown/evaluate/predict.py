@@ -59,7 +59,7 @@ def run_model(
     """
     device = next(model.parameters()).device
     config = model.config
-    noise = torch.randn(len(data), config.slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(len(data), config.num_slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
     before = model.training, model.precision
     model.eval()
     model.precision = precision or model.precision

@@ -41,8 +41,8 @@ class Codebook(nn.Module):
     Args:
         size: E.
         width: d.
-        decay: of equation (6).
-        dead_below: codes whose running cluster size falls under this many hits a step are replaced by random
+        ema_decay: of equation (6).
+        dead_code_threshold: codes whose running cluster size falls under this many hits a step are replaced by random
             vectors of the batch; 0 turns revival off. The average is M / E hits, so the threshold must be chosen
             with the batch size in mind.
         kmeans_iterations: Lloyd steps of the start on the first training batch.
@@ -56,20 +56,20 @@ class Codebook(nn.Module):
         self,
         size: int,
         width: int,
-        decay: float = 0.99,
-        dead_below: float = 0.8,
+        ema_decay: float = 0.99,
+        dead_code_threshold: float = 0.8,
         kmeans_iterations: int = 10,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if size < 1 or width < 1:
             raise ValueError(f'codebook size and width must be positive, got {size} and {width}')
-        if not 0 <= decay < 1:
-            raise ValueError(f'decay must lie in [0, 1), got {decay}')
-        if dead_below < 0:
-            raise ValueError(f'dead_below must not be negative, got {dead_below}')
-        self.size, self.width, self.decay, self.eps = size, width, decay, eps
-        self.dead_below, self.kmeans_iterations = dead_below, kmeans_iterations
+        if not 0 <= ema_decay < 1:
+            raise ValueError(f'ema_decay must lie in [0, 1), got {ema_decay}')
+        if dead_code_threshold < 0:
+            raise ValueError(f'dead_code_threshold must not be negative, got {dead_code_threshold}')
+        self.size, self.width, self.ema_decay, self.eps = size, width, ema_decay, eps
+        self.dead_code_threshold, self.kmeans_iterations = dead_code_threshold, kmeans_iterations
         self.register_buffer('codes', torch.zeros(size, width))
         self.register_buffer('cluster_size', torch.zeros(size))
         self.register_buffer('code_sum', torch.zeros(size, width))
@@ -133,17 +133,17 @@ class Codebook(nn.Module):
     def update(self, vectors: Tensor, index: Tensor, hits: Tensor) -> None:
         """Equation (6) from (M, d) vectors, their codes (M,) and hits (E,), then revival of dead codes."""
         sums = torch.zeros_like(self.code_sum).index_add_(0, index, vectors)
-        self.cluster_size.lerp_(hits.to(self.cluster_size.dtype), 1 - self.decay)
-        self.code_sum.lerp_(sums, 1 - self.decay)
+        self.cluster_size.lerp_(hits.to(self.cluster_size.dtype), 1 - self.ema_decay)
+        self.code_sum.lerp_(sums, 1 - self.ema_decay)
         total = self.cluster_size.sum()
         smoothed = (self.cluster_size + self.eps) / (total + self.size * self.eps) * total
         self.codes.copy_(self.code_sum / smoothed[:, None])
-        if self.dead_below > 0:
-            dead = self.cluster_size < self.dead_below
+        if self.dead_code_threshold > 0:
+            dead = self.cluster_size < self.dead_code_threshold
             fresh = _draw(vectors, self.size)
             self.codes.copy_(torch.where(dead[:, None], fresh, self.codes))
-            self.code_sum.copy_(torch.where(dead[:, None], fresh * self.dead_below, self.code_sum))
-            self.cluster_size.masked_fill_(dead, self.dead_below)
+            self.code_sum.copy_(torch.where(dead[:, None], fresh * self.dead_code_threshold, self.code_sum))
+            self.cluster_size.masked_fill_(dead, self.dead_code_threshold)
 
 
 def nearest_index(vectors: Tensor, codes: Tensor) -> Tensor:

@@ -166,10 +166,9 @@ class AutoregressiveDecoder(nn.Module):
         self.mask_token = nn.Parameter(torch.rand(1, 1, feature_size))
         self.project_input = _projection(feature_size, feature_size)
         self.project_slots = _projection(slot_size, feature_size)
-        first = DecoderLayer(feature_size, num_heads)
         self.layers = nn.ModuleList(DecoderLayer(feature_size, num_heads) for _ in range(num_layers))
-        for layer in self.layers:
-            layer.load_state_dict(first.state_dict())
+        for layer in self.layers[1:]:
+            layer.load_state_dict(self.layers[0].state_dict())
 
     def forward(
         self,

@@ -77,8 +77,8 @@ class FrozenEncoder(nn.Module):
         self.config, self.precision = config, 'fp32'
         self.vit = _create(config)
         depth = len(self.vit.blocks)
-        if config.block > depth:
-            raise ValueError(f'block={config.block}, but {config.encoder} has {depth} blocks')
+        if config.layer > depth:
+            raise ValueError(f'layer={config.layer}, but {config.name} has {depth} blocks')
         self.num_patches = self.vit.patch_embed.num_patches
         self.feature_size = self.vit.embed_dim
         cfg = self.vit.pretrained_cfg
@@ -108,7 +108,7 @@ class FrozenEncoder(nn.Module):
         with precision.autocast(self.precision, images.device):
             (tokens,) = self.vit.forward_intermediates(
                 images,
-                indices=[self.config.block - 1],
+                indices=[self.config.layer - 1],
                 norm=self.config.final_norm,
                 output_fmt='NLC',
                 intermediates_only=True,
@@ -117,7 +117,7 @@ class FrozenEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """Hash of weights, block and norm: what tokens depend on besides the pictures."""
-        digest = hashlib.sha256(f'{self.config.encoder}/{self.config.block}/{self.config.final_norm}'.encode())
+        digest = hashlib.sha256(f'{self.config.name}/{self.config.layer}/{self.config.final_norm}'.encode())
         for name, tensor in sorted(self.vit.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -169,7 +169,7 @@ Encoder = FrozenEncoder | PixelEncoder
 
 def build_encoder(config: EncoderConfig) -> Encoder:
     """The encoder that a configuration names, or pixels as they are."""
-    return PixelEncoder(config) if config.encoder == 'pixels' else FrozenEncoder(config)
+    return PixelEncoder(config) if config.name == 'pixels' else FrozenEncoder(config)
 
 
 def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
@@ -216,24 +216,24 @@ def _check_size(images: Tensor, config: EncoderConfig) -> None:
 
 
 def _create(config: EncoderConfig) -> nn.Module:
-    if not timm.is_model(config.encoder):
-        near = timm.list_models(f'*{config.encoder.split(".")[0]}*')[:5]
+    if not timm.is_model(config.name):
+        near = timm.list_models(f'*{config.name.split(".")[0]}*')[:5]
         hint = f'; near it: {", ".join(near)}' if near else ''
-        raise ValueError(f'timm {timm.__version__} has no model {config.encoder!r}{hint}')
+        raise ValueError(f'timm {timm.__version__} has no model {config.name!r}{hint}')
     if not torch.cuda.is_available():
         set_fused_attn(False)  # explicit softmax is the faster one on CPU
     try:
-        vit = timm.create_model(config.encoder, pretrained=config.pretrained, img_size=config.image_size, num_classes=0)
+        vit = timm.create_model(config.name, pretrained=config.pretrained, img_size=config.image_size, num_classes=0)
     except TypeError as error:
-        raise ValueError(f'{config.encoder} is no Vision Transformer of timm: {error}') from error
+        raise ValueError(f'{config.name} is no Vision Transformer of timm: {error}') from error
     except (OSError, RuntimeError) as error:
         if not config.pretrained or (isinstance(error, FileNotFoundError) and 'reinstall' in str(error)):
             raise
         raise RuntimeError(
-            f'the pretrained weights of {config.encoder} could not be loaded: {type(error).__name__}: {error}\n'
+            f'the pretrained weights of {config.name} could not be loaded: {type(error).__name__}: {error}\n'
             'They come from the Hugging Face hub on first use. Without a network, download them elsewhere and '
             'set HF_HOME to the folder that holds them; encoder=vit_toybox_patch8_96 needs no download.'
         ) from error
     if not isinstance(vit, VisionTransformer):
-        raise ValueError(f'{config.encoder} is a {type(vit).__name__}; the encoder must be a timm VisionTransformer')
+        raise ValueError(f'{config.name} is a {type(vit).__name__}; the encoder must be a timm VisionTransformer')
     return vit

@@ -35,8 +35,8 @@ class Modulation(nn.Module):
         slot_size: d.
         qkv_size: C, width of the queries and values that are scaled.
         mlp_size: hidden width of the slots' MLP; 4 d if None.
-        channel, spatial, queries, mlp: which of the scales to use.
-        shift: centre the attention map at one.
+        channel_modulation, spatial_modulation, queries, mlp: which of the scales to use.
+        shift_attention: centre the attention map at one.
         predictor: 'linear' or 'mlp'.
 
     Raises:
@@ -49,19 +49,19 @@ class Modulation(nn.Module):
         qkv_size: int,
         mlp_size: int | None = None,
         *,
-        channel: bool = True,
-        spatial: bool = True,
+        channel_modulation: bool = True,
+        spatial_modulation: bool = True,
         queries: bool = False,
         mlp: bool = False,
-        shift: bool = True,
+        shift_attention: bool = True,
         predictor: str = 'linear',
     ) -> None:
         super().__init__()
-        if not (channel or spatial or queries or mlp):
+        if not (channel_modulation or spatial_modulation or queries or mlp):
             raise ValueError('modulation needs something to scale; for nothing, turn the top-down pathway off')
         if predictor not in ('linear', 'mlp'):
             raise ValueError(f"predictor must be 'linear' or 'mlp', got {predictor!r}")
-        self.spatial, self.shift = spatial, shift
+        self.spatial, self.shift = spatial_modulation, shift_attention
 
         def predict(width: int) -> nn.Module:
             if predictor == 'linear':
@@ -69,7 +69,7 @@ class Modulation(nn.Module):
             hidden = max(1, slot_size // 4)
             return nn.Sequential(nn.Linear(slot_size, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-        self.channel = predict(qkv_size) if channel else None
+        self.channel = predict(qkv_size) if channel_modulation else None
         self.query = predict(qkv_size) if queries else None
         self.mlp = predict(mlp_size or 4 * slot_size) if mlp else None
 

@@ -44,8 +44,6 @@ class InputHead(nn.Module):
         self.norm = nn.LayerNorm(feature_size)
         self.hidden = nn.Linear(feature_size, feature_size)
         self.out = nn.Linear(feature_size, slot_size)
-        nn.init.zeros_(self.hidden.bias)
-        nn.init.zeros_(self.out.bias)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) -> (B, N, d)."""
@@ -111,8 +109,6 @@ class SlotAttention(nn.Module):
         self.gru = nn.GRUCell(qkv_size, slot_size)
         self.mlp_size = mlp_size or 4 * slot_size
         self.mlp = nn.Sequential(nn.Linear(slot_size, self.mlp_size), nn.ReLU(), nn.Linear(self.mlp_size, slot_size))
-        for layer in (self.mlp[0], self.mlp[2]):
-            nn.init.zeros_(layer.bias)
 
     def keys_values(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (B, N, input_size) -> keys and values, each (B, H, N, C / H). Shared by both passes."""

@@ -62,7 +62,7 @@ class SlotModel(nn.Module):
         else:
             self.head = InputHead(feature_size, config.slot_size)
         self.slot_init = SlotInit(config.slot_size)
-        sizes = (config.slot_size, config.slot_size, config.iterations, qkv_size, config.attention_heads)
+        sizes = (config.slot_size, config.slot_size, config.num_iterations, qkv_size, config.num_heads)
         self.slot_attention = SlotAttention(*sizes)
         self.decoder: nn.Module
         if config.decoder in ('mlp', 'slotwise'):
@@ -87,20 +87,38 @@ class SlotModel(nn.Module):
         self.second_attention: SlotAttention | None = None
         if config.top_down:
             if config.quantize:
-                self.codebook = Codebook(config.codebook_size, config.slot_size, config.code_decay, config.dead_below)
+                self.codebook = Codebook(
+                    config.codebook_size, config.slot_size, config.ema_decay, config.dead_code_threshold
+                )
             self.modulation = Modulation(
                 config.slot_size,
                 qkv_size,
                 self.slot_attention.mlp_size,
-                channel=config.channel,
-                spatial=config.spatial,
+                channel_modulation=config.channel_modulation,
+                spatial_modulation=config.spatial_modulation,
                 queries=config.modulate_queries,
                 mlp=config.modulate_mlp,
-                shift=config.shift,
+                shift_attention=config.shift_attention,
                 predictor=config.predictor,
             )
             if not config.share_weights:
                 self.second_attention = SlotAttention(*sizes)
+        if config.decoder == 'autoregressive':
+            self._start_as_released()
+
+    def _start_as_released(self) -> None:
+        """The released code's start of the paper's model: biases of the head and of the slots' MLP are zero.
+
+        The decoder's own start is its own matter. Models with other decoders keep torch's biases.
+        """
+        for part in (
+            self.head,
+            self.slot_attention.mlp,
+            *([self.second_attention.mlp] if self.second_attention else []),
+        ):
+            for layer in part.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.zeros_(layer.bias)
 
     def forward(
         self,
@@ -127,7 +145,7 @@ class SlotModel(nn.Module):
         target = tokens_BND.detach()
         if noise_BKd is None:
             noise_BKd = distributed.rows(
-                lambda count: torch.randn(count, config.slots, config.slot_size, device=target.device), len(target)
+                lambda count: torch.randn(count, config.num_slots, config.slot_size, device=target.device), len(target)
             )
         inputs = self.head(target)
         keys, values = self.slot_attention.keys_values(inputs)
@@ -141,11 +159,11 @@ class SlotModel(nn.Module):
             if self.second_attention is not None:
                 again = self.second_attention
                 keys, values = again.keys_values(inputs)
-            for number in range(config.rounds):
+            for number in range(config.feedback_rounds):
                 codes = slots
                 if self.codebook is not None:
                     codes, index, distance, perplexity = self.codebook(slots)
-                    commitment = commitment + distance / config.rounds
+                    commitment = commitment + distance / config.feedback_rounds
                     if number == 0:
                         pathway |= {'code_index': index, 'perplexity': perplexity}
                 scales = self.modulation(codes, attention)
@@ -156,7 +174,7 @@ class SlotModel(nn.Module):
         exact = torch.promote_types(decoded.reconstruction.dtype, torch.float32)
         error = F.mse_loss(decoded.reconstruction.to(exact), target.to(exact))
         return Output(
-            loss=error + config.commitment * commitment,
+            loss=error + config.commitment_weight * commitment,
             reconstruction_loss=error.detach(),
             reconstruction=decoded.reconstruction,
             slots=slots,

@@ -47,7 +47,7 @@ class TrainData:
                 (encoder.num_patches, encoder.feature_size),
                 config.train.token_dir,
                 config.data.flip,
-                config.train.workers,
+                config.train.num_workers,
                 progress,
             )
         elif config.train.cache_tokens:
@@ -69,7 +69,7 @@ class TrainData:
                 views = [self.views[flip][index] for index, flip, _ in rows]
                 yield _send(torch.stack(views), device).float()
             return
-        workers = self.config.train.workers
+        workers = self.config.train.num_workers
         loader = DataLoader(
             _Views(self.dataset),
             batch_sampler=plan,

@@ -50,9 +50,9 @@ class Run:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up times exponential decay: lr min(1, (step + 1) / warmup) 0.5^(step / half_life)."""
+    """Linear warm-up times exponential decay: lr min(1, (step + 1) / warmup) 0.5^(step / lr_half_life)."""
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    return config.lr * warm * 0.5 ** (step / config.half_life)
+    return config.lr * warm * 0.5 ** (step / config.lr_half_life)
 
 
 def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Adam:
@@ -148,7 +148,7 @@ def train_model(
             optimizer.zero_grad()  # before the forward pass: gradients and activations need not be there together
             out = call(tokens, need_masks=False)
             out.loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.grad_clip)
             optimizer.step()
             done = step + 1
             if done % options.log_every == 0 or done == options.steps:
