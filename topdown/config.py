@@ -341,7 +341,10 @@ OWNERS: dict[str, tuple[str, str]] = {
 }
 """Plain name of every parameter -> its part and its field there."""
 
-UNDECIDING = ('data_root', 'seed', 'threads', 'num_workers', 'token_dir')
+UNDECIDING = (
+    'data_root', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'seed', 'threads', 'num_workers',
+    'token_dir',
+)  # fmt: skip
 """Fields that are no part of the key."""
 
 RENAMED = {

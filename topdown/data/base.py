@@ -304,7 +304,8 @@ def label_map(picture: Image.Image) -> tuple[np.ndarray, str]:
     array = np.array(picture)
     if array.ndim != 2:
         return nothing, f'holds colours, shape {array.shape}: labels must be a palette or gray image'
-    array = array // {'L;2': 85, 'L;4': 17}.get(packing, 1) if array.dtype != bool else array
+    if packing in ('L;2', 'L;4'):
+        array = array // {'L;2': 85, 'L;4': 17}[packing]
     return whole_numbers(array)
 
 

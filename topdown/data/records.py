@@ -328,7 +328,7 @@ def encode_mask(segmentation: object, height: int, width: int) -> tuple[dict, in
         or segmentation in ([], {}, [[]], '')
         or (isinstance(segmentation, dict) and counts in ([], ''))
     ):
-        raise NoMask('has no mask: its segmentation is empty or missing')
+        raise NoMask('has no mask, but a box at most: its segmentation is empty or missing')
     if isinstance(segmentation, dict):
         rle = _runs(segmentation, height, width)
     elif isinstance(segmentation, list):

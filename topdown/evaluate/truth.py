@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.data.base import PictureSet, crop_masks
+from topdown.data.report import LEFT_OUT
 from topdown.evaluate import metrics
 from topdown.evaluate.metrics import Truth
 from topdown.model.encoder import Encoder, encode_all
@@ -111,6 +112,8 @@ def make_truth_set(
                     labels[hidden] = metrics.IGNORE
                 kept.append(labels)
     crowds, objects = np.sum(marked), sum(map(len, categories))
+    if not objects and dataset.report.lines(LEFT_OUT):
+        raise ValueError(f'no object is left to score; {dataset.report.line()}')
     if crowds == objects > 0 and not dataset.keep_crowd and not get_protocol(names[0]).keep_crowd:
         raise ValueError(
             f'{dataset.report.title}: all {objects} objects are marked as crowd, and crowds are left out: set '
