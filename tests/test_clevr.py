@@ -104,7 +104,7 @@ def test_an_interrupted_conversion_goes_on_and_is_never_taken_for_whole(root, mo
     with pytest.raises(KeyboardInterrupt):
         prepare_clevr(root, **SMALL)
     folder = root / 'clevr6'
-    assert sorted(p.name for p in folder.iterdir()) == ['train-00000.tfrecord', 'train-00001.part']
+    assert sorted(p.name for p in folder.iterdir()) == ['train-00000.tfrecord']
     with pytest.raises(FileNotFoundError, match='is there, but not prepared, or not to its end: run topdown data prep'):
         Clevr6(root, 'train', 32, 32)
     converted[:] = [None] * 9

@@ -79,7 +79,7 @@ def test_gradients_reach_the_first_pass_by_codes_and_by_attention():
     for changes in ({'spatial_modulation': False}, {'channel_modulation': False}):
         model = make(**changes)
         out = model(torch.randn(3, 9, 12))
-        source = out.first_slots if 'spatial' in changes else out.first_attention
+        source = out.first_slots if 'spatial_modulation' in changes else out.first_attention
         (gradient,) = torch.autograd.grad(out.loss, source)
         assert gradient.abs().sum() > 0
 

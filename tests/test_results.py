@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_provenance_names_the_run():
-    row = provenance.provenance(preset('toybox', seed=3), 12.34, 'fp32')
+    row = provenance(preset('toybox', seed=3), 12.34, 'fp32')
     assert row['preset'] == 'toybox'
     assert row['seed'] == 3
     assert row['seconds'] == 12.3

@@ -246,6 +246,6 @@ def test_a_finished_run_keeps_its_provenance(tiny, tmp_path, encoder, monkeypatc
     first = train_model(tiny, tmp_path, encoder, progress=False)
     assert first.provenance['steps'] == 6
     assert first.provenance['seed'] == tiny.train.seed
-    monkeypatch.setattr('topdown.provenance._commit', lambda: 'later')
+    monkeypatch.setattr('topdown.origin._commit', lambda: 'later')
     again = train_model(tiny, tmp_path, encoder, progress=False)
     assert again.provenance == first.provenance

@@ -24,7 +24,7 @@ _WHERE = {
     'model.slot_model': 'SlotModel',
     'presets': 'PRESETS VARIANTS preset',
     'protocols': 'PROTOCOLS',
-    'provenance': 'provenance',
+    'origin': 'provenance',
     'train.batches': 'TrainData',
     'train.loop': 'build_model load_run train_model',
 }

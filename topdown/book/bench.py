@@ -36,8 +36,8 @@ from topdown.evaluate import metrics
 from topdown.evaluate.predict import labels_from_masks
 from topdown.model.encoder import build_encoder, make_encoder
 from topdown.model.slot_model import Output, SlotModel
+from topdown.origin import provenance
 from topdown.presets import VARIANTS, preset
-from topdown.provenance import provenance
 from topdown.train.batches import TrainData
 from topdown.train.loop import make_optimizer
 

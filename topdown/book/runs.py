@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from topdown.data import open_dataset
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
+from topdown.files import write_text
 from topdown.model.encoder import make_encoder
 from topdown.presets import preset
 from topdown.train.batches import TrainData
@@ -85,9 +85,7 @@ def run_job(
         'wall_seconds': round(time.perf_counter() - began, 1),
         **run.provenance,
     }
-    fresh = folder / f'.row.json.{os.getpid()}'
-    fresh.write_text(json.dumps(row, indent=1))
-    os.replace(fresh, folder / 'row.json')
+    write_text(folder / 'row.json', json.dumps(row, indent=1))
     return row
 
 
@@ -144,8 +142,6 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
             if not path.is_file():
                 run = train_model(config, folder, encoder, data, eval_set, progress, stop_at=step)
                 row = {'step': step, 'variant': job.variant, **measure_run(run, eval_set), **run.provenance}
-                fresh = path.with_suffix('.new')
-                fresh.write_text(json.dumps(row, indent=1))
-                os.replace(fresh, path)
+                write_text(path, json.dumps(row, indent=1))
             rows.append(json.loads(path.read_text()))
     return pd.DataFrame(rows)

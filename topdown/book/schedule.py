@@ -22,6 +22,7 @@ from topdown.book.plan import EXPERIMENTS, Job, parse_changes, plan
 from topdown.book.runs import growth, job_folder, read_row
 from topdown.config import Config
 from topdown.data import open_dataset
+from topdown.files import fresh
 from topdown.model.encoder import make_encoder
 from topdown.presets import PRESETS
 from topdown.train.batches import TrainData
@@ -241,10 +242,8 @@ def _write_table(path: Path, rows: list[dict[str, object]]) -> None:
     """Columns in the order of the longest rows, so that those of codes stand together; moved into place when whole."""
     longest = max(rows, key=len)
     columns = list(dict.fromkeys([*longest, *(key for row in rows for key in row)]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f'.{path.name}.{os.getpid()}')
-    pd.DataFrame(rows, columns=columns).to_csv(fresh, index=False)
-    os.replace(fresh, path)
+    with fresh(path) as place:
+        pd.DataFrame(rows, columns=columns).to_csv(place, index=False)
 
 
 def execute(tasks: list[Task], places: Places, options: argparse.Namespace) -> list[Task]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from topdown.evaluate.statistics import bootstrap_interval, compare, prediction_interval, seed_interval
+from topdown.files import fresh
 
 METRICS = ('fg_ari', 'mbo_i', 'mbo_c', 'miou')
 
@@ -26,13 +26,11 @@ def append_rows(path: str | Path, rows: list[dict[str, object]], same: tuple[str
     if path.exists():
         old = pd.read_csv(path)
         if same:
-            fresh = set(map(tuple, table[list(same)].astype(str).to_numpy()))
-            old = old[[tuple(row) not in fresh for row in old[list(same)].astype(str).to_numpy()]]
+            replaced = set(map(tuple, table[list(same)].astype(str).to_numpy()))
+            old = old[[tuple(row) not in replaced for row in old[list(same)].astype(str).to_numpy()]]
         table = pd.concat([old, table], ignore_index=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    table.to_csv(temporary, index=False)
-    os.replace(temporary, path)
+    with fresh(path) as place:
+        table.to_csv(place, index=False)
     return table
 
 

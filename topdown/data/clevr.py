@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from tqdm.auto import tqdm
 
 from topdown.data.base import Annotation, PictureSet, as_image
 from topdown.data.tfrecord import RecordFile, make_example, parse_example, read_gzip, write_record
+from topdown.files import fresh, write_text
 
 OFFICIAL_FILE = 'clevr_with_masks_train.tfrecords'
 CLEVR_HELP = (
@@ -187,10 +187,8 @@ def prepare_clevr(
         scenes = [parse_example(file[record], {'number', 'shape'}) for record in range(len(file))]
         splits[path.name.split('-')[0]][path.name] = [int(s['number'][0]) for s in scenes]
         shapes |= {int(shape) for s in scenes for shape in s.get('shape', ())}
-    fresh = contents.with_suffix('.part')
     found = {'version': VERSION, 'source': source.name, 'shapes': sorted(shapes), 'splits': splits}
-    fresh.write_text(json.dumps(found))
-    os.replace(fresh, contents)
+    write_text(contents, json.dumps(found))
     return folder
 
 
@@ -203,9 +201,8 @@ def _convert(source: Path, jobs: list[tuple[int, int, Path]], records: int, work
     with bar, ThreadPoolExecutor(workers) as pool:
         stream = read_gzip(source, number, lambda place: bar.update(place - bar.n))
         for first, stop, path in jobs:
-            part = path.with_suffix('.part')
             waiting: list[Future] = []
-            with part.open('wb') as file:
+            with fresh(path) as part, part.open('wb') as file:
 
                 def write(file=file, waiting=waiting) -> None:
                     if scene := waiting.pop(0).result():
@@ -223,9 +220,8 @@ def _convert(source: Path, jobs: list[tuple[int, int, Path]], records: int, work
                         write()
                 while waiting:
                     write()
-            if stop == records and next(stream, None) is not None:
-                raise ValueError(f'{source} has more than {records} scenes: it is not the official file')
-            os.replace(part, path)
+                if stop == records and next(stream, None) is not None:
+                    raise ValueError(f'{source} has more than {records} scenes: it is not the official file')
 
 
 def convert_scene(data: bytes, number: int, source: Path) -> bytes | None:

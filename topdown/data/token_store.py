@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from topdown.data.base import PictureSet, one_thread
+from topdown.files import write_text
 
 VERSION = 1
 
@@ -134,9 +135,7 @@ def _write(
             array[done : done + len(tokens)] = tokens.view(torch.int16).numpy()
             array.flush()
             done += len(tokens)
-            fresh = mark.with_suffix('.new')
-            fresh.write_text(str(done))
-            os.replace(fresh, mark)
+            write_text(mark, str(done))
             bar.update(len(tokens))
     del array
     os.replace(part, path)

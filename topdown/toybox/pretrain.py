@@ -122,7 +122,7 @@ class Pretrainer(nn.Module):
 
     def draw_mask(self, batch: int) -> Tensor:
         """Random blocks, the block grid shifted at random (around the edges): (B, side, side) bool."""
-        block, count = self.config.layer, self.side // self.config.layer
+        block, count = self.config.block, self.side // self.config.block
         order = torch.rand(batch, count**2).argsort(1)
         mask = (order < int(count**2 * self.config.masked)).view(batch, count, count)
         mask = mask.repeat_interleave(block, 1).repeat_interleave(block, 2)

@@ -6,7 +6,6 @@ A file is written beside its target and moved into place, so an interrupted run 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from topdown.config import Config
+from topdown.files import fresh
 
 FORMAT = 'topdown-1'
 
@@ -81,13 +81,8 @@ def save_checkpoint(
         'encoder': encoder_fingerprint,
         'feature_size': str(sizes[0]), 'num_patches': str(sizes[1]), 'log': json.dumps(log), 'seconds': str(seconds),
     }  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        save_file(tensors, temporary, header)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with fresh(path) as place:
+        save_file(tensors, place, header)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -25,11 +25,12 @@ from topdown.config import Config, TrainConfig
 from topdown.data import open_dataset
 from topdown.evaluate.predict import evaluate_model
 from topdown.evaluate.truth import EvalSet, make_eval_set
+from topdown.files import write_text
 from topdown.model.encoder import Encoder, chosen_precision, make_encoder
 from topdown.model.slot_model import SlotModel
+from topdown.origin import provenance
 from topdown.precision import use_threads
 from topdown.presets import PRESETS, preset
-from topdown.provenance import provenance
 from topdown.train.batches import TrainData
 from topdown.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -170,10 +171,10 @@ def train_model(
     if distributed.is_main() and (first < last or not record.is_file()):
         seconds += time.perf_counter() - began
         folder.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(provenance(config, seconds, model.precision), indent=1))
+        write_text(record, json.dumps(provenance(config, seconds, model.precision), indent=1))
         pd.DataFrame(log['train']).to_csv(folder / 'log.csv', index=False)
         pd.DataFrame(log['eval']).to_csv(folder / 'evaluations.csv', index=False)
-        (folder / 'config.json').write_text(json.dumps(config.to_dict(), indent=1))
+        write_text(folder / 'config.json', json.dumps(config.to_dict(), indent=1))
     distributed.wait()
     origin = json.loads(record.read_text())
     return Run(config, model, pd.DataFrame(log['train']), pd.DataFrame(log['eval']), seconds, origin)

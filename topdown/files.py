@@ -1,0 +1,75 @@
+"""Files that are whole or not there: everything the package writes goes through here. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def fresh(path: str | Path) -> Iterator[Path]:
+    """A place beside ``path`` to write to, which takes its place when the block ends well.
+
+    File and folder are synced, so that after a power cut, too, there is the old file or the new one. When the block
+    fails, the old file stays and nothing else is left; what a killed process left is removed by the next one.
+
+    Args:
+        path: the target; its folder is made.
+
+    Raises:
+        OSError: whatever the disk says, naming the target.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f'.{glob.escape(path.name)}.*.part'):
+        if not _alive(left):
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        yield temporary
+        with temporary.open('rb') as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None or Path(error.filename) != temporary:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with fresh(path) as place:
+        place.write_text(text)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed or made in a folder last; a no-op where folders cannot be opened (Windows)."""
+    with contextlib.suppress(PermissionError, IsADirectoryError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def _alive(temporary: Path) -> bool:
+    """Whether the process that writes a temporary file, which its name tells, still runs."""
+    number = temporary.name.rsplit('.', 2)[1]
+    if not number.isdigit():
+        return True  # not one of ours
+    number = int(number)
+    if number == os.getpid():
+        return True
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
