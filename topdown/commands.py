@@ -218,12 +218,20 @@ def data_check(options: argparse.Namespace) -> None:
     """Check a data set whole; the exit status is 1 if there is a problem."""
     from topdown.data.check import check
 
-    problems = 0
+    problems, errors = 0, []
     for split in options.splits or (['val'] if options.annotations else ['train', 'val']):
-        data = _open_whole(options.name, options.root, split, strict=False, **_settings(options, split))
+        try:
+            data = _open_whole(options.name, options.root, split, strict=False, **_settings(options, split))
+        except (OSError, ValueError) as error:
+            errors.append((split, error))
+            continue
         report = check(data, options.name, split)
         print(report)
         problems += len(report.problems)
+    if errors and not problems:
+        raise errors[0][1]
+    for split, error in errors:
+        print(f'{options.name} {split}: {error}')
     if problems:
         raise SystemExit(1)
 
