@@ -92,7 +92,7 @@ _SECONDS = {
 
 
 def _smoke(name: str, base: Config, train: int = 48, val: int = 16, **changes: object) -> Config:
-    toybox = {**base.data.toybox, 'num_train': train, 'num_val': val}
+    toybox = {'num_train': train, 'num_val': val}
     return dataclasses.replace(base.with_(**{**_SECONDS, 'toybox': toybox, **changes}), name=name)
 
 

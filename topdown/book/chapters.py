@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from topdown.book import plots, tables
-from topdown.book.places import project_dir
+from topdown.book.places import from_project, project_dir
 from topdown.book.summaries import METRICS, Scores
 from topdown.config import Config
 from topdown.evaluate.metrics import summarize
@@ -37,7 +37,7 @@ def begin(
         models: names of ``VARIANTS``, separated by commas.
         run_dir: where runs go.
         fresh: delete earlier runs of these models with this configuration first, and nothing else.
-        changes: to the preset; what is empty or 0 is left to it.
+        changes: to the preset; what is empty or 0 is left to it. Relative folders count from the project, as ``run_dir``.
 
     Returns:
         The experiment, the models, and the folder ``run_dir/<preset>``.
@@ -55,6 +55,8 @@ def begin(
         raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {models!r}')
     if not isinstance(fresh, bool):
         raise ValueError(f'fresh must be True or False, got {fresh!r}')
+    for key in {'data_root', 'token_dir'} & set(changes):
+        changes[key] = from_project(changes[key])
     base = preset(name, **{key: value for key, value in changes.items() if value})
     folder = project_dir() / run_dir / name
     if fresh:

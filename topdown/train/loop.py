@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from topdown import distributed
-from topdown.config import Config, TrainConfig
+from topdown.config import NEEDS, Config, TrainConfig, say_needs
 from topdown.data import open_dataset
 from topdown.evaluate.predict import evaluate_model
 from topdown.evaluate.truth import EvalSet, make_eval_set
@@ -264,7 +264,10 @@ class _Progress:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line: ``python -m topdown.train --preset NAME --folder DIR [name=value ...]``."""
-    parser = argparse.ArgumentParser(prog='python -m topdown.train', description='Train one model.')
+    needs = '; '.join(f'{name} needs {say_needs(name)}' for name in NEEDS)
+    parser = argparse.ArgumentParser(
+        prog='python -m topdown.train', description='Train one model.', epilog=f'settings that need others: {needs}.'
+    )
     parser.add_argument('--preset', default='toybox', choices=list(PRESETS))
     parser.add_argument('--folder', default='runs/train', help='where checkpoint and logs go')
     parser.add_argument('--stop-at', type=int, help='end early after this step, leaving a checkpoint to go on from')
@@ -279,6 +282,8 @@ def main(arguments: list[str] | None = None) -> None:
             changes[name] = value
     distributed.start()
     try:
+        if 'seeds' in changes:
+            raise ValueError('seeds has no effect here, where one model is trained: set seed; chapters train several')
         run = train_model(preset(options.preset, **changes), options.folder, stop_at=options.stop_at)
     except (ValueError, OSError, RuntimeError) as error:
         parser.exit(1, f'error: {error}\n')
