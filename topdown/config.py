@@ -346,22 +346,18 @@ OWNERS: dict[str, tuple[str, str]] = {
 }
 """Plain name of every parameter -> its part and its field there."""
 
-_CODES, _SEQUENCE = {'top_down': (True,), 'quantize': (True,)}, {'decoder': ('autoregressive',)}
-_TOKENS, _PIXELS = {'decoder': ('autoregressive', 'mlp', 'slotwise')}, {'decoder': ('broadcast',)}
+_PASS, _CODES = {'top_down': (True,)}, {'top_down': (True,), 'quantize': (True,)}
+_SEQUENCE, _PIXELS = {'decoder': ('autoregressive',)}, {'decoder': ('broadcast',)}
+_TOKENS = {'decoder': ('autoregressive', 'mlp', 'slotwise')}
 
 NEEDS: dict[str, dict[str, tuple]] = {
     'toybox': {'dataset': ('toybox', 'toybox_wide', 'toybox_clips')},
-    **dict.fromkeys(('train_annotations', 'train_images', 'val_annotations', 'val_images'), {'dataset': ('coco',)}),
+    **{key: {'dataset': ('coco',)} for key in ('train_annotations', 'train_images', 'val_annotations', 'val_images')},
     'void_label': {'dataset': ('folder',)},
     **dict.fromkeys(('layer', 'final_norm', 'pretrained'), _TOKENS),
-    **dict.fromkeys(
-        (
-            'channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp', 'quantize', 'predictor',
-            'feedback_rounds', 'share_weights',
-        ),
-        {'top_down': (True,)},
-    ),
-    'shift_attention': {'top_down': (True,), 'spatial_modulation': (True,)},
+    **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
+    **dict.fromkeys(('quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
+    'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
     **dict.fromkeys(('codebook_size', 'ema_decay', 'dead_code_threshold', 'commitment_weight'), _CODES),
     **dict.fromkeys(('decoder_layers', 'decoder_heads', 'input_masking', 'patch_order'), _SEQUENCE),
     'decoder_hidden': {'decoder': ('mlp', 'slotwise')},

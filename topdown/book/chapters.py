@@ -37,7 +37,7 @@ def begin(
         models: names of ``VARIANTS``, separated by commas.
         run_dir: where runs go.
         fresh: delete earlier runs of these models with this configuration first, and nothing else.
-        changes: to the preset; what is empty or 0 is left to it. Relative folders count from the project, as ``run_dir``.
+        changes: to the preset; what is empty or 0 is left to it. Relative folders count from the project.
 
     Returns:
         The experiment, the models, and the folder ``run_dir/<preset>``.
