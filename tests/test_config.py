@@ -83,13 +83,9 @@ CHANGED = {
     'train_annotations': '/a.json', 'train_images': '/a', 'val_annotations': '/b.json', 'val_images': '/b',
 }  # fmt: skip
 UNMET = {
-    'top_down': False,
-    'quantize': False,
-    'cache_tokens': False,
-    'decoder': 'mlp',
-    'dataset': 'voc',
+    'top_down': False, 'quantize': False, 'cache_tokens': False, 'decoder': 'mlp', 'dataset': 'voc',
     'spatial_modulation': False,
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize('name', NEEDS)
