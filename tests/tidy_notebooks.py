@@ -84,6 +84,8 @@ def paired(script: Path) -> str:
     """The notebook of a script, with outputs of the stored one where the code is what made them."""
     notebook, stored = jupytext.read(script), script.with_suffix('.ipynb')
     if stored.is_file():
+        filters = {'cell_metadata_filter': 'tags,-all', 'notebook_metadata_filter': 'kernelspec'}
+        notebook.metadata.setdefault('jupytext', {}).update(filters)  # what scripts lack is taken from the notebook
         notebook = combine_inputs_with_outputs(notebook, nbformat.read(stored, as_version=4), fmt='py:percent')
     notebook.metadata.pop('jupytext', None)  # book/jupytext.toml says it; copies elsewhere are not pairs
     for cell in notebook.cells:
