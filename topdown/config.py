@@ -66,8 +66,8 @@ class EncoderConfig:
     """The frozen features."""
 
     name: str = 'vit_base_patch16_224.dino'
-    """Any timm Vision Transformer; ``vit_toybox_patch8_96`` ships with the package; ``pixels`` for none: the model then
-    takes the picture itself, scaled to [-1, 1], a pixel a token."""
+    """Any timm model of tokens on one grid (also ``hf-hub:`` and ``local-dir:`` names); ``vit_toybox_patch8_96`` ships with
+    the package; ``pixels`` for none: the model then takes the image itself, scaled to [-1, 1], a pixel a token."""
     image_size: int = 224
     """Side of the square input, in pixels."""
     layer: int = 12
@@ -76,6 +76,8 @@ class EncoderConfig:
     """Apply the ViT's final norm to them."""
     pretrained: bool = True
     """Load pretrained weights; without them the encoder is random."""
+    weights: str = ''
+    """A safetensors file of the encoder's weights, named as timm names them, instead of those that timm downloads."""
 
     def __post_init__(self) -> None:
         _check(self.image_size > 0, f'image_size must be positive, got {self.image_size}')
