@@ -66,8 +66,8 @@ class EncoderConfig:
     """The frozen features."""
 
     name: str = 'vit_base_patch16_224.dino'
-    """Any timm model of tokens on one grid (also ``hf-hub:`` and ``local-dir:`` names); ``vit_toybox_patch8_96`` ships with
-    the package; ``pixels`` for none: the model then takes the image itself, scaled to [-1, 1], a pixel a token."""
+    """Any timm model of tokens on one grid (``hf-hub:`` and ``local-dir:`` names, too); ``vit_toybox_patch8_96`` ships
+    with the package; ``pixels`` for none: the model then takes the image itself, scaled to [-1, 1], a pixel a token."""
     image_size: int = 224
     """Side of the square input, in pixels."""
     layer: int = 12
