@@ -191,8 +191,8 @@ def test_genuine_coco_layout_end_to_end(coco_root, encoder):
     )  # fmt: skip
     run = train_model(config, coco_root / 'run', encoder, progress=False)
     assert np.isfinite(run.evaluations[list(('fg_ari', 'mbo_i', 'mbo_c', 'miou'))].to_numpy()).all()
-    kept = topdown.make_eval_set(config.with_(keep_crowd=True), encoder)
-    dropped = topdown.make_eval_set(config, encoder)
+    kept = topdown.make_eval_set(config.with_(keep_crowd='keep'), encoder)
+    dropped = topdown.make_eval_set(config.with_(keep_crowd='drop'), encoder)
     assert (kept.instances != dropped.instances).any()
 
 
