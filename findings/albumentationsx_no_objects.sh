@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
 # Masks of an image without objects are not resized with it.
 #
-# Versions: albumentationsx 2.5.1, opencv-python-headless 5.0.0.93, numpy 2.4.6, torch 2.14.1 (it cannot be imported without).
-# Guess: masks (objects, height, width) come back at the image's new size, also if there are none; boolean masks can be
-#   resized and rotated.
+# Versions: albumentationsx 2.5.1, opencv-python-headless 5.0.0.93, numpy 2.4.6, torch 2.14.1 (it cannot be imported
+#   without).
+# Guess: masks (objects, height, width) come back at the image's new size, also if there are none; boolean masks can
+#   be resized and rotated.
 # Seen: an empty stack keeps its OLD height and width, (0, 16, 16) beside an image of 9 x 9. A list of masks raises
-#   AttributeError. Boolean masks can be resized and flipped, but rotating them ends in OpenCV's assertion. int64 labels
-#   are accepted and come back as int32 from Rotate, as int64 from HorizontalFlip.
+#   AttributeError. Boolean masks can be resized and flipped, but rotating them ends in OpenCV's assertion. int64
+#   labels are accepted and come back as int32 from Rotate, as int64 from HorizontalFlip.
 # Why it matters: one in a hundred images of COCO's validation set has no object. The batch that holds one fails to
 #   stack, or an image of no objects is compared at another size, long after the transform was tried out.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" --disable-pip-version-check --quiet install numpy==2.4.6 opencv-python-headless==5.0.0.93 albumentationsx==2.5.1 torch==2.14.1
+"$work/venv/bin/pip" --disable-pip-version-check --quiet install numpy==2.4.6 opencv-python-headless==5.0.0.93 \
+    albumentationsx==2.5.1 torch==2.14.1
+export NO_ALBUMENTATIONS_UPDATE=1
 cd "$work"
 "$work/venv/bin/python" -W ignore - <<'PY'
 import albumentations

@@ -4,11 +4,11 @@
 # Versions: draccus 0.11.6.
 # Guess: a field declared as str takes what follows its option on the command line, letter by letter.
 # Seen: the text is read as YAML 1.1 first and what comes out is made text again: yes becomes 'True', 007 becomes '7',
-#   1:30 becomes '90' (base sixty), 'a: b' becomes a printed dictionary; null and #1 give None in a field that cannot be None. A field
-#   of whole numbers takes 010 as 8 and true as 1, and refuses 1e3 and 1000.0. 4e-4 is right for a float, unlike
-#   in plain YAML.
-# Why it matters: names of runs, of clips (007) and of classes (no, on, null) are such texts; the run goes on with a name or
-#   filter that nobody gave.
+#   1:30 becomes '90' (base sixty), 'a: b' becomes a printed dictionary; null and #1 give None in a field that cannot
+#   be None. A field of whole numbers takes 010 as 8 and true as 1, and refuses 1e3 and 1000.0. 4e-4 is right for a
+#   float, unlike in plain YAML.
+# Why it matters: names of runs, of clips (007) and of classes (no, on, null) are such texts; the run goes on with a
+#   name or filter that nobody gave.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,11 +3,11 @@
 #
 # Versions: Pillow 13.0.0, imageio 2.38.1, scikit-image 0.26.0, imagecodecs 2026.3.6, mediapy 1.2.7, numpy 2.4.6.
 # Guess: imageio, scikit-image and imagecodecs read what is stored, one number a pixel, as Pillow does; mediapy, made
-#   for showing pictures, gives colours.
+#   for showing images, gives colours.
 # Seen: the other way round. imageio, scikit-image and imagecodecs give colours (H, W, 3); mediapy gives the labels.
 #   imageio gives the labels with mode='P'.
-# Why it matters: masks of VOC, DAVIS and the exports of most labelling tools are palette PNGs. Colours turned gray are
-#   still small integers, of which every metric can be computed, and classes of like brightness become one.
+# Why it matters: masks of VOC, DAVIS and the exports of most labelling tools are palette PNGs. Colours turned gray
+#   are still small integers, of which every metric can be computed, and classes of like brightness become one.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,9 +3,9 @@
 #
 # Versions: kornia 0.9.0, torch 2.14.1, numpy 2.4.6.
 # Guess: a class that is in neither map is 0 (or left out).
-# Seen: it is 1. A prediction that is wrong in every pixel scores 0.98 with 100 classes, 148 of 150 with ADE20K's.
-# Why it matters: mean_iou gives one value a class and image, and its mean is what is asked for; it is then near 1 for every
-#   model, and the more so the more classes a data set has.
+# Seen: it is 1. A prediction that is wrong in every pixel scores 0.98 with 100 classes and 0.987 with ADE20K's 150.
+# Why it matters: mean_iou gives one value a class and image, and its mean is what is asked for; it is then near 1 for
+#   every model, and the more so the more classes a data set has.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -4,16 +4,16 @@
 # Versions: litdata 0.2.76, torch 2.14.1, torchvision 0.29.1, numpy 2.4.6, Pillow 13.0.0.
 # Guess: a text in a sample is stored as that text.
 # Seen: if the text happens to be the path of a file that exists where optimize runs, the FILE is stored, and an image
-#   comes back as a tensor. The same sample made in another folder keeps its text. A bfloat16 tensor is refused with a TypeError, and a palette
-#   image comes back without its palette (labels intact, every colour black).
-# Why it matters: file_name, image_id, mask_path are fields of nearly every sample here; whether they are texts then depends on
-#   the working folder, and an image is stored twice.
+#   comes back as a tensor. The same sample made in another folder keeps its text. A bfloat16 tensor is refused with a
+#   TypeError, and a palette image comes back without its palette (labels intact, every colour black).
+# Why it matters: file_name, image_id, mask_path are fields of nearly every sample here; whether they are texts then
+#   depends on the working folder, and an image is stored twice.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" --disable-pip-version-check --quiet install numpy==2.4.6 pillow==13.0.0 torch==2.14.1 torchvision==0.29.1 \
-    litdata==0.2.76
+"$work/venv/bin/pip" --disable-pip-version-check --quiet install numpy==2.4.6 pillow==13.0.0 torch==2.14.1 \
+    torchvision==0.29.1 litdata==0.2.76
 mkdir "$work/with_image" "$work/without_image"
 cat > "$work/case.py" <<'PY'
 import sys

@@ -3,10 +3,11 @@
 #
 # Versions: ml_collections 1.1.0.
 # Guess: a field keeps the type of its first value: whole numbers become floats in a float field, everything else of
-#   another type is refused, also after the field was None for a while.
-# Seen: a float where an int was is refused, an int in a float field becomes 1.0: as guessed. But True is taken by an int
-#   field and makes it a bool field, which then refuses 100. After None any type is taken, in place of a float too. A FrozenConfigDict
-#   never equals the ConfigDict it was made from. ConfigDict(other) shares its nested parts: a change in the copy is one in both.
+#   another type is refused. Only a field that began as None takes anything, once. A copy is independent.
+# Seen: a float where an int was is refused, an int in a float field becomes 1.0: as guessed. But True is taken by an
+#   int field and makes it a bool field, which then refuses 100. After None any type is taken, in place of a float
+#   too. A FrozenConfigDict never equals the ConfigDict it was made from. ConfigDict(other) shares its nested parts: a
+#   change in the copy is one in both.
 # Why it matters: configurations of Slot Attention's, SAVi's and many JAX code bases are ConfigDicts; sweeps copy and
 #   overwrite them, and a nested change then leaks into the run beside it.
 set -euo pipefail

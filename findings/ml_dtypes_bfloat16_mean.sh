@@ -3,11 +3,11 @@
 #
 # Versions: ml_dtypes 0.6.0, numpy 2.4.6.
 # Guess: np.mean adds bfloat16 in float32, as it adds float16: the mean of ones is 1.
-# Seen: ones are added in bfloat16, where 256 + 1 is 256: the sum of 1,000 ones is 256, their mean 0.2559, their standard
-#   deviation 0.504 instead of 0, np.nanmean the same; along an axis, too. The product b @ b is right (1000), the median
-#   also, and mean(dtype=np.float32). np.save drops the type: it is loaded as raw pairs of bytes ('V2').
-# Why it matters: features of a frozen encoder are stored in bfloat16, and their mean and spread set up a codebook or a
-#   normalisation. A mean over a few tokens is right and hides it.
+# Seen: ones are added in bfloat16, where 256 + 1 is 256: the sum of 1,000 ones is 256, their mean 0.2559, their
+#   standard deviation 0.504 instead of 0, np.nanmean the same; along an axis, too. The product b @ b is right (1000),
+#   the median also, and mean(dtype=np.float32). np.save drops the type: it is loaded as raw pairs of bytes ('V2').
+# Why it matters: features of a frozen encoder are stored in bfloat16, and their mean and spread set up a codebook or
+#   a normalisation. A mean over a few tokens is right and hides it.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -5,10 +5,10 @@
 # Guess: what is written as channels R, G, B and Z is found under R, G, B and Z.
 # Seen: R, G and B are one array 'RGB' (height, width, 3), so channels()['R'] is a KeyError; the same behind a layer's
 #   name ('segmentation.R' is part of 'segmentation'). If R is float32 and G and B float16, writing works and reading
-#   raises; separate_channels=True reads both kinds of file as they were written. Writing puts Channel objects in the place of
-#   the arrays of the caller's own dictionary.
+#   raises; separate_channels=True reads both kinds of file as they were written. Writing puts Channel objects in the
+#   place of the arrays of the caller's own dictionary.
 # Why it matters: Kubric, from which MOVi and its successors are made, renders layers of depth, flow and segmentation
-#   into EXR files. Code that loops over channel names depends on whether a layer happens to be called RGB.
+#   into EXR files. A loader that asks for channels by the names they were written under fails or gets three at once.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,12 +2,13 @@
 # pooch checks the archive, not what was unpacked from it, and hands out files that were never in it.
 #
 # Versions: pooch 1.9.0.
-# Guess: with a known hash, the Unzip processor gives the archive's members, intact: one that was cut off or changed since is
-#   unpacked again.
+# Guess: with a known hash, the Unzip processor gives the archive's members, intact: one that was cut off or changed
+#   since is unpacked again.
 # Seen: members are looked for by name only: a changed member stays changed, an emptied one empty; only a missing one
-#   is unpacked again (then all are). The returned list is the folder's content: a file that somebody put there is in it.
-# Why it matters: data sets that are loaded through pooch pass their hash while the pictures that are read are not those of
-#   the archive, and a stray file (a cache, a hidden copy) becomes an image of the set.
+#   is unpacked again (then all are). The returned list is the folder's content: a file that somebody put there is in
+#   it.
+# Why it matters: data sets that are loaded through pooch pass their hash while the images that are read are not those
+#   of the archive, and a stray file (a cache, a hidden copy) becomes an image of the set.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

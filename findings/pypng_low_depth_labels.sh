@@ -2,11 +2,14 @@
 # Labels in a gray PNG of 2 or 4 bits are multiplied when they are read.
 #
 # Versions: pypng 0.20220715.0, Pillow 13.0.0, imageio 2.38.1, imagecodecs 2026.3.6, numpy 2.4.6.
-# Guess: labels 0 to 3, written as gray values of 2 bits, are read as 0 to 3, as they are from a palette PNG of 2 bits.
-# Seen: Pillow, imageio and imagecodecs stretch gray values to 8 bits: 0, 1, 2, 3 become 0, 85, 170, 255, and with 4 bits 0, 17, 34,
-#   51. Only pypng itself gives the stored numbers. From a palette PNG of the same depth Pillow gives 0, 1, 2, 3.
-# Why it matters: where the number is a class (ADE20K, VOC) class 3 is read as class 255, or as void; where it is only a
-#   name (a folder of instance labels) nothing happens. The two kinds of PNG cannot be told apart by looking at them.
+# Guess: labels 0 to 3, written as gray values of 2 bits, are read as 0 to 3, as they are from a palette PNG of 2
+#   bits.
+# Seen: Pillow, imageio and imagecodecs stretch gray values to 8 bits: 0, 1, 2, 3 become 0, 85, 170, 255, and with 4
+#   bits 0, 17, 34, 51. Only pypng itself gives the stored numbers. From a palette PNG of the same depth Pillow gives
+#   0, 1, 2, 3.
+# Why it matters: where the number is a class (ADE20K, VOC) class 3 is read as class 255, or as void; where it is only
+#   a name (a folder of instance labels) nothing happens. The two kinds of PNG cannot be told apart by looking at
+#   them.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,9 +3,9 @@
 #
 # Versions: pycocotools 2.0.11, faster-coco-eval 1.8.0, hotcoco 1.3.0, RLEMaskLib 0.8.1, numpy 2.4.6.
 # Guess: encode() takes every pixel that is not 0 as inside, in all four libraries.
-# Seen: pycocotools and faster-coco-eval start a new run wherever the VALUE changes and take runs as outside and inside
-#   in turn. An array that counts how many masks cover a pixel (0, 1, 2) is encoded with its overlap as a hole: 12
-#   pixels instead of 16. hotcoco and RLEMaskLib give 16. None raises.
+# Seen: pycocotools and faster-coco-eval start a new run wherever the VALUE changes and take runs as outside and
+#   inside in turn. An array that counts how many masks cover a pixel (0, 1, 2) is encoded with its overlap as a hole:
+#   12 pixels instead of 16. hotcoco and RLEMaskLib give 16. None raises.
 # Why it matters: `sum(masks)` is a common way to join masks of a crowd or of several parts, and is right until two of
 #   them overlap. faster-coco-eval and hotcoco both offer themselves in the place of pycocotools.
 set -euo pipefail

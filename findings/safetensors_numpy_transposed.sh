@@ -4,10 +4,11 @@
 # Versions: safetensors 0.8.0 (0.7.0 beside it), numpy 2.4.6.
 # Guess: safetensors.numpy.save_file stores what the array holds, as 0.7.0 does, or refuses an array that is not
 #   contiguous, as safetensors.torch does.
-# Seen: 0.8.0 stores the memory in its own order under the array's shape: a transposed array comes back scrambled.
-#   No error, no warning; the docstring asks for contiguous arrays. 0.7.0 stores the same array rightly.
-# Why it matters: weights of other frameworks are transposed before they are stored for torch (kernels of linear layers
-#   are (in, out) there, (out, in) here). Such a file has right names, shapes and types, loads, and gives a bad encoder.
+# Seen: 0.8.0 stores the memory in its own order under the array's shape: a transposed array comes back scrambled. No
+#   error, no warning; the docstring asks for contiguous arrays. 0.7.0 stores the same array rightly.
+# Why it matters: weights of other frameworks are transposed before they are stored for torch (kernels of linear
+#   layers are (in, out) there, (out, in) here). Such a file has right names, shapes and types, loads, and gives a bad
+#   encoder.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -5,8 +5,8 @@
 # Guess: purge_step, given when a run goes on from a checkpoint, makes the steps after the checkpoint disappear for
 #   every reader of the log folder, and without it both readers show the steps twice.
 # Seen: TensorBoard's own reader drops what came after the checkpoint. tbparse, which reads through the same library,
-#   keeps every value of the lost steps, mixed with the new ones by step; steps that the resumed run never reached remain at
-#   the end of the curve. Without purge_step both show the steps twice, as guessed.
+#   keeps every value of the lost steps, mixed with the new ones by step; steps that the resumed run never reached
+#   remain at the end of the curve. Without purge_step both show the steps twice, as guessed.
 # Why it matters: a table made from the log by tbparse takes its last row from a run that was thrown away, while the
 #   curve in the browser is right.
 set -euo pipefail

@@ -4,11 +4,11 @@
 # Versions: tifffile 2026.3.3, Pillow 13.0.0, numpy 2.4.6.
 # Guess: tifffile.imwrite stores an array (objects, height, width) as one page an object.
 # Seen: two or five objects are pages. Three or four are the planes of ONE page, RGB or RGB with alpha (with a
-#   DeprecationWarning that an image library's user may never see); uint16 the same. tifffile reads its own file rightly; Pillow
-#   gives (height, width, 3), so that the number of objects of an image decides in which layout its masks are read.
-#   photometric='minisblack' makes pages of all of them.
-# Why it matters: masks of one file an image are written like this by tools of microscopy. Code that was tried on an
-#   image with two objects meets a colour image at the first one with three.
+#   DeprecationWarning that an image library's user may never see); uint16 the same. tifffile reads its own file
+#   rightly; Pillow gives (height, width, 3), so that the number of objects of an image decides in which layout its
+#   masks are read. photometric='minisblack' makes pages of all of them.
+# Why it matters: tools of microscopy store the masks of an image like this. Code that was tried on an image with two
+#   objects meets a colour image at the first one with three.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,16 +3,17 @@
 #
 # Versions: torchvision 0.29.1, torch 2.14.1, pycocotools 2.0.11, numpy 2.4.6.
 # Guess: masks_to_boxes gives the box that encloses the mask, as the corners of pycocotools' toBbox.
-# Seen: the right and lower edges are the NUMBERS of the last column and row: a mask of 6 x 3 pixels has a box of 5 x 2,
-#   one pixel a box of no area, and its IoU with the box from pycocotools is 0.56 and 0. An empty mask is a box of zeros, the
-#   same as that of a mask of pixel (0, 0).
-# Why it matters: CorLoc and recall of boxes compare boxes made from predicted masks with the data set's own. At patches of
-#   16 pixels an object of one patch already loses 12 % of its box.
+# Seen: the right and lower edges are the NUMBERS of the last column and row: a mask of 6 x 3 pixels has a box of 5 x
+#   2, one pixel a box of no area, and its IoU with the box from pycocotools is 0.56 and 0. An empty mask is a box of
+#   zeros, the same as that of a mask of pixel (0, 0).
+# Why it matters: CorLoc and recall of boxes compare boxes made from predicted masks with the data set's own. At
+#   patches of 16 pixels an object of one patch already loses 12 % of its box.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" --disable-pip-version-check --quiet install numpy==2.4.6 torch==2.14.1 torchvision==0.29.1 pycocotools==2.0.11
+"$work/venv/bin/pip" --disable-pip-version-check --quiet install numpy==2.4.6 torch==2.14.1 torchvision==0.29.1 \
+    pycocotools==2.0.11
 cd "$work"
 "$work/venv/bin/python" -W ignore - <<'PY'
 import numpy as np

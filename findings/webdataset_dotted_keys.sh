@@ -4,8 +4,8 @@
 # Versions: webdataset 1.0.2, numpy 2.4.6, pillow 13.0.0.
 # Guess: what was written under two keys with one TarWriter is read as two samples.
 # Seen: the reader takes the key only up to the first dot of the file's name. COCO_val2014.000001 and
-#   COCO_val2014.000002 come back as ONE sample with key COCO_val2014 and fields 000001.cls, 000002.cls. Neither writer nor
-#   reader says anything; dots in a folder's name do no harm.
+#   COCO_val2014.000002 come back as ONE sample with key COCO_val2014 and fields 000001.cls, 000002.cls. Neither
+#   writer nor reader says anything; dots in a folder's name do no harm.
 # Why it matters: names of clips and crops often have dots (scene.0001, 12.5fps, v1.2). The length of an epoch shrinks
 #   without a word wherever fields are not asked for by name.
 set -euo pipefail

@@ -5,8 +5,8 @@
 # Guess: decode('l8') gives the numbers that a label PNG holds: indices of a palette PNG, gray values of the others.
 # Seen: labels in a palette PNG become the brightness of their colours. 16-bit labels are cut off at 255: 300 and 600
 #   become one label, although the writer had stored them exactly. 8-bit gray PNGs are right. No error, no warning.
-# Why it matters: shards of VOC, DAVIS (palette) and Cityscapes' instanceIds (16 bits) decode
-#   to plausible maps with wrong or merged objects. A field named npy keeps any label.
+# Why it matters: shards of VOC, DAVIS (palette) and Cityscapes' instanceIds (16 bits) decode to plausible maps with
+#   wrong or merged objects. A field named npy keeps any label.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -28,7 +28,8 @@ buffer = io.BytesIO()
 picture.save(buffer, 'PNG')
 wide = labels.astype(np.uint16) * 300
 with webdataset.TarWriter('shard.tar') as shard:
-    shard.write({'__key__': 'a', 'palette.png': buffer.getvalue(), 'gray.png': labels, 'wide.png': wide, 'wide.npy': wide})
+    fields = {'palette.png': buffer.getvalue(), 'gray.png': labels, 'wide.png': wide, 'wide.npy': wide}
+    shard.write({'__key__': 'a', **fields})
 raw = next(iter(webdataset.WebDataset('shard.tar', shardshuffle=False)))
 found = next(iter(webdataset.WebDataset('shard.tar', shardshuffle=False).decode('l8')))
 for name in ('palette.png', 'gray.png', 'wide.png', 'wide.npy'):
