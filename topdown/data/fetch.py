@@ -39,6 +39,9 @@ CHUNK = 1 << 20
 RETRIES = 5
 MOST_UNPACKED = 20
 """An archive may unpack to so many times its size; those of the data sets unpack to at most a few times theirs."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, struct.error, zlib.error, lzma.LZMAError)
+"""What damaged, encrypted and oversized archives raise."""
 
 _Result = TypeVar('_Result')
 
@@ -87,7 +90,7 @@ def _workplace(root: Path) -> Iterator[Path]:
         try:
             yield place
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in FULL:
                 raise
             shutil.rmtree(place, ignore_errors=True)
             raise OSError(
@@ -133,6 +136,8 @@ def list_bucket(bucket: Bucket, root: Path, pause: float = 1.0) -> list[RemoteFi
             break
     if not found:
         raise OSError(f'{bucket.base}/{bucket.name} lists nothing under {bucket.prefix}: its makers may have moved it')
+    if len({file.target for file in found}) < len(found):
+        raise OSError(f'{bucket.base}/{bucket.name} lists two files of one name under {bucket.prefix}')
     return found
 
 
@@ -145,23 +150,36 @@ def _download_all(
     free = shutil.disk_usage(place).free
     if (need := total - have + unpacked) > free:
         raise OSError(
-            f'{place.parent} has {free / 1e9:.1f} GB free, about {need / 1e9:.1f} GB are needed: choose another disk'
+            f'{place.parent} has {free / 1e9:.2f} GB free, about {need / 1e9:.2f} GB are needed: choose another disk'
         )
     stop = threading.Event()
 
     def came(count: int) -> None:
         bar.update(count)
         if stop.is_set():
-            raise InterruptedError('another download failed')
+            raise _Stopped
+
+    def get(file: RemoteFile) -> None:
+        try:
+            came(0)
+            download(file, place, came)
+        except _Stopped:
+            pass
+        except BaseException:
+            stop.set()
+            raise
 
     bar = tqdm(desc=title, unit='B', unit_scale=True, total=total, initial=have, disable=not progress or not files)
     with bar, ThreadPoolExecutor(workers) as pool:
         try:
-            for job in as_completed([pool.submit(download, file, place, came) for file in files]):
+            for job in as_completed([pool.submit(get, file) for file in files]):
                 job.result()
         finally:  # the first failure, or Ctrl-C, stops the others where they are
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Stopped(Exception):
+    """Another download failed."""
 
 
 def download(file: RemoteFile, place: Path, came: Callable[[int], object] = int, pause: float = 1.0) -> Path:
@@ -210,7 +228,7 @@ def _patiently(url: str, work: Callable[[], _Result], pause: float, kept: str = 
                 raise OSError(f'{url} answers {error.code} {error.reason}: the address may have changed') from error
             problem: Exception = error
         except (OSError, EOFError, http.client.HTTPException) as error:
-            if isinstance(error, InterruptedError) or error_is_of_the_disk(error):
+            if getattr(error, 'errno', None) in FULL:
                 raise
             problem = error
         if attempt < RETRIES - 1:
@@ -223,12 +241,17 @@ def _read(url: str) -> bytes:
         return response.read()
 
 
-class _Stopped(Exception):
-    """Another download failed."""
+def _size(url: str) -> int:
+    """What the server announces, 0 if nothing: the download itself will say what is wrong."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method='HEAD'), timeout=60) as response:
+            return int(response.headers.get('Content-Length') or 0)
+    except (OSError, ValueError, http.client.HTTPException):
+        return 0
 
 
-def _transfer(url: str, part: Path, bar: _Bar | None) -> None:
-    have = part.stat().st_size if part.exists() else 0
+def _transfer(url: str, part: Path, came: Callable[[int], object]) -> None:
+    have = _have(part)
     request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
@@ -238,38 +261,60 @@ def _transfer(url: str, part: Path, bar: _Bar | None) -> None:
         raise
     with response:
         if have and response.status != 206:  # the server starts over, so must the file
+            came(-have)
             have = 0
-        length = response.headers.get('Content-Length')
-        total = have + int(length) if length else None
-        if bar:
-            bar.expect(url, total, have)
+        total = have + int(response.headers.get('Content-Length') or 0)
         with part.open('ab' if have else 'wb') as file:
             while chunk := response.read(CHUNK):
-                if bar and bar.stop.is_set():
-                    raise _Stopped
                 file.write(chunk)
-                if bar:
-                    bar.update(len(chunk))
-    if total is not None and part.stat().st_size < total:
-        raise EOFError(f'{part.stat().st_size} of {total} bytes came')
+                came(len(chunk))
+    if _have(part) < total:
+        raise EOFError(f'{_have(part)} of {total} bytes came')
+
+
+def _checksum(path: Path, md5: bool) -> str:
+    """MD5 or CRC-32C, hexadecimal."""
+    digest = hashlib.md5(usedforsecurity=False) if md5 else google_crc32c.Checksum()
+    with path.open('rb') as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.digest().hex()
 
 
 def _unpack(file: Path, folder: Path) -> None:
-    """Unpack beside the data, then move into place, file by file where folders are there already."""
+    """Unpack beside the data, then move into place, file by file where folders are there already.
+
+    Neither kind of archive can write outside its folder: ``zipfile`` drops ``..`` and roots from names, and tarfile's
+    data filter refuses them.
+    """
     fresh = file.with_name(file.name + '.unpacked')
+    left = MOST_UNPACKED * file.stat().st_size
+
+    def announced(size: int) -> None:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise tarfile.TarError(f'it would unpack to more than {MOST_UNPACKED} times its size')
+
+    def checked(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        announced(member.size)
+        return tarfile.data_filter(member, path)
+
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
+                announced(sum(member.file_size for member in archive.infolist()))
                 archive.extractall(fresh)
         else:
             with tarfile.open(file) as archive:
-                archive.extractall(fresh, filter='data')
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        shutil.rmtree(fresh, ignore_errors=True)
+                archive.extractall(fresh, filter=checked)
+        _merge(fresh, folder)
+    except UNREADABLE as error:
         file.unlink()
-        raise OSError(f'{file} is no whole archive ({error}); it was deleted, try again') from error
-    _merge(fresh, folder)
+        raise OSError(f'{file} cannot be unpacked ({error}); it was deleted, try again') from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _merge(source: Path, target: Path) -> None:
@@ -281,74 +326,3 @@ def _merge(source: Path, target: Path) -> None:
         else:
             item.replace(there)
     source.rmdir()
-
-
-def _check_space(archives: list[Archive], root: Path) -> None:
-    """Archive and unpacked files are on the disk at the same time: twice the size of what is still to come."""
-    need = 0
-    for archive in archives:
-        request = urllib.request.Request(archive.url, method='HEAD')
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                need += 2 * int(response.headers.get('Content-Length') or 0)
-        except (OSError, ValueError):
-            continue  # the download itself will say what is wrong
-    _need_space(need, root)
-
-
-def _need_space(need: int, root: Path) -> None:
-    free = shutil.disk_usage(root).free
-    if need > free:
-        raise OSError(f'{root} has {free / 1e9:.1f} GB free, about {need / 1e9:.1f} GB are needed: choose another disk')
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open('rb') as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _crc32c(path: Path) -> str:
-    crc = 0
-    with path.open('rb') as file:
-        while chunk := file.read(CHUNK):
-            crc = crc32c(chunk, crc)
-    return f'{crc:08x}'
-
-
-class _Bar:
-    """One progress bar for parallel downloads."""
-
-    def __init__(self, title: str, progress: bool) -> None:
-        self.bar = tqdm(desc=title, unit='B', unit_scale=True, total=0, disable=not progress)
-        self.lock, self.stop = threading.Lock(), threading.Event()
-        self.sizes: dict[str, int] = {}
-        self.begun: set[str] = set()
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def announce(self, sizes: dict[str, int]) -> None:
-        """Files and their sizes, known beforehand."""
-        self.sizes |= sizes
-        self.bar.total += sum(sizes.values())
-
-    def expect(self, url: str, total: int | None, have: int) -> None:
-        """Count a file's size once, and what was there before."""
-        with self.lock:
-            if url not in self.sizes:
-                self.sizes[url] = total or 0
-                self.bar.total += total or 0
-            if url not in self.begun:
-                self.begun.add(url)
-                self.bar.update(have)
-
-    def update(self, count: int) -> None:
-        """So many bytes came."""
-        with self.lock:
-            self.bar.update(count)

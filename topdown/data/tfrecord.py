@@ -31,7 +31,6 @@ MAPPED = 128
 _mapped: deque[weakref.ref[RecordFile]] = deque()
 
 
-
 _MESSAGES = {  # fields in the order of their numbers
     'BytesList': [('value', 'REPEATED', 'BYTES')],
     'FloatList': [('value', 'REPEATED', 'FLOAT')],
