@@ -219,16 +219,25 @@ def test_wrong_arguments_are_named(capsys):
         assert message in capsys.readouterr().err
 
 
-def test_runs_on_a_cluster(tmp_path, fake_runs):
-    """submitit's own processes stand in for SLURM's."""
-    pytest.importorskip('submitit')
+def test_runs_on_a_cluster(tmp_path, fake_runs, monkeypatch):
+    """submitit's own processes stand in for SLURM's; the job of seed 2 is killed, not its command."""
+    submitit, fake = pytest.importorskip('submitit'), schedule.command
+    monkeypatch.setattr(submitit.core.core.Job, '_results_timeout_s', 1)
+
+    def command(task, *others):
+        return ['sh', '-c', 'kill -9 $PPID'] if task.job.seed == 2 else fake(task, *others)
+
+    monkeypatch.setattr(schedule, 'command', command)
     places, ended = Places('smoke', tmp_path, ''), []
-    tasks = [task for task in unique_tasks(jobs_for_test(3), places) if task.job.seed != 2]
+    tasks = unique_tasks(jobs_for_test(3), places)
     for task in tasks:
         task.folder.mkdir(parents=True)
     schedule.run_cluster(tasks, places, 2, tmp_path, ended.append, 'local', {'cpus_per_task': 1})
-    assert {task.job.seed: task.done for task in ended} == {0: True, 1: False}
+    assert {task.job.seed: task.done for task in ended} == {0: True, 1: False, 2: False}
     assert 'out of luck' in (tasks[1].folder / 'run.log').read_text()
+    assert [words in schedule._last_words(tasks[seed]) for seed, words in ((1, 'Failed'), (2, 'any output'))] == [
+        True
+    ] * 2
 
 
 def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook(
