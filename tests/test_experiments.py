@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -203,6 +204,23 @@ def test_failed_and_killed_runs_leave_the_others_and_are_tried_again(tmp_path, f
     assert 'all, each once     5     3      2' in said
     assert '7 s a finished run' in said
     assert pd.read_csv(tmp_path / 'tables' / 'smoke_ablation.csv').seed.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_interruption_ends_the_runs_and_begins_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, 'command', lambda task, *_: ['sleep', '60' if task.job.seed else '0'])
+    places = Places('smoke', tmp_path, '')
+    tasks = unique_tasks(jobs_for_test(5), places)
+    for task in tasks:
+        task.folder.mkdir(parents=True)
+
+    def interrupt(task):
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        schedule.run_local(tasks, places, 2, tmp_path, interrupt)
+    assert time.monotonic() - start < 30
+    assert len(list(tmp_path.rglob('run.log'))) <= 3
 
 
 def test_collecting_says_what_is_missing_and_runs_nothing(tmp_path, fake_runs, capsys):

@@ -147,8 +147,9 @@ def run_local(tasks: list[Task], places: Places, workers: int, root: Path, repor
     def make(task: Task) -> Task:
         with (task.folder / 'run.log').open('w') as log:
             words = command(task, places, root)
-            running.append(subprocess.Popen(words, cwd=root, env=environment, stdout=log, stderr=log))
-            running[-1].wait()
+            process = subprocess.Popen(words, cwd=root, env=environment, stdout=log, stderr=log)
+            running.append(process)
+            process.wait()
         return task
 
     with ThreadPoolExecutor(workers) as pool:
