@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -145,12 +146,15 @@ def run_local(tasks: list[Task], places: Places, workers: int, root: Path, repor
     environment = {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
     environment.pop('TOPDOWN_PRESET', None)  # it would take the place of the preset
     running: list[subprocess.Popen] = []
+    stop = threading.Event()
 
     def make(task: Task) -> Task:
         with (task.folder / 'run.log').open('w') as log:
             words = command(task, places, root)
             process = subprocess.Popen(words, cwd=root, env=environment, stdout=log, stderr=log)
             running.append(process)
+            if stop.is_set():  # begun by a thread that was free just then
+                process.terminate()
             process.wait()
         return task
 
@@ -159,6 +163,7 @@ def run_local(tasks: list[Task], places: Places, workers: int, root: Path, repor
             for job in as_completed([pool.submit(make, task) for task in tasks]):
                 report(job.result())
         finally:
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for process in running:
                 process.terminate()
