@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -206,6 +207,23 @@ def test_failed_and_killed_runs_leave_the_others_and_are_tried_again(tmp_path, f
     assert pd.read_csv(tmp_path / 'tables' / 'smoke_ablation.csv').seed.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_an_interruption_ends_the_runs_and_begins_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, 'command', lambda task, *_: ['sleep', '60' if task.job.seed else '0'])
+    places = Places('smoke', tmp_path, '')
+    tasks = unique_tasks(jobs_for_test(5), places)
+    for task in tasks:
+        task.folder.mkdir(parents=True)
+
+    def interrupt(task):
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        schedule.run_local(tasks, places, 2, tmp_path, interrupt)
+    assert time.monotonic() - start < 30
+    assert len(list(tmp_path.rglob('run.log'))) <= 3
+
+
 def test_collecting_says_what_is_missing_and_runs_nothing(tmp_path, fake_runs, capsys):
     fake_runs.update(range(5))
     schedule.main(['--preset', 'smoke', '--collect', '--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')])
@@ -220,16 +238,25 @@ def test_wrong_arguments_are_named(capsys):
         assert message in capsys.readouterr().err
 
 
-def test_runs_on_a_cluster(tmp_path, fake_runs):
-    """submitit's own processes stand in for SLURM's."""
-    pytest.importorskip('submitit')
+def test_runs_on_a_cluster(tmp_path, fake_runs, monkeypatch):
+    """submitit's own processes stand in for SLURM's; the job of seed 2 is killed, not its command."""
+    submitit, fake = pytest.importorskip('submitit'), schedule.command
+    monkeypatch.setattr(submitit.core.core.Job, '_results_timeout_s', 1)
+
+    def command(task, *others):
+        return ['sh', '-c', 'kill -9 $PPID'] if task.job.seed == 2 else fake(task, *others)
+
+    monkeypatch.setattr(schedule, 'command', command)
     places, ended = Places('smoke', tmp_path, ''), []
-    tasks = [task for task in unique_tasks(jobs_for_test(3), places) if task.job.seed != 2]
+    tasks = unique_tasks(jobs_for_test(3), places)
     for task in tasks:
         task.folder.mkdir(parents=True)
     schedule.run_cluster(tasks, places, 2, tmp_path, ended.append, 'local', {'cpus_per_task': 1})
-    assert {task.job.seed: task.done for task in ended} == {0: True, 1: False}
+    assert {task.job.seed: task.done for task in ended} == {0: True, 1: False, 2: False}
     assert 'out of luck' in (tasks[1].folder / 'run.log').read_text()
+    assert [words in schedule._last_words(tasks[seed]) for seed, words in ((1, 'Failed'), (2, 'any output'))] == [
+        True
+    ] * 2
 
 
 def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook(

@@ -9,8 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -144,25 +145,28 @@ def run_local(tasks: list[Task], places: Places, workers: int, root: Path, repor
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
     environment.pop('TOPDOWN_PRESET', None)  # it would take the place of the preset
-    waiting, running = list(tasks), []
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                task = waiting.pop(0)
-                with (task.folder / 'run.log').open('w') as log:
-                    process = subprocess.Popen(
-                        command(task, places, root), cwd=root, env=environment, stdout=log, stderr=log
-                    )
-                running.append((task, process))
-            for task, process in [pair for pair in running if pair[1].poll() is not None]:
-                running.remove((task, process))
-                report(task)
-            time.sleep(0.2)
-    finally:
-        for _, process in running:
-            process.terminate()
-        for _, process in running:
+    running: list[subprocess.Popen] = []
+    stop = threading.Event()
+
+    def make(task: Task) -> Task:
+        with (task.folder / 'run.log').open('w') as log:
+            words = command(task, places, root)
+            process = subprocess.Popen(words, cwd=root, env=environment, stdout=log, stderr=log)
+            running.append(process)
+            if stop.is_set():  # begun by a thread that was free just then
+                process.terminate()
             process.wait()
+        return task
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for job in as_completed([pool.submit(make, task) for task in tasks]):
+                report(job.result())
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
 
 
 def run_cluster(
@@ -197,17 +201,19 @@ def run_cluster(
             executor.submit(submitit.helpers.CommandFunction(prefix + command(task, places, root), cwd=root))
             for task in tasks
         ]
-    waiting = list(zip(tasks, sent, strict=True))
+    of_job = {job.job_id: task for job, task in zip(sent, tasks, strict=True)}
     try:
-        while waiting:
-            for task, job in [pair for pair in waiting if pair[1].done()]:
-                waiting.remove((task, job))
-                (task.folder / 'run.log').write_text(f'{job.stdout() or ""}\n{job.stderr() or ""}\n')
-                report(task)
-            time.sleep(0.2 if cluster == 'local' else 10)
+        for job in submitit.helpers.as_completed(sent, poll_frequency=1):
+            task, texts = of_job[job.job_id], [job.stdout(), job.stderr()]
+            problem = job.exception()  # the state does not tell: it may be FINISHED after a kill, too
+            if problem and not isinstance(problem, submitit.core.utils.FailedJobError):  # that one is in the log
+                texts.append(' '.join(str(problem).split('\n')[:2]))
+            (task.folder / 'run.log').write_text('\n'.join(filter(None, texts)) + '\n')
+            report(task)
     finally:
-        for _, job in waiting:
-            job.cancel()
+        for job in sent:
+            if not job.done():
+                job.cancel()
 
 
 def collect(jobs: Iterable[Job], places: Places, tables: Path) -> pd.DataFrame:
