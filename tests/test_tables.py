@@ -254,7 +254,7 @@ def test_the_committed_claims_are_those_of_the_committed_tables():
     claims = tables.read(PAPER / 'claims.csv')
     made = judge.verdicts(claims, judge.read_all(TABLES))
     shown = tables.read(TABLES / 'claims.csv')
-    pd.testing.assert_frame_equal(made, shown, check_dtype=False, obj='claims.csv (run python -m topdown.tables)')
+    pd.testing.assert_frame_equal(made, shown, check_dtype=False, obj='claims.csv (run topdown tables claims)')
     for page in claims.page:
         assert page.endswith(('.md', '.ipynb'))
 

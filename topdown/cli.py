@@ -339,14 +339,24 @@ def main(arguments: list[str] | None = None) -> None:
     named = [after for word, after in itertools.pairwise(words) if word == '--preset']
     named += [word.removeprefix('--preset=') for word in words if word.startswith('--preset=')]
     base = PRESETS.get(named[-1] if named else 'toybox', PRESETS['toybox'])
-    old = {word.lstrip('-').partition('=')[0].replace('-', '_') for word in words if words[0] == 'train'} & set(RENAMED)
+    status = 2
     try:
-        if old:
-            owner(min(old))
+        _refuse_old(words)
+        status = 1
         app.cli(prog='topdown', args=words, registry=_options(base), config=(OmitArgPrefixes, DisallowNone))
     except (ValueError, OSError, RuntimeError, ImportError, ArithmeticError) as error:
         print(f'error: {error}', file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(status) from None
+
+
+def _refuse_old(words: list[str]) -> None:
+    """What parameters of ``train`` were called and how they were given before: say how it is done now."""
+    for word in words if words[:1] == ['train'] else ():
+        name, equals, value = word.lstrip('-').replace('-', '_').partition('=')
+        if name in RENAMED:
+            owner(name)
+        if equals and name in OWNERS and not word.startswith('-'):
+            raise ValueError(f'write --{name} {value} for {word}')
 
 
 def _options(base: Config) -> ConstructorRegistry:

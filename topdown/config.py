@@ -124,13 +124,13 @@ class ModelConfig:
     """Slot attention, the top-down pathway and the decoder."""
 
     num_slots: int = 7
-    """K."""
+    """Number of slots, K."""
     slot_size: int = 256
-    """d."""
+    """Width of a slot, d."""
     qkv_size: int = 0
     """Width of queries, keys and values; 0 means d."""
     num_iterations: int = 3
-    """T, steps of one pass."""
+    """Steps of one pass of slot attention, T."""
     num_heads: int = 1
     """Heads of slot attention."""
     top_down: bool = True
@@ -154,7 +154,7 @@ class ModelConfig:
     share_weights: bool = True
     """One slot attention for all passes; off: the modulated passes have weights of their own."""
     codebook_size: int = 512
-    """E."""
+    """Number of codes, E."""
     ema_decay: float = 0.99
     """Decay of the codebook's moving averages."""
     dead_code_threshold: float = 0.8
@@ -231,7 +231,7 @@ class TrainConfig:
     lr: float = 4e-4
     """Adam's learning rate after warm-up."""
     warmup_steps: int = 10_000
-    """Linear warm-up."""
+    """Steps of linear warm-up."""
     lr_half_life: int = 100_000
     """The learning rate halves every so many steps (exponential decay)."""
     grad_clip: float = 1.0

@@ -426,22 +426,15 @@ def _now(device: str) -> float:
 
 def run(
     config: Config,
-    models: Sequence[str] = ('baseline', 'top-down'),
-    device: str = 'cpu',
-    rounds: int = 10,
-    memory: bool = True,
-    evaluation: bool = False,
-    json_path: Path | None = None,
-    table: Path | None = None,
+    models: Sequence[str],
+    device: str,
+    rounds: int,
+    memory: bool,
+    evaluation: bool,
+    json_path: Path | None,
+    table: Path | None,
 ) -> None:
-    """Print what ``bench`` finds, and write it.
-
-    Args:
-        config, models, device, rounds, memory: see ``bench``.
-        evaluation: time evaluation, too (makes the encoder).
-        json_path: file for everything.
-        table: CSV table that rows are added to.
-    """
+    """Print what ``bench`` finds, and write it: ``topdown bench``."""
     result = bench(config, list(models), device, rounds, memory)
     print(show(result))
     if evaluation:

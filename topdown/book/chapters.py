@@ -56,7 +56,7 @@ def begin(
     chosen = [model.strip() for model in models.split(',')]
     if not set(chosen) <= set(VARIANTS):
         raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {models!r}')
-    base = preset(name, **{key: value for key, value in changes.items() if value})
+    base = preset(name, **{key: value for key, value in changes.items() if value or value is None})
     folder = project_dir() / run_dir / name
     if fresh:
         for seed in range(base.seeds):

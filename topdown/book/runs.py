@@ -148,12 +148,8 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
     return pd.DataFrame(rows)
 
 
-def take_apart(folder: Path, table: Path | None = None) -> None:
-    """Print what every top-down run of a folder relies on: its scores with parts of the modulation taken away.
-
-    Args:
-        folder: holds runs of the training chapter.
-        table: CSV file for the rows; means, and mBO_i lost by seed, go beside it.
+def take_apart(folder: Path, table: Path | None) -> None:
+    """Print what every top-down run of a folder relies on: ``topdown interventions``.
 
     Raises:
         FileNotFoundError: if no top-down model was trained there.

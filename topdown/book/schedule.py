@@ -282,28 +282,16 @@ def _last_words(task: Task) -> str:
 
 def make_tables(
     preset_name: str,
-    only: Sequence[str] | None = None,
-    what: str = 'runs',
-    workers: int = 1,
-    engine: str = 'local',
-    slurm_options: dict[str, object] | None = None,
-    data_root: str = '',
-    run_dir: str | Path = 'runs',
-    tables: Path = Path('figures/tables'),
+    only: Sequence[str] | None,
+    what: str,
+    workers: int,
+    engine: str,
+    slurm_options: dict[str, object],
+    data_root: str,
+    run_dir: Path,
+    tables: Path,
 ) -> None:
-    """Make the runs behind the book's tables where they are missing, and gather their rows into tables.
-
-    Args:
-        preset_name: whose experiments.
-        only: names of experiments; all that the preset has if None.
-        what: 'runs'; 'plan', print the plan only; 'collect', gather the rows that are there only; 'growth', instead:
-            what codes mean in the course of training.
-        workers: runs at a time.
-        engine: 'local', processes of this machine, or 'slurm', jobs of a cluster.
-        slurm_options: see ``run_cluster``.
-        data_root: folder of the data set.
-        run_dir: where runs are kept, from the project's folder.
-        tables: where tables are written, from the project's folder.
+    """Make the runs behind the book's tables where they are missing, and gather their rows: ``topdown tables``.
 
     Raises:
         ValueError, OSError, ImportError: if the plan, the data or the engine cannot be.

@@ -64,15 +64,9 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
 
 
 def open_whole(name: str, root: Path | None, split: str, limit: int = 0, strict: bool = True, **changes: object):
-    """A data set with nothing but its name and folder, as a ``PictureSet`` at the paper's sizes, or at Toybox's own.
+    """A ``PictureSet`` by name and folder, at the paper's sizes, or at Toybox's own (which needs no folder).
 
-    Args:
-        name: of the data set.
-        root: folder that holds it; Toybox needs none.
-        split: 'train' or 'val'.
-        limit: keep the first so many images; 0 for all.
-        strict: see ``open_dataset``.
-        changes: to the preset.
+    ``limit`` keeps the first so many images; for ``strict`` see ``open_dataset``; ``changes`` are of the preset.
     """
     if root is None and name != 'toybox':
         raise ValueError(f'{name} needs ROOT, the folder that holds it')

@@ -25,14 +25,9 @@ def score_protocols(
     source: str = 'decoder',
     predictions: Path | None = None,
 ) -> pd.DataFrame:
-    """One row an image and protocol, images on which protocols disagree most first.
+    """One row an image and protocol, images on which protocols disagree most first: ``topdown evaluate``.
 
-    Args:
-        config: says which data; its protocol does not count.
-        protocols: each sees images and masks cut its own way.
-        model, encoder: see ``train.load_run``.
-        source: of the model's masks, see ``predict``.
-        predictions: instead of a model, a folder of label maps, see ``read_predictions``.
+    Masks are the model's, from ``source`` (see ``predict``), or without a model those in the folder ``predictions``.
     """
     parts = []
     for protocol in protocols:

@@ -13,14 +13,7 @@ from topdown.train.batches import TrainData
 def prepare(
     name: str, root: Path, preset_name: str | None = None, tokens: Path | None = None, workers: int = 2
 ) -> None:
-    """Make or convert a data set, and store the tokens of its training images; what is there is not made again.
-
-    Args:
-        name: of the data set.
-        root: folder that holds it, or, of toybox, will hold it.
-        preset_name: whose encoder makes the tokens; the preset called like the data set if None.
-        tokens: folder for them; none are stored if None.
-        workers: processes that read images, threads that convert.
+    """Make or convert a data set, and store the tokens of its training images: ``topdown data prepare``.
 
     Raises:
         FileNotFoundError: if the data are missing.
