@@ -46,15 +46,12 @@ def parse_object(text: str, what: str) -> dict[str, object]:
     Raises:
         ValueError: if it is not one, saying that ``what`` must be.
     """
+    wanted = f'{what} must be a JSON object such as {{"name": 5}}, got {reprlib.repr(text)}'
     try:
         found = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f'{what} must be JSON such as {{"num_slots": 5}}, got {reprlib.repr(text)}: {error}'
-        ) from error
-    _check(
-        isinstance(found, dict), f'{what} must be a JSON object such as {{"num_slots": 5}}, got {reprlib.repr(text)}'
-    )
+        raise ValueError(f'{wanted}: {error}') from error
+    _check(isinstance(found, dict), wanted)
     return found
 
 
