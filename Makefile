@@ -36,6 +36,7 @@ train: install
 tables: install
 	$(BIN)/topdown tables --preset $(PRESET) --workers $(WORKERS) $(if $(DATA),--data-root $(DATA))
 	$(BIN)/topdown tables growth --preset $(PRESET) $(if $(DATA),--data-root $(DATA))
+	$(BIN)/topdown tables probes --preset $(PRESET) $(if $(DATA),--data-root $(DATA))
 	@$(BIN)/topdown tables claims
 
 test: lint unit notebooks book

@@ -42,14 +42,21 @@ class _All(dict):
     """All parameters of an experiment by their plain names; those left out have the preset's value."""
 
 
-class _Data(dict):
-    """Parameters that say which data and how; those left out are missing, and stay as the run or preset has them."""
+class _Labels(dict):
+    """Parameters that say where labels are and how they are read; those left out are missing."""
 
-    names = ('dataset', 'data_root', 'mask_size', 'keep_crowd', 'void', 'eval_images')
+    names = ('train_annotations', 'train_images', 'val_annotations', 'val_images', 'keep_crowd', 'void_label')
+
+
+class _Data(dict):
+    """Parameters that say what is evaluated; those left out are missing, and stay as the run or preset has them."""
+
+    names = ('dataset', 'data_root', *_Labels.names[2:], 'mask_size', 'void', 'eval_images')
 
 
 Parameters = Annotated[FlagConversionOff[_All], arg(name='')]
 DataParameters = Annotated[FlagConversionOff[_Data], arg(name='')]
+LabelParameters = Annotated[FlagConversionOff[_Labels], arg(name='')]
 
 app, data = SubcommandApp(), SubcommandApp()
 
@@ -85,7 +92,8 @@ def evaluate(
 
     Args:
         checkpoint: checkpoint.safetensors of a run.
-        predictions: instead: folder of <path of the image>.png, a label from 0 a pixel.
+        predictions: instead: folder of <path of the image>.png, .tif, .npy or .npz: labels, or shares (K, h, w) of any
+            resolution.
         preset: with ``--predictions``: data and sizes.
         protocols: one or several, each with images and masks cut its own way.
         source: whose masks.
@@ -102,11 +110,12 @@ def evaluate(
         model, encoder, saved = load_run(checkpoint)
         config = saved.config
     config = config.with_(**parameters)
-    scores = score_protocols(config, protocols, model, encoder, source, predictions)
+    scores, labels_read = score_protocols(config, protocols, model, encoder, source, predictions)
     if table:
         table.parent.mkdir(parents=True, exist_ok=True)
         scores.to_csv(table, index=False)
-    print(f'{config.data.dataset}, {describe_scores(scores, protocols)}')
+    print(f'{config.data.dataset}, {len(scores) // len(protocols)} images\n{labels_read}')
+    print(describe_scores(scores, protocols))
 
 
 @app.command
@@ -176,22 +185,19 @@ def prepare(
 
 @data.command
 def check(
-    name: Positional[Readable], root: Positional[Path], splits: tuple[Split, ...] = typing.get_args(Split)
-) -> None:
+    parameters: LabelParameters, name: Positional[Readable], root: Positional[Path | None] = None,
+    splits: tuple[Split, ...] = (),
+) -> None:  # fmt: skip
     """Read all of a data set and name every problem; the exit status is 1 if there is one.
 
     Args:
-        root: folder that holds it.
+        root: folder that holds it; not needed with ``--val-annotations``.
+        splits: those whose annotations are given, or else both.
     """
-    from topdown.data import open_whole
-    from topdown.data.check import check
+    from topdown.data.check import check_splits
 
-    problems = 0
-    for split in splits:
-        report = check(open_whole(name, root, split, strict=False), name, split)
-        print(report)
-        problems += len(report.problems)
-    if problems:
+    given = [split for split in typing.get_args(Split) if f'{split}_annotations' in parameters]
+    if check_splits(name, root, splits or given or typing.get_args(Split), parameters):
         raise SystemExit(1)
 
 
@@ -262,8 +268,8 @@ def bench(
 
 @app.command
 def tables(
-    what: Positional[Literal['runs', 'plan', 'collect', 'growth', 'claims']] = 'runs', preset: Preset = 'toybox',
-    only: tuple[str, ...] = (), workers: int = 1, engine: Literal['local', 'slurm'] = 'local',
+    what: Positional[Literal['runs', 'plan', 'collect', 'growth', 'probes', 'claims']] = 'runs',
+    preset: Preset = 'toybox', only: tuple[str, ...] = (), workers: int = 1, engine: Literal['local', 'slurm'] = 'local',
     slurm_options: dict = {}, data_root: str = '', run_dir: Path = Path('runs'),  # noqa: B006
     tables: Path = Path('figures/tables'),
 ) -> None:  # fmt: skip
@@ -271,7 +277,8 @@ def tables(
 
     Args:
         what: runs; plan, only say what is to be done; collect, only gather what is there; growth, what codes mean in
-            the course of training; claims, the verdicts on the paper's claims, from the tables that there are.
+            the course of training; probes, what a linear probe reads off slots and codes; claims, the verdicts on the
+            paper's claims, from the tables that there are.
         only: some of the preset's experiments, such as ablation and codebook; all if left out.
         workers: runs at a time; the cores are shared out among them.
         engine: processes of this machine, or jobs of a cluster.
@@ -369,8 +376,8 @@ def _options(base: Config) -> ConstructorRegistry:
         if info.type is _All:  # a group of the help for each part, put together again
             fields = tuple(StructFieldSpec(part, group, tyro.MISSING) for group, part in groups.items())
             return StructConstructorSpec(lambda **found: functools.reduce(operator.or_, found.values()), fields)
-        if info.type is _Data:
-            fields = tuple(_option(name, None) for name in _Data.names)
+        if info.type in (_Data, _Labels):
+            fields = tuple(_option(name, None) for name in info.type.names)
             return StructConstructorSpec(lambda **found: {k: v for k, v in found.items() if v is not None}, fields)
         if info.type in groups:
             names = [name for name, (part, _) in OWNERS.items() if part == groups[info.type]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import reprlib
 import typing
 from dataclasses import dataclass, field
@@ -25,11 +26,14 @@ def typed(name: str, value: object, kind: type) -> object:
     """A parameter's value as the type of its field; whole numbers pass as floats, since papermill passes them so.
 
     Raises:
-        ValueError: for another type, a number beyond 64 bits or not finite, or a dictionary of anything but names and
-            numbers, texts and booleans.
+        ValueError: for another type, a number that is not finite or beyond 64 bits, or a dictionary of anything but
+            names and numbers, texts and booleans.
     """
-    number = isinstance(value, (int, float))
-    _check(not number or abs(value) < 2**63, f'{name} must be finite and fit into 64 bits')
+    if isinstance(value, (int, float)):
+        _check(
+            abs(value) < (math.inf if isinstance(value, float) else 2**63),
+            f'{name} must be finite and fit into 64 bits',
+        )
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
@@ -64,12 +68,24 @@ class DataConfig:
     (pictures with label PNGs), movi_c, movi_d, movi_e or clevr6."""
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
+    train_annotations: str = ''
+    """Of dataset coco: the annotation file of training; empty: found below ``data_root``, as COCO and common labelling
+    tools lay it out."""
+    train_images: str = ''
+    """Of dataset coco: the folder that the file names of training start from; empty: found likewise."""
+    val_annotations: str = ''
+    """The annotation file of validation."""
+    val_images: str = ''
+    """The folder of validation images."""
     protocol: str = 'oclf'
     """Evaluation protocol, oclf or spot: how pictures and true masks are cut and what overlapping classes mean."""
     mask_size: int = 320
     """Side, in pixels, of the square at which masks are compared."""
-    keep_crowd: bool = False
-    """Whether COCO crowd regions count as objects."""
+    keep_crowd: str = 'auto'
+    """Crowd regions as objects: keep, drop, or auto, which drops those of COCO's and Cityscapes' own files, and keeps
+    those of others, since many labelling tools mark every mask as a crowd. Protocol spot always keeps them."""
+    void_label: int = -1
+    """Of dataset folder: the label of pixels of unknown truth, such as 255; -1 for none."""
     void: str = 'background'
     """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as in both released evaluators, or ignore."""
     skip_corrupt: bool = False
@@ -89,6 +105,10 @@ class DataConfig:
             'movi_d', 'movi_e', 'clevr6',
         )  # fmt: skip
         _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
+        if isinstance(self.keep_crowd, bool):  # of earlier versions
+            object.__setattr__(self, 'keep_crowd', 'keep' if self.keep_crowd else 'auto')
+        crowds = ('auto', 'keep', 'drop')
+        _check(self.keep_crowd in crowds, f'keep_crowd must be auto, keep or drop, got {self.keep_crowd!r}')
         get_protocol(self.protocol)
         _check(self.void in ('background', 'ignore'), f"void must be 'background' or 'ignore', got {self.void!r}")
         _check(self.mask_size > 0, f'mask_size must be positive, got {self.mask_size}')
@@ -100,8 +120,8 @@ class EncoderConfig:
     """The frozen features."""
 
     name: str = 'vit_base_patch16_224.dino'
-    """Any timm Vision Transformer; ``vit_toybox_patch8_96`` ships with the package; ``pixels`` for none: the model then
-    takes the picture itself, scaled to [-1, 1], a pixel a token."""
+    """Any timm model of tokens on one grid (``hf-hub:`` and ``local-dir:`` names, too); ``vit_toybox_patch8_96`` ships
+    with the package; ``pixels`` for none: the model then takes the image itself, scaled to [-1, 1], a pixel a token."""
     image_size: int = 224
     """Side of the square input, in pixels."""
     layer: int = 12
@@ -110,6 +130,8 @@ class EncoderConfig:
     """Apply the ViT's final norm to them."""
     pretrained: bool = True
     """Load pretrained weights; without them the encoder is random."""
+    weights: str = ''
+    """A safetensors file of the encoder's weights, named as timm names them, instead of those that timm downloads."""
 
     def __post_init__(self) -> None:
         _check(self.image_size > 0, f'image_size must be positive, got {self.image_size}')
@@ -390,7 +412,10 @@ OWNERS: dict[str, tuple[str, str]] = {
 }
 """Plain name of every parameter -> its part and its field there."""
 
-UNDECIDING = ('data_root', 'seed', 'threads', 'num_workers', 'token_dir')
+UNDECIDING = (
+    'data_root', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'seed', 'threads', 'num_workers',
+    'token_dir',
+)  # fmt: skip
 """Fields that are no part of the key."""
 
 RENAMED = {

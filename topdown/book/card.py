@@ -29,5 +29,5 @@ def write_card(data: PictureSet, name: str, split: str, out: Path) -> None:
         Image.open(path).convert('RGB').quantize(128).save(path, optimize=True)
         if path.stat().st_size < LARGEST:
             break
-    print('\n'.join(f'{key}: {value}' for key, value in row.items()))
+    print('\n'.join([data.report.line(), *(f'{key}: {value}' for key, value in row.items())]))
     print(f'written to {table} and {path}')

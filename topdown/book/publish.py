@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from topdown.book.places import figures_dir
-from topdown.book.summaries import against_published, markdown, mean_and_spread, summary_table
+from topdown.book.summaries import against_published, check_tables, markdown, mean_and_spread, summary_table
 
 DEFAULT_PRESET = 'toybox'
 
@@ -28,6 +28,9 @@ def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: b
         figures: the project's ``figures`` folder.
         readme: the file whose table is replaced.
         pictures: copy the PNGs, too.
+
+    Raises:
+        ValueError: once all is written, if its rows and those of another table disagree (see ``check_same_runs``).
     """
     results = read_results(folder)
     tables = figures / 'tables'
@@ -46,6 +49,7 @@ def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: b
         before, rest = readme.read_text().split(BEGIN)
         after = rest.split(END)[1]
         readme.write_text(f'{before}{BEGIN}\n{markdown(summary)}\n{END}{after}')
+    check_tables(tables)
 
 
 def show(folder: Path) -> str:

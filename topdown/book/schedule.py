@@ -18,7 +18,9 @@ from tqdm.auto import tqdm
 
 from topdown.book.places import project_dir
 from topdown.book.plan import Job, plan
-from topdown.book.runs import growth, job_folder, read_row
+from topdown.book.runs import growth, job_folder, probes, read_row
+from topdown.book.summaries import check_tables
+from topdown.book.tables import probe_summary
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.files import fresh
@@ -213,6 +215,10 @@ def collect(jobs: Iterable[Job], places: Places, tables: Path) -> pd.DataFrame:
 
     Returns:
         experiment, runs found and missing, and the file.
+
+    Raises:
+        ValueError: once all tables are written, if their rows and those of another table in the folder disagree (see
+            ``summaries.check_same_runs``): one of them is old, and both must be made by the same code.
     """
     jobs, summary = list(jobs), []
     for name in dict.fromkeys(job.experiment for job in jobs):
@@ -233,6 +239,7 @@ def collect(jobs: Iterable[Job], places: Places, tables: Path) -> pd.DataFrame:
         if rows:
             _write_table(path, rows)
         summary.append([name, len(rows), len(mine) - len(rows), str(path) if rows else '-'])
+    check_tables(tables)
     return pd.DataFrame(summary, columns=['experiment', 'runs', 'missing', 'table'])
 
 
@@ -303,7 +310,15 @@ def make_tables(
     if what == 'growth':
         found = growth(preset_name, root / run_dir, data_root)
         _write_table(root / tables / f'{preset_name}_growth.csv', found.to_dict('records'))
+        check_tables(root / tables)
         print(found[['step', 'seed', 'fg_ari', 'mbo_i', 'perplexity', 'code_category_ami']].to_string(index=False))
+        return
+    if what == 'probes':
+        found = probes(preset_name, root / run_dir, data_root)
+        path, summary = root / tables / f'{preset_name}_probe.csv', probe_summary(found)
+        _write_table(path, found.to_dict('records'))
+        _write_table(path.with_name(f'{path.stem}_summary.csv'), summary.to_dict('records'))
+        print(summary.to_string(index=False))
         return
     places = Places(preset_name, root / run_dir, data_root)
     tasks, failed = unique_tasks(jobs, places), []

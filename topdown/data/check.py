@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 from tqdm.auto import tqdm
 
+from topdown.data import open_whole
 from topdown.data.base import PictureSet, one_thread
 from topdown.data.clevr import Clevr6
 from topdown.data.movi import FRAMES, Movi
@@ -51,14 +55,14 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
         progress: show a bar.
     """
     report = data.report
-    report.title, report.images, report.objects = f'{dataset} {split}', len(data), 0
-    official = OFFICIAL.get((dataset, split))
+    report.title, report.images = f'{dataset} {split}', len(data)
+    official = OFFICIAL.get((dataset, split)) if getattr(data, 'official', True) else None
     if official and len(data) != official:
         report.add(DOUBTFUL, f'{len(data)} images, the official split has {official}')
     if isinstance(data, (Movi, Clevr6)):
         for problem in _damaged_records(data, f'checksums of {dataset} {split}', progress):
             report.add(REFUSED, problem)
-    empty = 0
+    objects = empty = 0
     for i in tqdm(range(len(data)), desc=f'checking {dataset} {split}', disable=not progress):
         try:
             data.read_image(i)
@@ -71,8 +75,9 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
         except (OSError, ValueError) as error:
             report.add(REFUSED, str(error))
             continue
-        report.objects += len(truth.masks)
+        objects += len(truth.masks)
         empty += not len(truth.masks)
+    report.objects = objects
     if empty:
         report.add(NOTE, f'{empty} image(s) without objects')
     return report
@@ -87,3 +92,26 @@ def _damaged_records(data: Movi | Clevr6, title: str, progress: bool) -> list[st
                     found.append(f'{file.path}: record {record} does not fit its checksum: {data.REMEDY}')
                 bar.update()
     return found
+
+
+def check_splits(name: str, root: Path | None, splits: Sequence[str], changes: dict[str, object]) -> int:
+    """Print a report a split, and return how many problems there are: ``topdown data check``.
+
+    Raises:
+        OSError, ValueError: of the first split that cannot be opened, if no other split has problems.
+    """
+    problems, errors = 0, {}
+    for split in splits:
+        try:
+            data = open_whole(name, root, split, strict=False, **changes)
+        except (OSError, ValueError) as error:
+            errors[split] = error
+            continue
+        report = check(data, name, split)
+        print(report)
+        problems += len(report.problems)
+    if errors and not problems:
+        raise next(iter(errors.values()))
+    for split, error in errors.items():
+        print(f'{name} {split}: {error}')
+    return problems

@@ -24,8 +24,8 @@ def score_protocols(
     encoder: Encoder | None = None,
     source: str = 'decoder',
     predictions: Path | None = None,
-) -> pd.DataFrame:
-    """One row an image and protocol, images on which protocols disagree most first: ``topdown evaluate``.
+) -> tuple[pd.DataFrame, str]:
+    """One row an image and protocol, most disputed images first, and what was read: ``topdown evaluate``.
 
     Masks are the model's, from ``source`` (see ``predict``), or without a model those in the folder ``predictions``.
     """
@@ -37,9 +37,9 @@ def score_protocols(
             labels = predict(model, data, source)
         else:
             data = make_truth_set(config)
-            labels = read_predictions(predictions, data.dataset)
+            labels = read_predictions(predictions, data.dataset, uncut=len(protocols) > 1)
         parts.append(per_image_table(labels, data))
-    return order_by_disagreement(pd.concat(parts, ignore_index=True))
+    return order_by_disagreement(pd.concat(parts, ignore_index=True)), data.dataset.report.line()
 
 
 def describe_scores(table: pd.DataFrame, protocols: Sequence[str]) -> str:
@@ -53,4 +53,4 @@ def describe_scores(table: pd.DataFrame, protocols: Sequence[str]) -> str:
             name: f'{100 * f.mean:.1f} [{100 * f.low:.1f}, {100 * f.high:.1f}]' for name, f in found.items()
         }
     frame = pd.DataFrame(columns).rename_axis('metric').rename_axis('percent [95 % over images]', axis=1)
-    return f'{len(table) // len(columns)} images\n{frame.to_string()}'
+    return frame.to_string()
