@@ -269,9 +269,9 @@ def bench(
 @app.command
 def tables(
     what: Positional[Literal['runs', 'plan', 'collect', 'growth', 'probes', 'claims']] = 'runs',
-    preset: Preset = 'toybox', only: tuple[str, ...] = (), workers: int = 1, engine: Literal['local', 'slurm'] = 'local',
-    slurm_options: dict = {}, data_root: str = '', run_dir: Path = Path('runs'),  # noqa: B006
-    tables: Path = Path('figures/tables'),
+    preset: Preset = 'toybox', only: tuple[str, ...] = (), workers: int = 1,
+    engine: Literal['local', 'slurm'] = 'local', slurm_options: dict = {}, data_root: str = '',  # noqa: B006
+    run_dir: Path = Path('runs'), tables: Path = Path('figures/tables'),
 ) -> None:  # fmt: skip
     """Make the runs behind the tables of the book, where they are missing, and gather them into tables.
 
