@@ -33,7 +33,7 @@ def fails(capsys, *arguments):
 @pytest.fixture
 def small_toybox(monkeypatch):
     """The default Toybox in small."""
-    monkeypatch.setattr('topdown.toybox.scenes.ToyboxConfig', functools.partial(ToyboxConfig, **TINY))
+    monkeypatch.setattr('topdown.toybox.scenes.toybox_config', lambda changes: ToyboxConfig(**{**TINY, **changes}))
 
 
 def test_clevr_is_converted_and_then_there(root, monkeypatch, capsys):  # noqa: F811
@@ -71,7 +71,7 @@ def test_toybox_is_made_and_its_tokens_stored_and_used(tmp_path, monkeypatch, ca
     main([*command, '--preset', 'smoke'])
     printed = capsys.readouterr().out
     assert 'GB of tokens, 0 of 48 pictures done' in printed
-    assert 'token_dir=' in printed
+    assert '--token-dir' in printed
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*')}
     assert len(stamps) == 2
     config = topdown.preset('smoke', data_root=str(tmp_path), token_dir=str(tmp_path / 'tokens'), steps=2)
@@ -153,7 +153,7 @@ def test_speed_is_measured_on_one_thread(small_toybox, toybox_root, capsys):
     threads = torch.get_num_threads()
     main(['data', 'speed', 'toybox', str(toybox_root), '--count', '5'])
     printed = capsys.readouterr().out
-    assert 'toybox, oclf, 5 pictures to 96 x 96: ' in printed
+    assert 'toybox, oclf, 5 images to 96 x 96: ' in printed
     assert 'toybox, spot, ' in printed
     assert torch.get_num_threads() == threads
     assert reading_speed(topdown.open_dataset(topdown.preset('smoke', data_root=str(toybox_root)), 'val')) > 0
