@@ -24,7 +24,7 @@ BATCH = 32
 class TruthSet:
     """What predictions are scored against."""
 
-    dataset: PictureSet | None  # the pictures; None for a single one that was given
+    dataset: PictureSet  # the images
     truth: dict[str, Truth]  # protocol -> true regions at mask size; the first is the main one
     image_ids: list[int] | list[str]
     file_names: list[str]
