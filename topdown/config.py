@@ -188,7 +188,9 @@ class TrainConfig:
     """The optimisation."""
 
     steps: int = 500_000
+    """Optimiser steps."""
     batch_size: int = 64
+    """Images a step, all processes together."""
     lr: float = 4e-4
     """Adam's learning rate after warm-up."""
     warmup_steps: int = 10_000
@@ -218,6 +220,7 @@ class TrainConfig:
     log_every: int = 50
     """Steps between rows of the training log."""
     seed: int = 0
+    """Of weights, noise and the order of images."""
 
     def __post_init__(self) -> None:
         for name in ('steps', 'batch_size', 'log_every', 'lr_half_life'):
