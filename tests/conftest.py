@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import Phase, settings
 from PIL import Image
 from pycocotools import mask as mask_tools
 
@@ -15,6 +16,7 @@ from topdown.toybox.make import make_toybox
 from topdown.toybox.scenes import ToyboxConfig
 
 TINY = {'num_train': 24, 'num_val': 8}
+settings.register_profile('no_shrinking', phases=[Phase.explicit, Phase.generate])  # for mutants: any failure will do
 
 
 @pytest.fixture(scope='session')

@@ -155,7 +155,16 @@ MUTANTS = [
 
 def run(tree: Path, tests: set[str]) -> tuple[int | None, str]:
     """Status and output of pytest in a copy of the project; None if it did not end in time."""
-    command = [sys.executable, '-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider']
+    command = [
+        sys.executable,
+        '-m',
+        'pytest',
+        '-q',
+        '-x',
+        '-p',
+        'no:cacheprovider',
+        '--hypothesis-profile=no_shrinking',
+    ]
     place = {**os.environ, 'PYTHONPATH': str(tree), 'PYTHONDONTWRITEBYTECODE': '1'}
     names = [f'tests/{name}' for name in sorted(tests)]
     try:
