@@ -141,7 +141,7 @@ def train_model(
 
     reason = 'as it began' if saved else chosen_precision(config).reason
     with _Progress(config, first, last, f'{model.precision} ({reason})', progress and first < last) as report:
-        for step, tokens in enumerate(data.batches(first, last) if first < last else (), start=first):
+        for step, tokens in enumerate(data.batches(first, last, config) if first < last else (), start=first):
             rate = learning_rate(options, step)
             for group in optimizer.param_groups:
                 group['lr'] = rate
