@@ -59,3 +59,9 @@ def test_citations_are_in_the_bibliography():
         key for text in texts for keys in re.findall(r'\{cite\}`([^`]+)`', text) for key in re.split(r',\s*', keys)
     }
     assert 'kim2024topdown' in cited <= known
+
+
+def test_readme_names_every_folder_of_the_package_and_no_other():
+    named = set(re.findall(r'^\| `(topdown/[\w/]*)` \|', (ROOT / 'README.md').read_text(), flags=re.M))
+    there = {f'{path.parent.relative_to(ROOT)}/' for path in (ROOT / 'topdown').rglob('__init__.py')}
+    assert named == there
