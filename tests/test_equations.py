@@ -8,7 +8,7 @@ from pathlib import Path
 import topdown.model
 
 ROOT = Path(__file__).parent.parent
-ROW = re.compile(r'^\((\d+)\) +(\S.*?)  +(\w+\.py):([\w.]+) +(\w+\.py)::(\w+)$', flags=re.M)
+ROW = re.compile(r'^(\d+) +(\S.*?)  +(\w+\.py):([\w.]+) +(\w+\.py)::(\w+)$', flags=re.M)
 INDEX = ROW.findall(topdown.model.__doc__)
 NUMBERS = [int(row[0]) for row in INDEX]
 DEFINED = re.compile(r'^    \((\d+)\)  ', flags=re.M)
