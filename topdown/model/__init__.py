@@ -1,8 +1,8 @@
 """The method, one idea a file. Where every numbered equation is, and which test compares it with another version:
 
-===  ================  ===================================  =======================================================
+===  =================  ====================================  =======================================================
 no.  equation           code, in topdown/model                test, in tests
-===  ================  ===================================  =======================================================
+===  =================  ====================================  =======================================================
 1    attention          slot_attention.py:SlotAttention.step  test_slots.py::test_equals_reference
 2    weights            slot_attention.py:SlotAttention.step  test_slots.py::test_equals_reference
 3    what is collected  slot_attention.py:SlotAttention.step  test_slots.py::test_equals_reference
@@ -19,7 +19,7 @@ no.  equation           code, in topdown/model                test, in tests
 14   position           pixels.py:SoftPosition                test_pixels.py::test_position_equals_the_hand_formula
 15   stem               pixels.py:PixelStem                   test_pixels.py::test_stem_equals_its_parts_in_a_row
 16   spatial broadcast  pixels.py:SpatialBroadcastDecoder     test_pixels.py::test_decoder_equals_a_naive_one
-===  ================  ===================================  =======================================================
+===  =================  ====================================  =======================================================
 
 The equations themselves stand at the head of each file. The map of (11) is never made, but for the test.
 """
