@@ -1,12 +1,17 @@
 """Presets and their checks."""
 
+import ast
+import copy
 import dataclasses
+import inspect
+import json
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from topdown.config import RENAMED, Config
+from topdown.config import OWNERS, PARTS, RENAMED, UNDECIDING, Config
 from topdown.presets import PRESETS, VARIANTS, preset
 
 
@@ -34,7 +39,7 @@ def test_paper_presets_have_the_released_values():
 @pytest.mark.parametrize('name', PRESETS)
 def test_presets_survive_json(name):
     c = preset(name)
-    assert Config.from_dict(c.to_dict()) == c
+    assert Config.from_dict(json.loads(json.dumps(c.to_dict()))) == c
     assert c.name == name
 
 
@@ -46,10 +51,20 @@ def test_key_tells_experiments_apart_and_survives_new_options():
     assert c.with_(void='ignore').key != c.key == c.with_(void='background').key
 
 
-def test_key_ignores_seed_and_place_only():
+def test_key_ignores_what_decides_nothing_and_nothing_else():
     c = preset('toybox')
-    assert c.key == c.with_(seed=3).key == c.with_(data_root='/elsewhere').key == c.with_(seeds=9).key
-    assert len({c.key, c.with_(steps=7).key, c.with_(num_slots=3).key, c.with_(toybox={'seed': 1}).key}) == 4
+    keys = {c.key}
+    for part, kind in PARTS.items():
+        for field in dataclasses.fields(kind):
+            changed = copy.deepcopy(c)  # whatever the value is, and whether or not it would be allowed
+            object.__setattr__(getattr(changed, part), field.name, 'something else')
+            if field.name in UNDECIDING:
+                assert changed.key == c.key, field.name
+            else:
+                assert changed.key not in keys, field.name
+                keys.add(changed.key)
+    assert {'seed', 'data_root'} <= set(UNDECIDING) <= {field for _, field in OWNERS.values()}
+    assert c.with_(seeds=9).key == c.key
 
 
 @pytest.mark.parametrize(
@@ -101,10 +116,18 @@ def test_unknown_preset_names_the_known_ones():
         preset('imagenet')
 
 
-def test_every_field_says_what_it_is_or_is_plain():
-    c = preset('toybox')
-    names = [f.name for part in ('data', 'encoder', 'model', 'train') for f in dataclasses.fields(getattr(c, part))]
-    assert len(names) == len(set(names)), 'plain names must be unique across the parts'
+def test_plain_names_are_unique_across_the_parts():
+    names = [f.name for kind in PARTS.values() for f in dataclasses.fields(kind)]
+    assert len(names) == len(set(names)) == len(OWNERS)
+
+
+def test_every_field_says_what_it_is():
+    """A text stands under every field, which is where the reference takes it from."""
+    for kind in PARTS.values():
+        body = ast.parse(inspect.getsource(kind)).body[0].body
+        pairs = [(field, text) for field, text in pairwise(body) if isinstance(field, ast.AnnAssign)]
+        said = [field.target.id for field, text in pairs if isinstance(text, ast.Expr) and text.value.value]
+        assert said == [field.name for field in dataclasses.fields(kind)]
 
 
 def test_names_of_before_are_read_in_files_and_refused_in_calls():

@@ -121,7 +121,6 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on(tiny, tmp_path):
 SAME = """
 import torch
 from topdown import distributed
-from topdown.checkpoint import load_checkpoint
 distributed.start()
 rank = distributed.rank()
 assert distributed.same(torch.arange(5.0))
