@@ -37,6 +37,7 @@ def change(root, edit):
 def test_a_whole_set_passes(coco_root, capsys):
     main(['data', 'check', 'coco', str(coco_root)])
     printed = capsys.readouterr().out
+    assert 'coco train: 4 images, 5 objects, no problems' in printed
     assert 'coco val: 4 images, 5 objects, no problems' in printed
     assert 'note: 1 image(s) without objects' in printed
 

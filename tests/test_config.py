@@ -1,15 +1,20 @@
 """Presets and their checks."""
 
+import ast
+import copy
 import dataclasses
+import inspect
+import json
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from topdown.book.plan import Job, parse_changes, plan
-from topdown.config import NEEDS, RENAMED, Config, say_needs
+from topdown.cli import main
+from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, UNDECIDING, Config, say_needs
 from topdown.presets import PRESETS, VARIANTS, preset
-from topdown.train import loop
 
 
 def test_paper_presets_have_the_released_values():
@@ -36,7 +41,7 @@ def test_paper_presets_have_the_released_values():
 @pytest.mark.parametrize('name', PRESETS)
 def test_presets_survive_json(name):
     c = preset(name)
-    assert Config.from_dict(c.to_dict()) == c
+    assert Config.from_dict(json.loads(json.dumps(c.to_dict()))) == c
     assert c.name == name
 
 
@@ -48,10 +53,20 @@ def test_key_tells_experiments_apart_and_survives_new_options():
     assert c.with_(void='ignore').key != c.key == c.with_(void='background').key
 
 
-def test_key_ignores_seed_and_place_only():
+def test_key_ignores_what_decides_nothing_and_nothing_else():
     c = preset('toybox')
-    assert c.key == c.with_(seed=3).key == c.with_(data_root='/elsewhere').key == c.with_(seeds=9).key
-    assert len({c.key, c.with_(steps=7).key, c.with_(num_slots=3).key, c.with_(toybox={'seed': 1}).key}) == 4
+    keys = {c.key}
+    for part, kind in PARTS.items():
+        for field in dataclasses.fields(kind):
+            changed = copy.deepcopy(c)  # whatever the value is, and whether or not it would be allowed
+            object.__setattr__(getattr(changed, part), field.name, 'something else')
+            if field.name in UNDECIDING:
+                assert changed.key == c.key, field.name
+            else:
+                assert changed.key not in keys, field.name
+                keys.add(changed.key)
+    assert {'seed', 'data_root'} <= set(UNDECIDING) <= {field for _, field in OWNERS.values()}
+    assert c.with_(seeds=9).key == c.key
 
 
 @pytest.mark.parametrize(
@@ -117,15 +132,23 @@ def test_settings_without_effect_are_named_in_help_and_book(capsys):
     for name in NEEDS:
         assert f'`{name}` needs {say_needs(name)}' in page, 'the list of api_settings.md is made of NEEDS'
     with pytest.raises(SystemExit):
-        loop.main(['--help'])
-    assert 'token_dir needs cache_tokens=True' in ' '.join(capsys.readouterr().out.split())
+        main(['train', '--help'])
+    printed = ' '.join(capsys.readouterr().out.replace('│', ' ').split())
+    for name in ('token_dir', 'patch_order', 'codebook_size'):
+        assert f'Needs {say_needs(name)}.' in printed
 
 
-def test_seeds_have_no_effect_in_train(capsys, tmp_path):
-    with pytest.raises(SystemExit) as stop:
-        loop.main(['--preset', 'smoke', '--folder', str(tmp_path), 'seeds=3'])
-    assert stop.value.code == 1
-    assert 'seeds has no effect here' in capsys.readouterr().err
+def test_settings_without_effect_are_refused_on_the_command_line(tmp_path, capsys):
+    command = ['train', '--preset', 'smoke', '--folder', str(tmp_path)]
+    for wrong, message in [
+        (['--seeds', '3'], 'seeds'), (['--cache-tokens', 'False', '--token-dir', '/tokens'], 'token_dir='),
+        (['--decoder-layers', '3'], 'decoder_layers=3 needs'), (['--top-down', 'False', '--codebook-size', '9'], 'needs'),
+    ]:  # fmt: skip
+        with pytest.raises(SystemExit) as stop:
+            main([*command, *wrong])
+        assert stop.value.code in (1, 2)
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_toybox_changes_the_fields_it_names():
@@ -143,15 +166,43 @@ def test_plans_keep_the_keys_of_published_rows():
         assert set(rows.config) == keys, name
 
 
+DEEP: list = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'num_slots': None}, {'num_slots': DEEP}, {'num_slots': 10**5000}, {'top_down': 10**5000}, {'lr': 10**400},
+        {'lr': float('inf')}, {'lr': float('nan')}, {'toybox': DEEP}, {'toybox': {'size': DEEP}}, {'toybox': {1: 2}},
+        {'toybox': {'size': None}}, {'toybox': None}, {'decoder': DEEP}, {'seeds': 0}, {'seeds': None},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_whatever_a_notebook_passes_gets_one_message(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))) as refused:
+        preset('toybox', **changes)
+    assert len(str(refused.value)) < 2000
+
+
 def test_unknown_preset_names_the_known_ones():
     with pytest.raises(ValueError, match='smoke, toybox'):
         preset('imagenet')
 
 
-def test_every_field_says_what_it_is_or_is_plain():
-    c = preset('toybox')
-    names = [f.name for part in ('data', 'encoder', 'model', 'train') for f in dataclasses.fields(getattr(c, part))]
-    assert len(names) == len(set(names)), 'plain names must be unique across the parts'
+def test_plain_names_are_unique_across_the_parts():
+    names = [f.name for kind in PARTS.values() for f in dataclasses.fields(kind)]
+    assert len(names) == len(set(names)) == len(OWNERS)
+
+
+def test_every_field_says_what_it_is():
+    """A text stands under every field, which is where the reference takes it from."""
+    for kind in PARTS.values():
+        body = ast.parse(inspect.getsource(kind)).body[0].body
+        pairs = [(field, text) for field, text in pairwise(body) if isinstance(field, ast.AnnAssign)]
+        said = [field.target.id for field, text in pairs if isinstance(text, ast.Expr) and text.value.value]
+        assert said == [field.name for field in dataclasses.fields(kind)]
 
 
 def test_names_of_before_are_read_in_files_and_refused_in_calls():

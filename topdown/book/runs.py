@@ -9,18 +9,19 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from topdown.book.codes import code_meaning
-from topdown.book.plan import Job
+from topdown.book.codes import code_meaning, probe_table
+from topdown.book.plan import SEEDS, Job
+from topdown.book.summaries import mean_and_spread
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.evaluate.metrics import summarize
-from topdown.evaluate.predict import predict, run_model, score
+from topdown.evaluate.predict import interventions, predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
 from topdown.files import write_text
 from topdown.model.encoder import make_encoder
 from topdown.presets import preset
 from topdown.train.batches import TrainData
-from topdown.train.loop import Run, train_model
+from topdown.train.loop import Run, load_run, train_model
 
 GROWTH_POINTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Shares of a run after which ``growth`` measures it."""
@@ -147,3 +148,59 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
                 write_text(path, json.dumps(row, indent=1))
             rows.append(json.loads(path.read_text()))
     return pd.DataFrame(rows)
+
+
+def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', progress: bool = True) -> pd.DataFrame:
+    """What can be read linearly off slots, codes and tokens of the ablation's top-down runs, see ``probe_table``.
+
+    Over the validation images, which the models have never seen, and over the training images, which they have seen
+    without labels: these are more, and a probe that is fitted on more objects finds more of what is there.
+
+    Runs that are there are used; others are trained, where the ablation will find them.
+
+    Returns:
+        One row a split, seed, set of features and target, with the run's provenance.
+    """
+    rows, encoder, eval_sets = [], None, {}
+    many = preset(preset_name).data.dataset == 'toybox' and preset_name != 'smoke'
+    for seed in range(SEEDS['ablation'] if many else 1):
+        job = Job('ablation', 'top-down', seed)
+        config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
+        encoder = encoder or make_encoder(config)
+        for split in ('val', 'train'):
+            if split not in eval_sets:
+                eval_sets[split] = make_eval_set(config, encoder, split, progress=progress)
+        run = train_model(config, job_folder(run_dir, config), encoder, eval_set=eval_sets['val'], progress=progress)
+        for split, data in eval_sets.items():
+            first = {'variant': job.variant, 'split': split}
+            rows += [{**first, **row, **run.provenance} for row in probe_table(run.model, data)]
+    return pd.DataFrame(rows)
+
+
+def take_apart(folder: Path, table: Path | None) -> None:
+    """Print what every top-down run of a folder relies on: ``topdown interventions``.
+
+    Raises:
+        FileNotFoundError: if no top-down model was trained there.
+    """
+    paths = sorted(folder.glob('top-down-seed*/checkpoint.safetensors'))
+    if not paths:
+        raise FileNotFoundError(f'{folder} holds no top-down-seed*/checkpoint.safetensors: train first')
+    rows, encoder, data = [], None, None
+    for path in paths:
+        model, encoder, saved = load_run(path, encoder)
+        data = data or make_eval_set(saved.config, encoder)
+        for name, change in interventions(model, data).items():
+            found = summarize(score(predict(model, data, change=change), data))
+            place = {'intervention': name, 'seed': saved.config.train.seed, 'config': saved.config.key}
+            rows.append({**place, **found})
+    scores = pd.DataFrame(rows)
+    summary = mean_and_spread(scores, 'intervention').reset_index()
+    print(summary.to_string(index=False))
+    if table:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        scores.to_csv(table, index=False)
+        summary.to_csv(table.with_name(f'{table.stem}_summary.csv'), index=False)
+        by_seed = scores.pivot(index='seed', columns='intervention', values='mbo_i')[list(summary.intervention)]
+        lost = by_seed.sub(by_seed['both'], axis=0).drop(columns='both').round(1).reset_index()
+        lost.to_csv(table.with_name(f'{table.stem}_by_seed.csv'), index=False)

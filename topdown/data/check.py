@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
 from tqdm.auto import tqdm
 
+from topdown.data import open_whole
 from topdown.data.base import PictureSet, one_thread
 from topdown.data.clevr import Clevr6
 from topdown.data.movi import FRAMES, Movi
 from topdown.data.report import DOUBTFUL, NOTE, REFUSED, Report
+from topdown.data.sources import SOURCES
 
 OFFICIAL = {
     ('coco', 'train'): 118_287, ('coco', 'val'): 5_000, ('voc', 'train'): 10_582, ('voc', 'val'): 1_449,
@@ -17,6 +23,20 @@ OFFICIAL = {
 """Pictures of each split, as its makers count them; of MOVi all frames."""
 WITHOUT_MASKS = {('voc', 'train')}
 """Splits whose masks are not used, and not asked for."""
+PREPARED = ('clevr6',)
+"""Data sets that are converted once before they can be read."""
+
+
+def overview() -> pd.DataFrame:
+    """The data sets that can be read: name, data set, official counts of training and validation, how to get it."""
+    rows = []
+    for name, source in SOURCES.items():
+        how = 'by hand, after a login' if source.login else f'topdown data fetch {name} FOLDER'
+        how += f', then topdown data prepare {name} FOLDER' if name in PREPARED else ''
+        rows.append([name, source.title, *(OFFICIAL.get((name, split), '-') for split in ('train', 'val')), how])
+    rows.append(['toybox', 'Toybox', '-', '-', 'made on first use'])
+    rows.append(['folder', 'any images with label PNGs', '-', '-', '-'])
+    return pd.DataFrame(rows, columns=['name', 'data set', 'train', 'val', 'get it'])
 
 
 @one_thread()
@@ -35,14 +55,14 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
         progress: show a bar.
     """
     report = data.report
-    report.title, report.images, report.objects = f'{dataset} {split}', len(data), 0
+    report.title, report.images = f'{dataset} {split}', len(data)
     official = OFFICIAL.get((dataset, split)) if getattr(data, 'official', True) else None
     if official and len(data) != official:
         report.add(DOUBTFUL, f'{len(data)} images, the official split has {official}')
     if isinstance(data, (Movi, Clevr6)):
         for problem in _damaged_records(data, f'checksums of {dataset} {split}', progress):
             report.add(REFUSED, problem)
-    empty = 0
+    objects = empty = 0
     for i in tqdm(range(len(data)), desc=f'checking {dataset} {split}', disable=not progress):
         try:
             data.read_image(i)
@@ -55,8 +75,9 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
         except (OSError, ValueError) as error:
             report.add(REFUSED, str(error))
             continue
-        report.objects += len(truth.masks)
+        objects += len(truth.masks)
         empty += not len(truth.masks)
+    report.objects = objects
     if empty:
         report.add(NOTE, f'{empty} image(s) without objects')
     return report
@@ -71,3 +92,26 @@ def _damaged_records(data: Movi | Clevr6, title: str, progress: bool) -> list[st
                     found.append(f'{file.path}: record {record} does not fit its checksum: {data.REMEDY}')
                 bar.update()
     return found
+
+
+def check_splits(name: str, root: Path | None, splits: Sequence[str], changes: dict[str, object]) -> int:
+    """Print a report a split, and return how many problems there are: ``topdown data check``.
+
+    Raises:
+        OSError, ValueError: of the first split that cannot be opened, if no other split has problems.
+    """
+    problems, errors = 0, {}
+    for split in splits:
+        try:
+            data = open_whole(name, root, split, strict=False, **changes)
+        except (OSError, ValueError) as error:
+            errors[split] = error
+            continue
+        report = check(data, name, split)
+        print(report)
+        problems += len(report.problems)
+    if errors and not problems:
+        raise next(iter(errors.values()))
+    for split, error in errors.items():
+        print(f'{name} {split}: {error}')
+    return problems

@@ -177,14 +177,33 @@ def slot_categories(labels: Tensor, data: TruthSet, num_slots: int, threshold: f
         (V, K) int64: class of the object that the slot's mask overlaps most, 0 if none by ``threshold``; class c stands
         for category id ``data.main_truth.ids[c - 1]``.
     """
+    best, which = slot_overlaps(labels, data, num_slots).max(dim=1)  # (V, K)
+    return torch.where(best >= threshold, object_categories(data).gather(1, which), 0)
+
+
+def slot_overlaps(labels: Tensor, data: TruthSet, num_slots: int) -> Tensor:
+    """IoU of every true object with every slot's mask.
+
+    Args:
+        labels: predicted label maps (V, M, M).
+        data: the set.
+        num_slots: K.
+
+    Returns:
+        (V, O, K), objects numbered as in ``data.instances`` less one; 0 where a picture has fewer objects.
+    """
     truth = data.main_truth
     joint = metrics.joint_histogram(truth.regions, labels, truth.instance.shape[1])
     joint = F.pad(joint, (0, num_slots - joint.shape[2]))
-    overlap, _ = metrics.iou(metrics.merge_rows(joint, truth.instance))
-    best, which = overlap.max(dim=1)  # (V, K)
-    owner = torch.zeros(len(data), overlap.shape[1] + 1, dtype=torch.int64)
+    return metrics.iou(metrics.merge_rows(joint, truth.instance))[0]
+
+
+def object_categories(data: TruthSet) -> Tensor:
+    """Category id (V, O) int64 of every true object, numbered as in ``slot_overlaps``; 0 where there is none."""
+    truth = data.main_truth
+    owner = torch.zeros(len(data), int(truth.instance.max().clamp(min=0)) + 1, dtype=torch.int64)
     owner.scatter_(1, truth.instance.clamp(min=0), truth.category.clamp(min=0))
-    return torch.where(best >= threshold, owner.gather(1, which + 1), 0)
+    return owner[:, 1:]
 
 
 def segment_image(
