@@ -142,7 +142,8 @@ def test_settings_without_effect_are_refused_on_the_command_line(tmp_path, capsy
     command = ['train', '--preset', 'smoke', '--folder', str(tmp_path)]
     for wrong, message in [
         (['--seeds', '3'], 'seeds'), (['--cache-tokens', 'False', '--token-dir', '/tokens'], 'token_dir='),
-        (['--decoder-layers', '3'], 'decoder_layers=3 needs'), (['--top-down', 'False', '--codebook-size', '9'], 'needs'),
+        (['--decoder-layers', '3'], 'decoder_layers=3 needs'),
+        (['--top-down', 'False', '--codebook-size', '9'], 'codebook_size=9 needs'),
     ]:  # fmt: skip
         with pytest.raises(SystemExit) as stop:
             main([*command, *wrong])
