@@ -17,6 +17,8 @@ from topdown.train.batches import TrainData
 
 EARLY = 100
 """Steps after which signs of failure count."""
+VARYING = ('step_s', 'images_per_s', 'memory_gb', 'waiting')
+"""Columns of the log that differ between runs that are the same."""
 
 
 class Health:
@@ -92,12 +94,10 @@ class Health:
             )
             found['few'] = row['codes_in_use'] < 0.1 and f'{row["codes_in_use"]:.1%} of the codes are in use'
         count = len(self.losses)
-        if count >= 40 and count & (count - 1) == 0 and step > 2 * options.warmup_steps:
-            before, now = (
-                sum(part) / len(part) for part in (self.losses[-count // 2 : -count // 4], self.losses[-count // 4 :])
-            )
+        if count >= 64 and count.bit_count() == 1 and step > 2 * options.warmup_steps:  # now and then
+            before, now = sum(self.losses[count // 2 : -count // 4]), sum(self.losses[-count // 4 :])
             found['plateau'] = now > 0.995 * before and (
-                f'the loss has been at {now:.4f} for half of the steps so far: a plateau, or the end of what it can learn'
+                f'the loss has stayed at {4 * now / count:.4f} for half of the steps so far: a plateau, or the end'
             )
         for name, text in found.items():
             if text and name not in self.said:

@@ -225,9 +225,8 @@ def _train(
                     save(done)
             if stop and done < last:
                 raise Stopped(stop, f'stopped at step {done} of {options.steps}; {path} is saved, the same goes on')
-        if first == last == options.steps and distributed.from_main(
-            last not in set(evaluations.read().get('step', ()))
-        ):
+        lost = first == last == options.steps and last not in set(evaluations.read().get('step', ()))
+        if distributed.from_main(lost):
             evaluate(last)
     if distributed.is_main():
         seconds += time.perf_counter() - began
@@ -303,8 +302,8 @@ class _Progress:
                 f'steps {first + 1} to {last} of {config.train.batch_size} pictures, {computed_in}, '
                 f'{torch.get_num_threads()} thread(s)'
             )
-            for doubt in doubts(config.train):
-                self.warn(doubt)
+        for doubt in doubts(config.train) if first < last else ():
+            self.warn(doubt)
         self.bar = tqdm(total=last, initial=first, desc=self.title, unit='step', disable=not terminal, mininterval=2)
 
     def __enter__(self) -> _Progress:
@@ -314,8 +313,8 @@ class _Progress:
         self.bar.close()
 
     def warn(self, text: str) -> None:
-        """Print a sign of failure."""
-        if self.show:
+        """Print a sign of failure, bar or none."""
+        if distributed.is_main():
             self.say(f'note: {text}')
 
     def say(self, text: str) -> None:
