@@ -121,22 +121,25 @@ def take_apart(options: argparse.Namespace) -> None:
     paths = sorted(options.folder.glob('top-down-seed*/checkpoint.safetensors'))
     if not paths:
         raise FileNotFoundError(f'{options.folder} holds no top-down-seed*/checkpoint.safetensors: train first')
-    rows, encoder, data = [], None, None
+    rows, before = [], None
     for path in paths:
-        model, encoder, saved = loop.load_run(path, encoder)
-        data = data or make_eval_set(saved.config, encoder)
+        model, encoder, saved = loop.load_run(path)
+        if saved.config.key != before:
+            before, data = saved.config.key, make_eval_set(saved.config, encoder)
         for name, change in interventions(model, data).items():
             found = metrics.summarize(score(predict(model, data, change=change), data))
             place = {'intervention': name, 'seed': saved.config.train.seed, 'config': saved.config.key}
             rows.append({**place, **found})
     table = pd.DataFrame(rows)
-    summary = mean_and_spread(table, 'intervention').reset_index()
+    several = ['config'] if table.config.nunique() > 1 else []  # runs of different kinds are not averaged
+    summary = mean_and_spread(table, [*several, 'intervention']).reset_index()
     print(summary.to_string(index=False))
     if options.table:
         options.table.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(options.table, index=False)
         summary.to_csv(options.table.with_name(f'{options.table.stem}_summary.csv'), index=False)
-        by_seed = table.pivot(index='seed', columns='intervention', values='mbo_i')[list(summary.intervention)]
+        by_seed = table.pivot(index=[*several, 'seed'], columns='intervention', values='mbo_i')
+        by_seed = by_seed[list(summary.intervention.unique())]
         lost = by_seed.sub(by_seed['both'], axis=0).drop(columns='both').round(1).reset_index()
         lost.to_csv(options.table.with_name(f'{options.table.stem}_by_seed.csv'), index=False)
 

@@ -13,6 +13,7 @@ from topdown.book.codes import code_meaning
 from topdown.book.plan import Job
 from topdown.config import Config
 from topdown.data import open_dataset
+from topdown.data.digest import digest, made_of
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
@@ -73,6 +74,9 @@ def run_job(
     folder = job_folder(run_dir, config)
     row = read_row(folder, config)
     if row is not None:
+        made = {split: made_of(open_dataset(config, split, progress)) for split in ('train', 'val')}
+        if row.get('data', digest(made)) != digest(made):
+            raise ValueError(f'{folder} holds a finished run on other data: choose another run_dir, or delete it')
         return row
     began = time.perf_counter()
     encoder = make_encoder(config)
@@ -95,8 +99,8 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     Returns:
         Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks
         where they differ from the decoder's, and with ``first_`` those of the first pass's masks where there
-        are two passes; ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet;
-        ``val_loss``, the mean reconstruction loss; the number of ``parameters``; for models with a codebook
+        are two passes; ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet, and
+        likewise ``revived``, the share of codes revived at a step; ``val_loss``, the mean reconstruction loss; the number of ``parameters``; for models with a codebook
         what ``code_meaning`` finds.
     """
     model = run.model
@@ -109,11 +113,13 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     for prefix, found in labels.items():
         row |= {f'{prefix}{name}': value for name, value in summarize(score(found, data)).items()}
     losses = [out.reconstruction_loss.item() * len(out.slots) for _, out in run_model(model, data)]
-    row['train_loss'] = float(run.log.loss.tail(max(1, len(run.log) // 10)).mean()) if len(run.log) else float('nan')
+    last = run.log.tail(max(1, len(run.log) // 10)).mean()
+    row['train_loss'] = float(last.get('loss', float('nan')))
     row['val_loss'] = sum(losses) / len(data)
     row['parameters'] = sum(p.numel() for p in model.parameters())
     if model.codebook is not None:
         row['codebook_size'] = model.codebook.size
+        row['revived'] = float(last.get('revived', float('nan')))
         row |= code_meaning(model, data)
     return row
 

@@ -17,7 +17,7 @@ from topdown.train.batches import TrainData
 
 EARLY = 100
 """Steps after which signs of failure count."""
-VARYING = ('step_s', 'images_per_s', 'memory_gb', 'waiting')
+VARYING = ['step_s', 'images_per_s', 'memory_gb', 'waiting']
 """Columns of the log that differ between runs that are the same."""
 
 
@@ -111,4 +111,4 @@ def doubts(options: TrainConfig) -> Iterator[str]:
         yield f'warmup_steps={options.warmup_steps} is not over at the end: lr={options.lr} is never reached'
     if options.lr_half_life > options.steps:
         end = 0.5 ** (options.steps / options.lr_half_life)
-        yield f'lr_half_life={options.lr_half_life} is longer than the run: lr ends at {end:.0%} of its height'
+        yield f'lr_half_life={options.lr_half_life} is longer than the run: lr hardly falls, to {end:.0%}'

@@ -162,7 +162,7 @@ def _train(
             data = TrainData(train_set, encoder, config, progress)
     began = time.perf_counter()
     known = saved.log if saved else {}
-    board = open_board(folder / 'tensorboard', first) if options.tensorboard and first < last else None
+    board = open_board(folder, first) if options.tensorboard and first < last else None
     log = Journal(folder / 'log.csv', first, known.get('train'), board)
     evaluations = Journal(folder / 'evaluations.csv', first, known.get('eval'), board)
     health = Health(model, config, data)
