@@ -36,6 +36,7 @@ train: install
 tables: install
 	$(BIN)/python -m topdown.experiments --preset $(PRESET) --workers $(WORKERS) $(if $(DATA),--data-root $(DATA))
 	$(BIN)/python -m topdown.experiments --preset $(PRESET) --growth $(if $(DATA),--data-root $(DATA))
+	$(BIN)/python -m topdown.experiments --preset $(PRESET) --probe $(if $(DATA),--data-root $(DATA))
 	@$(BIN)/python -m topdown.tables
 
 test: lint unit notebooks book

@@ -263,10 +263,15 @@ _ = plots.show_bars(meaning, 'adjusted mutual information')
 # The bars say what this codebook sorts by. If *category* were the tallest, codes would be names of things. In the run
 # stored here it is by far the shortest: a code tells where a slot looks, a little about how much of the picture it
 # takes, and next to nothing about what is there. k-means, fitted on the very same slots, finds no more of it, so the
-# codebook is not to blame: the slots of the first pass do not hold it. Two causes are likely. The tokens of the small
-# encoder tell instances of one picture apart, and nothing asked them to be alike for two ducks in two pictures. And the
-# first pass is only a draft: nothing asks it for good masks (see [the next chapter](02_modulation_maps.ipynb)), so its
-# slots need not stand for one thing each.
+# codebook is not to blame: slots do not fall into groups by category.
+#
+# That is not to say that slots do not hold the category. Groups follow what varies most, and adjusted mutual
+# information sees groups only: k-means on the encoder's own tokens, from which a linear probe reads the category of
+# most toys, has next to none of it, either. [The chapter on codes](10_what_codes_mean.ipynb) measures both, with probes
+# on slots, codes and tokens. Two causes are likely for the order seen here. The tokens of the small encoder tell
+# instances of one picture apart, and nothing asked for two ducks in two pictures to be more alike than a duck and a
+# boat. And the first pass is only a draft: nothing asks it for good masks (see [the next
+# chapter](02_modulation_maps.ipynb)), so its slots need not stand for one thing each.
 #
 # ## Checks
 
@@ -284,8 +289,8 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # Nearest codes, moving averages and straight-through gradients are a few lines each, and the package equals them.
 # Revival keeps a codebook alive that starts from an untrained model's slots: at the end most codes are in use. But
 # codes in use are not yet codes with meaning: on Toybox, at this scale, the rough semantics that the paper reports for
-# COCO did not appear. That was measured on one model and one seed; a systematic study needs several, and several
-# codebook sizes.
+# COCO did not appear in the codes. That was measured on one model and one seed; a systematic study needs several, and
+# several codebook sizes.
 #
 # **Exercises**
 #

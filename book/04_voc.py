@@ -240,7 +240,7 @@ print(chapters.say_rivals(results, chosen))
 # *Random crops* cost what they save in pictures: no token can be kept, so the encoder runs in every step, and the
 # embedded run is short for that reason, not because it has learned all it could. *Classes*: where a picture has several
 # things of a class, class mBO falls far below instance mBO for both models, because slots part things of a class, as
-# they should. *Unknown pixels*: leaving them out raises mBO of every row, of the patch grid's upper bound too,
+# they should. *Unknown pixels*: leaving them out raises mBO of every row, of the truth on the patch grid too,
 # and does not touch FG-ARI, which looks at pixels of things only. A table that does not say what it did with them
 # cannot be compared to the point.
 #

@@ -241,9 +241,9 @@ for column in ('on Toybox', "on the paper's data"):
 # %% [markdown]
 # These are the verdicts on the paper's claims, which [the introduction](intro.md) lists one by one. The limits are
 # plain: figures at the paper's scale need a GPU and the data; [the page on clusters](cluster.md) says how. Toybox
-# cannot stand in for COCO, because its encoder was trained on motion and its tokens hold little of categories
-# ([its page](encoder.md)). And a published figure without a spread over seeds cannot be tested: a difference of one
-# point may be the seed.
+# cannot stand in for COCO, because its encoder was trained on motion, and categories are not what varies most in its
+# tokens ([its page](encoder.md)). And a published figure without a spread over seeds cannot be tested: a difference of
+# one point may be the seed.
 #
 # **Exercises**
 #

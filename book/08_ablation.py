@@ -176,9 +176,10 @@ for name, part in sides.groupby('variant', sort=False):
 # own; without codes, the scale is predicted from the slot as it is, and codes here say little that a slot does not
 # ([what codes mean](10_what_codes_mean.ipynb)). Neither cause was tested by itself.
 #
-# There is little to be gained by any part: the baseline is already near what one token a segment can tell apart
-# ([the long runs](toybox_long.md)), and the encoder's tokens hold little of categories ([its page](encoder.md)). Where
-# the tokens hold more, other parts may matter. The same chapter reads the rows of another preset with `-p preset coco`.
+# There is little to be gained by any part: the baseline is already near what one mean token a segment tells apart ([the
+# long runs](toybox_long.md)), and categories, which the encoder's tokens do hold, hardly reach the codes ([what codes
+# mean](10_what_codes_mean.ipynb)). Where they do, other parts may matter. The same chapter reads the rows of another
+# preset with `-p preset coco`.
 #
 # **Exercises**
 #

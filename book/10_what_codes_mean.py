@@ -15,7 +15,8 @@
 # # What do codes mean?
 #
 # **Question of this chapter: a code is handed on as *what* is there. Does it stand for a category, or for where a slot
-# looks, or for a colour; and does the codebook find more of it than plain clustering of the same slots?**
+# looks, or for a colour? Does the codebook find more of it than plain clustering of the same slots? And what do slots
+# hold that neither finds?**
 #
 # The paper {cite}`kim2024topdown` shows pictures of slots that share a code. Pictures can be chosen; this chapter
 # measures. Every slot that covers an object (IoU of at least one half with its first-pass mask) has a true category, a
@@ -23,11 +24,13 @@
 # colours). Its code is a fourth label. How much does the code tell of the other three?
 #
 # Beside the codes stand clusters of k-means on the very same slots, as many as there are codes. k-means is fitted to
-# the slots that it is measured on and the codebook is not, so it is a demanding reference: if it finds no more, then
-# the slots hold no more that clustering could find.
+# the slots that it is measured on and the codebook is not, so it is a demanding reference of *codes*: if it finds no
+# more, the codebook is not to blame. What *slots* hold is another question, because groups follow what varies most and
+# leave the rest unseen. That is for a linear probe, fitted on some images and scored on others.
 #
-# The chapter trains nothing: it reads `figures/tables/<preset>_<experiment>.csv`, where `topdown.semantics` has added
-# its measures to every run with a codebook, and shows *not run* where there is none.
+# The chapter trains nothing: it reads `figures/tables/<preset>_<experiment>.csv`, where `topdown.book.codes` has added
+# its measures to every run with a codebook, and `<preset>_probe.csv`, which
+# `python -m topdown.experiments --preset <preset> --probe` writes; and it shows *not run* where there is none.
 
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such as coco
@@ -39,7 +42,7 @@ import pandas as pd
 
 import topdown
 from topdown.book import plots, tables
-from topdown.book.codes import MEASURES, TARGETS, agreement
+from topdown.book.codes import MEASURES, TARGETS, agreement, cluster, probe
 
 if preset not in topdown.PRESETS:
     raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
@@ -48,6 +51,7 @@ if measure not in MEASURES:
 plots.style()
 folder = topdown.figures_dir() / 'tables'
 experiments = {name: tables.read_runs(folder, f'{preset}_{name}') for name in tables.EXPERIMENTS}
+probes = tables.read_runs(folder, f'{preset}_probe')
 checks = {}
 for name, runs in experiments.items():
     measured = runs.get(f'code_category_{measure}', pd.Series(dtype=float)).notna().sum()
@@ -88,10 +92,97 @@ checks['a perfect partition has 1 in all'] = all(abs(v - 1) < 1e-9 for v in agre
 table.round(2)
 
 # %% [markdown]
+# ## What no measure of groups can see
+#
+# Sixteen categories, each in a direction of its own, and eight other directions that vary much more and mean nothing.
+# K-means with 64 clusters spends them on the loud directions; its AMI with the category is that of random labels. A
+# linear probe (logistic regression, fitted on the objects of one half of the images and scored on the other half, both
+# ways) reads the category off the same vectors.
+
+# %%
+truth_16 = rng.integers(0, 16, 1500)
+quiet = np.eye(16)[truth_16] + 0.1 * rng.standard_normal((1500, 16))
+vectors = np.concatenate([5 * rng.standard_normal((1500, 8)), quiet], axis=1)
+blind = agreement(truth_16, cluster(vectors, 64))['ami']
+seen = probe(vectors, truth_16, images=np.arange(1500) // 3).mean()
+print(f'k-means, 64 clusters: AMI {blind:.2f}; linear probe: {100 * seen:.0f} % right, by chance {100 / 16:.0f} %')
+checks['AMI of clusters misses what is quiet'] = blind < 0.05
+checks['a probe finds what is quiet'] = bool(seen > 0.9)
+
+# %% [markdown]
+# So a low AMI of codes says that codes do not *sort by* category. That slots do not *hold* it does not follow.
+#
+# ## What is linearly there
+#
+# Probes on real slots, always over the same objects, those that a first-pass slot covers by half. *Mean tokens* is the
+# encoder's own: the mean of the tokens under the object's true mask. *Position and size* are those of the true mask, a
+# reference, since some categories are larger than others. *Codes* and clusters are given as one-hot vectors: an index
+# is all that they hand on. *Code vectors* are the codebook's entries. *Permuted labels* and *most frequent* are two
+# forms of chance.
+#
+# Percent of objects that are right, mean and 95 % interval over seeds. The models have never seen the validation
+# images. They have seen the training images, without labels; there are more of them, and a probe finds more, the more
+# objects it is fitted on. What a probe does not find may still be there in another form, so all of these are lower
+# bounds.
+
+# %%
+if len(probes):
+    shown = probes[probes.target.eq('category')].assign(percent=100 * probes.accuracy)
+    names = {'first-pass slots': 'first\npass', 'second-pass slots': 'second\npass', 'code vectors': 'code\nvectors'}
+    names |= {'k-means on slots': 'k-means\non slots', 'k-means on mean tokens': 'k-means\non tokens'}
+    names |= {'mean tokens': 'mean\ntokens', 'position and size': 'position,\nsize', 'most frequent': 'most\nfrequent'}
+    names |= {'permuted labels': 'permuted\nlabels'}
+    images = shown.split.map({'val': 'validation images', 'train': 'training images'})
+    shown = shown.assign(features=shown.features.replace(names), images=images)
+    _ = plots.show_points(shown, 'features', 'percent', 'images', 'category, % right')
+else:
+    print(tables.NOT_RUN)
+
+# %%
+tables.probe_summary(probes).set_index(['images', 'features']) if len(probes) else tables.NOT_RUN
+
+# %% [markdown]
+# The same, pair by pair and seed by seed, for the category on validation images.
+
+# %%
+from topdown import seed_interval
+
+
+def say_difference(a, b, title, unit=''):
+    """One line on the difference of two columns of runs, over seeds."""
+    found = seed_interval((a - b).dropna().to_numpy())
+    digits = 1 if unit else 3
+    interval = f'95 % [{found.low:+.{digits}f}, {found.high:+.{digits}f}]'
+    interval = 'one seed, no interval' if np.isnan(found.low) else interval
+    print(f'{title}: {found.mean:+.{digits}f}{unit}, {interval}')
+
+
+if len(probes):
+    of_category = probes[probes.target.eq('category') & probes.split.eq('val')]
+    right = 100 * of_category.pivot(index='seed', columns='features', values='accuracy')
+    for a, b in (
+        ('first-pass slots', 'position and size'), ('second-pass slots', 'first-pass slots'),
+        ('mean tokens', 'second-pass slots'), ('codes', 'most frequent'), ('codes', 'position and size'),
+        ('codes', 'k-means on slots'),
+    ):  # fmt: skip
+        say_difference(right[a], right[b], f'{a} minus {b}', ' points')
+    for split, name in (('val', 'validation'), ('train', 'training')):
+        of_split = probes[probes.target.eq('category') & probes.split.eq(split)].groupby('features')
+        mean, ami = 100 * of_split.accuracy.mean(), of_split.ami.mean()
+        print(f'{name} images: a probe on mean tokens is right in {mean["mean tokens"]:.0f} %, ', end='')
+        print(f'k-means on them has AMI {ami["k-means on mean tokens"]:.2f}')
+else:
+    print(tables.NOT_RUN)
+
+# %% [markdown]
+# The last lines are what an AMI of this size must be held against: even tokens from which a linear probe reads most
+# categories give clusters whose AMI is near zero. An AMI near zero therefore does not tell vectors that hold the
+# category from vectors that do not.
+#
 # ## Codes against k-means
 #
 # The model with the whole pathway, every seed a point. A tall bar at *category* would say that codes are names of
-# things.
+# things. A short one says that codes do not sort by category, and nothing about slots.
 
 # %%
 runs = experiments['ablation']
@@ -117,16 +208,6 @@ table
 # others for the codes.
 
 # %%
-from topdown import seed_interval
-
-
-def say_difference(a, b, title):
-    """One line on the difference of two columns of runs, over seeds."""
-    found = seed_interval((a - b).dropna().to_numpy())
-    interval = 'one seed, no interval' if np.isnan(found.low) else f'95 % [{found.low:+.3f}, {found.high:+.3f}]'
-    print(f'{title}: {found.mean:+.3f}, {interval}')
-
-
 whole = runs[runs.variant == 'top-down']
 if len(long):
     for target in TARGETS:
@@ -156,7 +237,8 @@ else:
 # ## In the course of training
 #
 # If semantics are bootstrapped, agreement with the category must grow while the model trains: codes are a guess from
-# slots, the guess helps to make better slots, and so on.
+# slots, the guess helps to make better slots, and so on. Beside it, where the table has it, the linear probe of the
+# category on first-pass slots and on codes, over the validation images.
 
 # %%
 steps = tables.read_runs(folder, f'{preset}_growth')
@@ -164,6 +246,15 @@ growth = tables.meaning(steps)
 growth = growth[(growth.measure == measure) & (growth.partition == 'codes')] if 'step' in growth else growth.head(0)
 if len(growth):
     plots.show_lines(growth, 'step', {'value': f'codes: {measure}'}, 'target', 'step', log=True)
+else:
+    print(tables.NOT_RUN)
+
+# %%
+probed = {'slots': 'first-pass slots', 'code': 'codes', 'chance': 'most frequent'}
+probed = {f'probe_{name}_category': title for name, title in probed.items() if f'probe_{name}_category' in steps}
+if probed:
+    course = steps.melt(['step', 'seed'], list(probed), 'features', 'right').replace({'features': probed})
+    _ = plots.show_lines(course, 'step', {'right': 'category: share right'}, 'features', 'step', log=True)
 else:
     print(tables.NOT_RUN)
 
@@ -189,6 +280,8 @@ else:
 # NBVAL_CHECK_OUTPUT
 measured = pd.concat([tables.meaning(r) for r in experiments.values()], ignore_index=True)
 checks['every measured agreement lies where it can'] = bool(measured.value.between(-0.2, 1).all())
+share = probes.get('accuracy', pd.Series(dtype=float))
+checks['every probe lies where it can'] = bool(share.between(0, 1).all())
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
@@ -209,18 +302,27 @@ else:
     print(tables.NOT_RUN)
 
 # %% [markdown]
+# Codes and slots are two questions, and the tables answer them differently. *Codes* do not sort by category, and
+# neither do clusters of the same slots; nor do codes hand it on in another form, since a probe on the index is no
+# better than position and size. *Slots* of the first pass do hold some of it, those of the second pass more, and the
+# encoder's tokens most of it, in directions that vary less than place does, so that whatever goes by the nearest centre
+# passes it over. What is lost is lost on the way from tokens to slots, and again from slots to codes.
+#
 # Only slots that cover an object by half take part, so a model that finds few objects is judged by those that it finds.
 # Colour is the mean colour of a mask; toys have several colours, and a mean may be none of them. Codes that tell of
-# none of the three may still tell of something that was not asked for.
+# none of the three may still tell of something that was not asked for. A probe shows what is there, not what the model
+# makes use of. And a probe on one-hot codes has few objects a code to learn from: small shares of category in the codes
+# show in AMI before they show in the probe.
 #
-# What the encoder does not tell apart, no codebook can: see [how it was made](encoder.md), and
-# [VQ bootstrapping](01_vq_bootstrapping.ipynb) for one codebook looked at closely.
+# How the encoder was made is on [its page](encoder.md); [VQ bootstrapping](01_vq_bootstrapping.ipynb) looks closely at
+# one codebook.
 #
 # **Exercises**
 #
 # 1. Why is accuracy low for a codebook that is much larger than the number of categories, even if every code is pure?
 # 2. How would you find out whether codes sort by category *given* the position?
 # 3. Set `measure = 'purity'` and compare codebooks of different sizes. What misleads?
+# 4. In the made-up example, make the loud directions quieter (1 in place of 5). When does AMI begin to see?
 #
 # **Solutions**
 #
@@ -229,6 +331,8 @@ else:
 # 2. Measure AMI with the category among the slots of each position by itself, and average with their numbers as
 #    weights.
 # 3. Purity grows with the number of groups by chance alone, as the first figure shows, so the largest codebook wins.
+# 4. As soon as the category makes up a good part of the variance, so that a cut between categories lowers k-means' sum
+#    of squares as much as a cut across a loud direction does. A probe does not care: it may weigh directions.
 
 # %%
 pure = truth * 3 + rng.integers(0, 3, len(truth))  # three codes for each category, none shared

@@ -64,9 +64,16 @@ def coco_root(tmp_path):
         (7, 3, 0, square), (7, 1, 0, [[40.0, 10.0, 75.0, 10.0, 75.0, 35.0, 40.0, 35.0]]),
         (9, 1, 1, {'size': [90, 64], 'counts': counts}), (9, 3, 0, two_parts), (12, 2, 0, compressed),
     ]  # fmt: skip
+
+    def box_and_area(image, code):
+        parts = [code] if isinstance(code, dict) and isinstance(code['counts'], str) else None
+        parts = parts or mask_tools.frPyObjects(code, *sizes[image])
+        whole = mask_tools.merge(parts if isinstance(parts, list) else [parts])
+        return {'area': float(mask_tools.area(whole)), 'bbox': mask_tools.toBbox(whole).tolist()}
+
     annotations = [
         {'id': i, 'image_id': image, 'category_id': category, 'iscrowd': is_crowd, 'segmentation': segmentation,
-         'area': 1.0, 'bbox': [0.0, 0.0, 1.0, 1.0]}
+         **box_and_area(image, segmentation)}
         for i, (image, category, is_crowd, segmentation) in enumerate(rows, 1)
     ]  # fmt: skip
     images = [{'id': i, 'file_name': f'{i:012d}.jpg', 'height': h, 'width': w} for i, (h, w) in sizes.items()]

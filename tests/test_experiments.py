@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from topdown import preset
+from topdown.book import codes as semantics
 from topdown.book import runs, schedule
 from topdown.book.plan import Job, parse_changes, plan, revival
 from topdown.book.runs import run_job
@@ -260,3 +261,35 @@ def test_growth_is_measured_along_one_run_that_stopping_does_not_change(tiny, tm
         assert torch.equal(a, b), name
     again = runs.growth('smoke', tmp_path, progress=False)  # read, not made anew
     assert again.equals(found)
+
+
+def test_probes_are_made_of_the_ablations_own_runs(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(PRESETS, 'smoke', tiny)
+    monkeypatch.setattr(semantics, 'COVERED', 0.2)  # a model of six steps covers little
+    folders = ['--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')]
+    schedule.main(['--preset', 'smoke', '--probe', *folders])
+    found = pd.read_csv(tmp_path / 'tables' / 'smoke_probe.csv')
+    assert found.groupby('split').size().to_dict() == {'train': 30, 'val': 30}
+    assert (found.config == tiny.key).all()
+    assert found[['commit', 'threads', 'precision', 'device']].notna().all(axis=None)
+    config = Job('ablation', 'top-down', 0).config('smoke')
+    assert [path.name for path in (tmp_path / 'smoke' / 'jobs').iterdir()] == [f'{config.key}-seed0']
+    shown = pd.read_csv(tmp_path / 'tables' / 'smoke_probe_summary.csv')
+    assert len(shown) == 20
+    assert 'mean tokens' in capsys.readouterr().out
+
+
+def test_tables_are_gathered_and_those_that_disagree_are_named(tmp_path, monkeypatch):
+    job = Job('ablation', 'baseline', 0)
+    config = job.config('smoke')
+    row = {'config': config.key, 'seed': 0, 'steps': config.train.steps, 'threads': 1, 'mbo_i': 50.0}
+    folder = runs.job_folder(tmp_path, config)
+    folder.mkdir(parents=True)
+    (folder / 'row.json').write_text(json.dumps(row))
+    places, tables = Places('smoke', tmp_path, ''), tmp_path / 'tables'
+    assert schedule.collect([job], places, tables).runs.tolist() == [1]
+    pd.DataFrame([{**row, 'mbo_i': 50.1}]).to_csv(tables / 'smoke.csv', index=False)
+    with pytest.raises(ValueError, match=r'smoke and smoke_ablation, .* seed 0: mbo_i 50\.100 and 50\.000'):
+        schedule.collect([job], places, tables)
+    pd.DataFrame([{**row, 'mbo_i': 50.1, 'threads': 2}]).to_csv(tables / 'smoke.csv', index=False)
+    schedule.collect([job], places, tables)

@@ -49,8 +49,8 @@ def polygon(rows, columns):
 
 def annotation(number, segmentation, category=1, **changes):
     return {
-        'id': number, 'image_id': 1, 'category_id': category, 'segmentation': segmentation, 'iscrowd': 0, 'area': 1,
-        'bbox': [0, 0, 1, 1], **changes,
+        'id': number, 'image_id': 1, 'category_id': category, 'segmentation': segmentation, 'iscrowd': 0,
+        **changes,
     }  # fmt: skip
 
 
@@ -160,7 +160,7 @@ CASES = {
     'crowd as text': (every('annotations', iscrowd='0'), BASE, None),
     'crowd as bool': (every('annotations', iscrowd=False), BASE, None),
     'crowd as null': (every('annotations', iscrowd=None), BASE, None),
-    'no crowd, area, bbox, id': (drop('annotations', 'iscrowd', 'area', 'bbox', 'id'), BASE, None),
+    'no crowd, no id': (drop('annotations', 'iscrowd', 'id'), BASE, None),
     'image ids as text': (every('annotations', image_id='1'), BASE, None),
     'image ids as floats': (every('annotations', image_id=1.0), BASE, None),
     'one image id as text': (number(3, image_id='1'), BASE, None),

@@ -75,6 +75,58 @@ def test_figures_are_the_projects_from_any_folder(tmp_path, monkeypatch):
         places.figures_dir()
 
 
+def one_run(**changes):
+    return pd.DataFrame([{'config': 'abc', 'seed': 3, 'steps': 9, 'fg_ari': 80.0, 'mbo_i': 60.0, **changes}])
+
+
+@pytest.mark.parametrize(
+    'other',
+    [
+        {}, {'fg_ari': 80 + 1e-9}, {'mbo_i': np.nan}, {'seed': 4, 'fg_ari': 1.0}, {'config': 'abd', 'fg_ari': 1.0},
+        {'config': np.nan, 'fg_ari': 1.0}, {'threads': 2, 'fg_ari': 1.0}, {'precision': 'bf16', 'fg_ari': 1.0},
+        {'device': 'B', 'fg_ari': 1.0}, {'masks': 'slots', 'fg_ari': 1.0}, {'intervention': 'none', 'fg_ari': 1.0},
+        {'step': 3, 'fg_ari': 1.0},
+    ],
+)  # fmt: skip
+def test_rows_of_one_run_may_stand_in_several_tables(other):
+    known = one_run(threads=1, precision='fp32', device='A', masks='decoder')
+    summaries.check_same_runs({'a': known, 'b': one_run(**other), 'c': pd.DataFrame({'category': [1]})})
+    summaries.check_same_runs({})
+
+
+@pytest.mark.parametrize(
+    'other',
+    [
+        {'fg_ari': 80.001}, {'threads': 1, 'mbo_i': 61.0}, {'masks': 'decoder', 'mbo_i': 61.0},
+        {'intervention': 'both', 'mbo_i': 61.0}, {'step': 9, 'mbo_i': 61.0}, {'commit': 'later', 'mbo_i': 61.0},
+    ],
+)  # fmt: skip
+def test_two_numbers_of_one_run_are_refused(other):
+    known = one_run(threads=1, precision='fp32', device='A', commit='earlier')
+    with pytest.raises(ValueError, match='a and b, abc, seed 3: '):
+        summaries.check_same_runs({'a': known, 'b': one_run(**other)})
+    with pytest.raises(ValueError, match='a and a, abc, seed 3: '):
+        summaries.check_same_runs({'a': pd.concat([known, one_run(**other)])})
+
+
+def test_the_committed_tables_have_one_number_a_run():
+    found = {path.stem: pd.read_csv(path) for path in (ROOT / 'figures' / 'tables').glob('*.csv')}
+    for table in found.values():
+        if 'device' in table:  # older rows count cores and name no processor, which is to say nothing
+            table['device'] = table.device.where(~table.device.str.match('CPU, .* cores', na=False))
+    summaries.check_same_runs(found)
+
+
+def test_publishing_says_which_table_is_old(tmp_path):
+    run, figures = tmp_path / 'toybox', tmp_path / 'figures'
+    run.mkdir()
+    one_run(model='top-down', masks='decoder').to_csv(run / 'results.csv', index=False)
+    publish.publish(run, figures)
+    one_run(fg_ari=70.0).to_csv(figures / 'tables' / 'toybox_ablation.csv', index=False)
+    with pytest.raises(ValueError, match=r'toybox and toybox_ablation, abc, seed 3: fg_ari 80\.000 and 70\.000'):
+        publish.publish(run, figures)
+
+
 def rows(values):
     return [dict.fromkeys(('fg_ari', 'mbo_i', 'mbo_c', 'miou'), value) for value in values]
 
@@ -170,6 +222,15 @@ def test_the_page_on_the_long_runs_says_what_its_tables_hold():
         signs = {float(d) > 0 for d in row['by seed'].split()}
         if row['model'].startswith('top-down'):
             assert len(signs) == 2, row['metric']  # no metric gains, or loses, in every seed
+
+
+def test_no_row_on_the_patch_grid_is_a_bound_as_the_page_on_evaluation_says():
+    table = pd.read_csv(ROOT / 'figures' / 'tables' / 'toybox.csv').groupby('model')[['fg_ari', 'mbo_i']].mean()
+    for model in ('baseline', 'top-down', 'k-means on tokens', 'truth at token means'):
+        assert table.fg_ari[model] > table.fg_ari['truth pooled to patches']
+    shares = table.loc['truth as shares of patches']
+    assert table.fg_ari['truth at token means'] > shares.fg_ari
+    assert (shares - table.loc['truth pooled to patches'] > 5).all()  # more than models differ by
 
 
 @pytest.mark.parametrize('preset_name', ['toybox', 'toybox_long'])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from topdown.evaluate.statistics import bootstrap_interval, compare, seed_interval
+from topdown.evaluate.statistics import bootstrap_interval, compare, ratio_interval, seed_interval
 
 
 def test_bootstrap_agrees_with_the_normal_interval_for_many_values():
@@ -61,3 +61,21 @@ def test_bad_input_is_refused(function):
         function([1.0, 2.0], level=1.0)
     with pytest.raises(ValueError, match='one length'):
         compare([1.0], [1.0, 2.0])
+
+
+def test_shares_count_items_and_draw_images():
+    hits, counts = np.array([0, 9, 1]), np.array([1, 9, 0])
+    hits[2] = 0  # an image without items
+    found = ratio_interval(hits, counts)
+    assert found.mean == 0.9  # of items, not of images
+    assert (found.low, found.high) == (0.0, 1.0)  # of two images one may be drawn twice
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 5, 3000)
+    found = ratio_interval(rng.binomial(counts, 0.3), counts)
+    half = 1.96 * math.sqrt(0.3 * 0.7 / counts.sum())  # items of an image independent: the interval of a plain share
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.15)
+    assert ratio_interval([2, 4], [2, 4]) == (1, 1, 1)
+    with pytest.raises(ValueError, match='one length'):
+        ratio_interval([1], [1, 2])
+    with pytest.raises(ValueError, match='no values'):
+        ratio_interval([0], [0])

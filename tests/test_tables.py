@@ -227,14 +227,53 @@ def test_meaning_of_codes_becomes_rows():
     assert {'partition', 'target', 'measure', 'value'} <= set(empty)
 
 
-def test_codes_must_tell_more_of_the_category_than_of_place_and_colour():
+def probe_rows(slots, codes, seeds=5):
+    """Rows of probes of the category: position and size right in a tenth, slots and codes in so many more."""
+    noise = np.array([0.0, 0.01, -0.01, 0.02, -0.02])
+    return pd.DataFrame([
+        {'variant': 'top-down', 'split': split, 'seed': seed, 'features': name, 'target': target, 'accuracy': value,
+         'objects': 9 + seed, 'ami': 0.05 if name == 'codes' else np.nan}
+        for split in ('val', 'train') for seed in range(seeds) for target in ('category', 'colour')
+        for name, value in (
+            ('first-pass slots', 0.1 + slots + noise[seed]), ('codes', 0.1 + codes - noise[seed]),
+            ('position and size', 0.1),
+        )
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('slots', 'codes', 'verdict'),
+    [(0.3, 0.3, judge.REPRODUCED), (0.3, 0.0, judge.PARTLY), (0.3, -0.1, judge.NOT_REPRODUCED)]
+    + [(0.0, 0.0, judge.NOT_REPRODUCED), (0.0, 0.3, judge.PARTLY)],
+)
+def test_slots_and_codes_must_tell_more_of_the_category_than_position_and_size_do(slots, codes, verdict):
     claims = pd.DataFrame({'key': ['semantics'], 'claim': ['c'], 'page': ['10_what_codes_mean.ipynb']})
-    frame = runs(**{'top-down': 0})
-    scatter = np.array([0.0, 0.01, -0.01, 0.02, -0.02])
-    frame['code_category_ami'], frame['code_colour_ami'], frame['code_position_ami'] = 0.5 + scatter, 0.2, 0.3
-    assert judge.verdicts(claims, {'toybox_ablation': frame}).iloc[0]['on Toybox'] == judge.REPRODUCED
-    frame['code_position_ami'] = 0.6
-    assert judge.verdicts(claims, {'toybox_ablation': frame}).iloc[0]['on Toybox'] == judge.NOT_REPRODUCED
+    row = judge.verdicts(claims, {'toybox_probe': probe_rows(slots, codes)}).iloc[0]
+    assert row['on Toybox'] == verdict
+    assert f'first-pass slots {10 + 100 * slots:.1f} %, minus position and size {100 * slots:+.1f}' in row.evidence
+    one = judge.verdicts(claims, {'toybox_probe': probe_rows(slots, codes, seeds=1)}).iloc[0]
+    assert one['on Toybox'] == judge.TOO_FEW
+    assert judge.verdicts(claims, {}).iloc[0]['on Toybox'] == tables.NOT_RUN
+
+
+def test_probes_are_shown_with_their_interval_over_seeds():
+    shown = tables.probe_summary(probe_rows(0.3, 0.0))
+    assert shown.columns.tolist() == [
+        'images',
+        'features',
+        'category',
+        'colour',
+        'AMI with category',
+        'objects',
+        'runs',
+    ]
+    assert shown.images.tolist() == ['validation'] * 3 + ['training'] * 3
+    shown = shown[shown.images == 'validation']
+    first = shown.set_index('features').loc['first-pass slots']
+    assert first.category == '40.0 [38.0, 42.0]'  # t with 4 degrees of freedom, sd 1.58 points over 5 seeds
+    assert first[['AMI with category', 'objects', 'runs']].tolist() == [tables.NOTHING, 9, 5]
+    assert shown['AMI with category'].tolist() == [tables.NOTHING, '0.05', tables.NOTHING]
+    assert tables.probe_summary(probe_rows(0.3, 0.0, seeds=1)).category.tolist() == ['40.0', '10.0', '10.0'] * 2
 
 
 def test_claims_on_the_papers_data_need_the_papers_data():

@@ -123,16 +123,29 @@ def test_not_finite_loss_stops(tiny, tmp_path, encoder):
         train_model(tiny.with_(lr=1e30, warmup_steps=0, grad_clip=1e30, log_every=1), tmp_path, encoder, progress=False)
 
 
+def test_a_run_on_shared_tokens_is_the_run_on_its_own(tiny, tmp_path, encoder):
+    shared = topdown.TrainData(topdown.open_dataset(tiny, 'train', progress=False), encoder, tiny)
+    orders = {}
+    for seed in (0, 1):
+        config = tiny.with_(seed=seed)
+        own = train_model(config, tmp_path / f'own{seed}', encoder, progress=False)
+        lent = train_model(config, tmp_path / f'lent{seed}', encoder, shared, progress=False)
+        assert states_equal(own.model, lent.model)
+        orders[seed] = torch.cat(list(shared.batches(0, 3, config)))
+    assert not torch.equal(orders[0], orders[1])  # another seed, another order
+
+
 def test_baselines_and_scores(tiny, encoder):
     data = topdown.make_eval_set(tiny, encoder, progress=False)
     labels = topdown.baselines(data, 5, lambda: topdown.build_model(tiny.with_(top_down=False), encoder))
     means = {name: topdown.summarize(topdown.score(found, data)) for name, found in labels.items()}
     assert set(means) == {
-        'truth pooled to patches', 'truth at token means', 'one slot', 'block grid', 'k-means on colours',
-        'k-means on tokens', 'random slots',
+        'truth as shares of patches', 'truth pooled to patches', 'truth at token means', 'one slot', 'block grid',
+        'k-means on colours', 'k-means on tokens', 'random slots',
     }  # fmt: skip
-    best = means.pop('truth pooled to patches')
-    assert all(best[m] > row[m] for row in means.values() for m in ('mbo_i', 'miou'))
+    for name in ('truth as shares of patches', 'truth pooled to patches'):  # of masks on these patches, the closest
+        best = means.pop(name)
+        assert all(best[m] > row[m] for row in means.values() for m in ('mbo_i', 'miou'))
     perfect = topdown.score(data.instances.clip(0), data)
     assert topdown.summarize(perfect)['mbo_i'] == 100
     with pytest.raises(ValueError, match='shape'):
@@ -179,8 +192,8 @@ def test_genuine_coco_layout_end_to_end(coco_root, encoder):
     )  # fmt: skip
     run = train_model(config, coco_root / 'run', encoder, progress=False)
     assert np.isfinite(run.evaluations[list(('fg_ari', 'mbo_i', 'mbo_c', 'miou'))].to_numpy()).all()
-    kept = topdown.make_eval_set(config.with_(keep_crowd=True), encoder)
-    dropped = topdown.make_eval_set(config, encoder)
+    kept = topdown.make_eval_set(config.with_(keep_crowd='keep'), encoder)
+    dropped = topdown.make_eval_set(config.with_(keep_crowd='drop'), encoder)
     assert (kept.instances != dropped.instances).any()
 
 

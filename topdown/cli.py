@@ -22,10 +22,15 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser('train', help='train one model (see topdown train --help)', add_help=False)
     part = commands.add_parser('evaluate', help='score a checkpoint, or label PNGs from any program')
     part.add_argument('checkpoint', nargs='?', type=Path, help='checkpoint.safetensors of a run')
-    part.add_argument('--predictions', type=Path, help='folder of <path of the picture>.png, a label from 0 a pixel')
+    part.add_argument(
+        '--predictions',
+        type=Path,
+        help='folder of <path of the picture>.png, .tif, .npy or .npz: labels, or shares (K, h, w) of any resolution',
+    )
     part.add_argument('--preset', default='coco', choices=list(PRESETS), help='with --predictions: data and sizes')
     part.add_argument('--dataset', default='', help="data set, such as folder; default: the preset's or the run's")
     part.add_argument('--data-root', default='', help='folder of the data set')
+    _label_options(part)
     part.add_argument(
         '--protocols',
         nargs='+',
@@ -69,8 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     part.set_defaults(run='commands.data_prepare')
     part = actions.add_parser('check', help='read all of it and name every problem')
     part.add_argument('name', choices=[*SOURCES, 'folder'])
-    part.add_argument('root', type=Path, help='folder that holds it')
-    part.add_argument('--splits', nargs='+', default=['train', 'val'], choices=['train', 'val'])
+    part.add_argument('root', nargs='?', type=Path, help='folder that holds it; not needed with --annotations')
+    _label_options(part)
+    part.add_argument('--splits', nargs='+', choices=['train', 'val'], help='default: both; with --annotations: val')
     part.set_defaults(run='commands.data_check')
     part = actions.add_parser('card', help='statistics of one and a figure of its first pictures')
     part.add_argument('name', choices=[*SOURCES, 'folder', 'toybox'])
@@ -85,6 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument('--count', type=int, default=200, help='of pictures')
     part.set_defaults(run='commands.data_speed')
     return parser
+
+
+def _label_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--annotations', default='', help='annotation file in the format of COCO, lying anywhere')
+    parser.add_argument('--images', default='', help='folder that its file names start from')
+    parser.add_argument('--keep-crowd', choices=['auto', 'keep', 'drop'], help='crowd regions as objects (see config)')
+    parser.add_argument('--void-label', type=int, help='of dataset folder: the label of pixels of unknown truth')
 
 
 def _bench_options(parser: argparse.ArgumentParser) -> None:

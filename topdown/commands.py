@@ -31,7 +31,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
     if (options.checkpoint is None) == (options.predictions is None):
         raise ValueError('give either a checkpoint or --predictions FOLDER')
-    changes = {name: value for name in ('dataset', 'data_root') if (value := getattr(options, name))}
+    changes = _settings(options, 'val')
     if options.limit is not None:
         changes['eval_images'] = options.limit
     if options.checkpoint is not None:
@@ -47,7 +47,7 @@ def evaluate(options: argparse.Namespace) -> None:
             labels = predict(model, data, options.source)
         else:
             data = make_truth_set(config)
-            labels = read_predictions(options.predictions, data.dataset)
+            labels = read_predictions(options.predictions, data.dataset, uncut=len(options.protocols) > 1)
         parts.append(per_image_table(labels, data))
     table = order_by_disagreement(pd.concat(parts, ignore_index=True))
     if options.table:
@@ -60,8 +60,16 @@ def evaluate(options: argparse.Namespace) -> None:
             shown = f'{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]'
             rows.append({'protocol': protocol, 'metric': name, 'percent [95 % over images]': shown})
     print(f'{config.data.dataset}, {len(data)} images')
+    print(data.dataset.report.line())
     frame = pd.DataFrame(rows).pivot(index='metric', columns='protocol', values='percent [95 % over images]')
     print(frame.loc[list(metrics.METRICS), list(options.protocols)].to_string())
+
+
+def _settings(options: argparse.Namespace, split: str) -> dict[str, object]:
+    """Settings of the data set that options name; what is left out stays as it is."""
+    given = {name: getattr(options, name, None) for name in ('dataset', 'data_root', 'keep_crowd', 'void_label')}
+    given |= {f'{split}_{name}': getattr(options, name, None) for name in ('annotations', 'images')}
+    return {name: value for name, value in given.items() if value not in (None, '')}
 
 
 def segment(options: argparse.Namespace) -> None:
@@ -213,11 +221,20 @@ def data_check(options: argparse.Namespace) -> None:
     """Check a data set whole; the exit status is 1 if there is a problem."""
     from topdown.data.check import check
 
-    problems = 0
-    for split in options.splits:
-        report = check(_open_whole(options.name, options.root, split, strict=False), options.name, split)
+    problems, errors = 0, []
+    for split in options.splits or (['val'] if options.annotations else ['train', 'val']):
+        try:
+            data = _open_whole(options.name, options.root, split, strict=False, **_settings(options, split))
+        except (OSError, ValueError) as error:
+            errors.append((split, error))
+            continue
+        report = check(data, options.name, split)
         print(report)
         problems += len(report.problems)
+    if errors and not problems:
+        raise errors[0][1]
+    for split, error in errors:
+        print(f'{options.name} {split}: {error}')
     if problems:
         raise SystemExit(1)
 
@@ -243,7 +260,7 @@ def data_card(options: argparse.Namespace) -> None:
         Image.open(picture).convert('RGB').quantize(128).save(picture, optimize=True)
         if picture.stat().st_size < 150_000:
             break
-    print('\n'.join(f'{key}: {value}' for key, value in row.items()))
+    print('\n'.join([data.report.line(), *(f'{key}: {value}' for key, value in row.items())]))
     print(f'written to {table} and {picture}')
 
 
@@ -259,13 +276,19 @@ def data_speed(options: argparse.Namespace) -> None:
 
 
 def _open_whole(
-    name: str, root: Path | None, split: str, limit: int = 0, protocol: str = 'oclf', strict: bool = True
+    name: str,
+    root: Path | None,
+    split: str,
+    limit: int = 0,
+    protocol: str = 'oclf',
+    strict: bool = True,
+    **changes: object,
 ) -> PictureSet:
     """A data set at the paper's sizes, or at Toybox's own; Toybox needs no root."""
-    if root is None and name != 'toybox':
+    if root is None and name != 'toybox' and not {f'{split}_annotations'} & set(changes):
         raise ValueError(f'{name} needs ROOT, the folder that holds it')
     config = preset(
-        'toybox' if name == 'toybox' else 'coco', dataset=name, data_root=str(root or ''), protocol=protocol
+        'toybox' if name == 'toybox' else 'coco', dataset=name, data_root=str(root or ''), protocol=protocol, **changes
     )
     data = open_dataset(config, split, strict=strict)
     data.ids = data.ids[: limit or None]

@@ -31,12 +31,24 @@ class DataConfig:
     (pictures with label PNGs), movi_c, movi_d, movi_e or clevr6."""
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
+    train_annotations: str = ''
+    """Of dataset coco: the annotation file of training; empty: found below ``data_root``, as COCO and common labelling
+    tools lay it out."""
+    train_images: str = ''
+    """Of dataset coco: the folder that the file names of training start from; empty: found likewise."""
+    val_annotations: str = ''
+    """The annotation file of validation."""
+    val_images: str = ''
+    """The folder of validation images."""
     protocol: str = 'oclf'
     """Evaluation protocol, oclf or spot: how pictures and true masks are cut and what overlapping classes mean."""
     mask_size: int = 320
     """Side, in pixels, of the square at which masks are compared."""
-    keep_crowd: bool = False
-    """Whether COCO crowd regions count as objects."""
+    keep_crowd: str = 'auto'
+    """Crowd regions as objects: keep, drop, or auto, which drops those of COCO's and Cityscapes' own files, and keeps
+    those of others, since many labelling tools mark every mask as a crowd. Protocol spot always keeps them."""
+    void_label: int = -1
+    """Of dataset folder: the label of pixels of unknown truth, such as 255; -1 for none."""
     void: str = 'background'
     """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as in both released evaluators, or ignore."""
     skip_corrupt: bool = False
@@ -56,6 +68,10 @@ class DataConfig:
             'movi_d', 'movi_e', 'clevr6',
         )  # fmt: skip
         _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
+        if isinstance(self.keep_crowd, bool):  # of earlier versions
+            object.__setattr__(self, 'keep_crowd', 'keep' if self.keep_crowd else 'auto')
+        crowds = ('auto', 'keep', 'drop')
+        _check(self.keep_crowd in crowds, f'keep_crowd must be auto, keep or drop, got {self.keep_crowd!r}')
         get_protocol(self.protocol)
         _check(self.void in ('background', 'ignore'), f"void must be 'background' or 'ignore', got {self.void!r}")
         _check(self.mask_size > 0, f'mask_size must be positive, got {self.mask_size}')
@@ -67,8 +83,8 @@ class EncoderConfig:
     """The frozen features."""
 
     name: str = 'vit_base_patch16_224.dino'
-    """Any timm Vision Transformer; ``vit_toybox_patch8_96`` ships with the package; ``pixels`` for none: the model then
-    takes the picture itself, scaled to [-1, 1], a pixel a token."""
+    """Any timm model of tokens on one grid (``hf-hub:`` and ``local-dir:`` names, too); ``vit_toybox_patch8_96`` ships
+    with the package; ``pixels`` for none: the model then takes the image itself, scaled to [-1, 1], a pixel a token."""
     image_size: int = 224
     """Side of the square input, in pixels."""
     layer: int = 12
@@ -77,6 +93,8 @@ class EncoderConfig:
     """Apply the ViT's final norm to them."""
     pretrained: bool = True
     """Load pretrained weights; without them the encoder is random."""
+    weights: str = ''
+    """A safetensors file of the encoder's weights, named as timm names them, instead of those that timm downloads."""
 
     def __post_init__(self) -> None:
         _check(self.image_size > 0, f'image_size must be positive, got {self.image_size}')
@@ -344,13 +362,19 @@ OWNERS: dict[str, tuple[str, str]] = {
 }
 """Plain name of every parameter -> its part and its field there."""
 
-UNDECIDING = ('data_root', 'seed', 'threads', 'num_workers', 'token_dir', 'tensorboard')
+UNDECIDING = (
+    'data_root', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'seed', 'threads', 'num_workers',
+    'token_dir', 'tensorboard',
+)  # fmt: skip
 """Fields that are no part of the key."""
 
 CHANGEABLE = (
-    'data_root', 'threads', 'num_workers', 'token_dir', 'tensorboard', 'compile', 'eval_every', 'checkpoint_every',
+    *(name for name in UNDECIDING if name != 'seed'),
+    'compile',
+    'eval_every',
+    'checkpoint_every',
     'log_every',
-)  # fmt: skip
+)
 """Fields that decide no result and may change while a run lasts (some are part of the key, which published rows
 bear)."""
 

@@ -147,21 +147,25 @@ def _unlike_parts(get: Get, embedded: bool) -> tuple[str, str]:
 
 
 def _semantics(get: Get, embedded: bool) -> tuple[str, str]:
-    """Codes tell more about the category than about place and colour: differences of AMI, in hundredths."""
-    runs = get('toybox_ablation' if embedded else 'coco_ablation')
-    runs = runs[runs.variant == 'top-down']
-    if 'code_category_ami' not in runs or not runs.code_category_ami.notna().any():
+    """First-pass slots, and their codes, tell more of the category than position and size do: probes, held-out images.
+
+    Differences in points of percent of objects whose category is right, judged as all claims are: both above zero, or
+    one of them and the other not below.
+    """
+    rows = get('toybox_probe' if embedded else 'coco_probe')
+    if not {'split', 'features', 'target', 'accuracy'} <= set(rows):
         return NOT_RUN, NOTHING
-    sides, parts = set(), []
-    for target in ('position', 'colour'):
-        difference = 100 * (runs.code_category_ami - runs[f'code_{target}_ami']).dropna()
-        found = seed_interval(difference.to_numpy())
-        sides.add(sign(found.low, found.high))
-        parts.append(f'AMI with category minus {target}, hundredths: {effect_text(*found)}')
-    ami = f'AMI with category {runs.code_category_ami.mean():.2f}'
+    rows = rows[rows.split.eq('val') & rows.target.eq('category')]
+    right = 100 * rows.pivot(index='seed', columns='features', values='accuracy')
+    sides, parts = [], []
+    for name in ('first-pass slots', 'codes'):
+        found = seed_interval((right[name] - right['position and size']).to_numpy())
+        sides.append(sign(found.low, found.high))
+        parts.append(f'{name} {right[name].mean():.1f} %, minus position and size {effect_text(*found)}')
+    evidence = f'category, linear probe: {"; ".join(parts)}; {len(right)} seed{"s" if len(right) > 1 else ""}'
     if np.isnan(found.low):
-        return TOO_FEW, '; '.join([ami, *parts])
-    return REPRODUCED if sides == {1} else NOT_REPRODUCED, '; '.join([ami, *parts])
+        return TOO_FEW, evidence
+    return {frozenset({1}): REPRODUCED, frozenset({0, 1}): PARTLY}.get(frozenset(sides), NOT_REPRODUCED), evidence
 
 
 _CHECKS: dict[str, Callable[[Get, bool], tuple[str, str]]] = {

@@ -1,20 +1,42 @@
-"""What codes mean: how well they agree with the category, the place and the colour of what slots cover.
+"""What codes and slots mean: what they tell of the category, the place and the colour of what a slot covers.
 
-Arrays in, numbers out, but for ``code_meaning``, which runs a model. The same numbers for k-means on the same slots are
-the reference: they say whether the codebook found more, or less, than plain clustering with as many clusters finds.
+Two questions, two kinds of measure. *Agreement* asks whether groups, such as codes, are the true groups. A *probe* asks
+whether the true group can be read off linearly, by a classifier that is fitted on objects of some images and scored on
+objects of others. Agreement is blind where a probe is not: clusters follow what varies most, and a group that is there
+in directions of little variance leaves no mark on them. So low agreement says that codes do not sort by a target, not
+that slots do not hold it.
+
+Arrays in, numbers out, but for ``code_meaning`` and ``probe_table``, which run a model. The same numbers for k-means
+on the same slots are the reference of codes: they say whether the codebook found more, or less, than plain clustering
+with as many clusters finds.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
-from topdown.evaluate.predict import predict, run_model, slot_categories
+from topdown.evaluate.baselines import patch_shares
+from topdown.evaluate.predict import (
+    labels_from_masks,
+    object_categories,
+    predict,
+    run_model,
+    slot_categories,
+    slot_overlaps,
+)
+from topdown.evaluate.statistics import Interval, ratio_interval
 from topdown.evaluate.truth import EvalSet
 from topdown.model.codebook import count_hits, perplexity
 from topdown.model.slot_model import SlotModel
@@ -31,6 +53,10 @@ CELLS = 3
 
 COLOURS = 8
 """Groups of colours."""
+
+
+COVERED = 0.5
+"""Least IoU of a slot's mask with the object that it covers."""
 
 
 def agreement(truth: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
@@ -123,6 +149,58 @@ def cluster(vectors: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
         return KMeans(count, n_init=1, random_state=seed).fit_predict(vectors.astype(np.float64))
 
 
+def probe(features: np.ndarray, truth: np.ndarray, images: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Which objects a linear probe gets right that never saw their image.
+
+    Features are standardised and given to a logistic regression (multinomial, L2 penalty of scikit-learn's default
+    strength), once fitted on the objects of one half of the images and scored on those of the other, and once the
+    other way round.
+
+    Args:
+        features: (n, d).
+        truth: (n,) labels.
+        images: (n,) the image of every object: an image is in one half, with all its objects.
+        seed: of the halves.
+
+    Returns:
+        (n,) bool.
+
+    Raises:
+        ValueError: if lengths differ or the objects are of fewer than two images.
+    """
+    features, truth, images = np.asarray(features, np.float64), np.asarray(truth), np.asarray(images)
+    if not len(features) == len(truth) == len(images):
+        raise ValueError(f'one row an object: got {len(features)} features, {len(truth)} labels, {len(images)} images')
+    known = np.unique(images)
+    if len(known) < 2:
+        raise ValueError(
+            f'a probe needs objects of two images at least, got those of {len(known)}: the model covers too few'
+        )
+    half = np.isin(images, np.random.default_rng(seed).permutation(known)[: len(known) // 2])
+    right = np.zeros(len(truth), bool)
+    for fitted in (half, ~half):
+        if len(np.unique(truth[fitted])) == 1:  # nothing to fit: the only label that was seen is the answer
+            right[~fitted] = truth[~fitted] == truth[fitted][0]
+            continue
+        with threadpool_limits(1):
+            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(
+                features[fitted], truth[fitted]
+            )
+        right[~fitted] = model.predict(features[~fitted]) == truth[~fitted]
+    return right
+
+
+def accuracy(right: np.ndarray, images: np.ndarray) -> Interval:
+    """Share of objects that are right, with its 95 % bootstrap interval over images."""
+    known, where = np.unique(images, return_inverse=True)
+    return ratio_interval(np.bincount(where, right, len(known)), np.bincount(where, minlength=len(known)))
+
+
+def one_hot(labels: np.ndarray) -> np.ndarray:
+    """(n,) labels -> (n, number of distinct labels) float64."""
+    return (np.unique(labels)[None] == np.asarray(labels)[:, None]).astype(np.float64)
+
+
 def measure(
     codes: np.ndarray,
     slots: np.ndarray,
@@ -148,8 +226,10 @@ def measure(
         seed: of k-means.
 
     Returns:
-        ``code_category_ami``, ``kmeans_category_ami`` and so on for every target and measure, as shares, and
-        ``object_slots``, the number of slots they were measured over.
+        ``code_category_ami``, ``kmeans_category_ami`` and so on for every target and measure, as shares;
+        ``probe_slots_category`` and ``probe_code_category``, accuracy of a linear probe for the category on slots and
+        on codes (see ``probe``), and ``probe_chance_category``, that of the most frequent category, NaN with objects of
+        fewer than two images; and ``object_slots``, the number of slots they were measured over.
     """
     chosen = categories > 0
     reference = cluster(slots.reshape(-1, slots.shape[-1]), codebook_size, seed).reshape(codes.shape)
@@ -162,13 +242,19 @@ def measure(
     for name, found in (('code', codes[chosen]), ('kmeans', reference[chosen])):
         for target, truth in targets.items():
             result |= {f'{name}_{target}_{key}': value for key, value in agreement(truth, found).items()}
+    images = np.nonzero(chosen)[0]
+    sets = {'slots': slots[chosen], 'code': one_hot(codes[chosen]), 'chance': np.zeros((len(images), 1))}
+    enough = len(np.unique(images)) > 1
+    for name, features in sets.items():
+        right = probe(features, targets['category'], images, seed) if enough else [np.nan]
+        result[f'probe_{name}_category'] = float(np.mean(right))
     return result
 
 
 def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, float]:
     """What the codes of a model's first-pass slots stand for, over a validation set; see ``measure``.
 
-    A slot covers an object if the IoU of its first-pass mask with the object is at least 0.5.
+    A slot covers an object if the IoU of its first-pass mask with the object is at least ``COVERED``.
 
     Returns:
         What ``measure`` does, and ``perplexity`` and ``codes_used``, over all slots of the set.
@@ -186,10 +272,118 @@ def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, fl
     found = measure(
         codes.numpy(),
         slots.numpy(),
-        slot_categories(labels, data, count).numpy(),
+        slot_categories(labels, data, count, COVERED).numpy(),
         slot_cells(labels.numpy(), count),
         slot_colours(labels.numpy(), data.images.numpy(), count),
         size,
         seed,
     )
     return {'perplexity': float(perplexity(hits)), 'codes_used': int((hits > 0).sum()), **found}
+
+
+class Objects(NamedTuple):
+    """What is known of every object that a first-pass slot covers."""
+
+    images: np.ndarray  # (n,) the image of every object
+    features: dict[str, np.ndarray]  # name -> (n, d), for probes
+    partitions: dict[str, np.ndarray]  # name -> (n,) labels, those of ``features`` that are groups
+    targets: dict[str, np.ndarray]  # name -> (n,) true labels
+
+
+def covered_objects(model: SlotModel, data: EvalSet, seed: int = 0) -> Objects:
+    """Features and true labels of all objects that a first-pass slot covers (IoU of at least ``COVERED``).
+
+    An object's slot is, in either pass, the one whose mask of that pass overlaps it most. Position and colour are those
+    of the first-pass mask, as in ``code_meaning``. Groups are one-hot features: an index is all that a code hands on.
+
+    Raises:
+        ValueError: for a model without a codebook.
+    """
+    if model.codebook is None:
+        raise ValueError('covered_objects needs a model with a codebook: top_down=True and quantize=True')
+    count, size = model.config.num_slots, model.codebook.size
+    parts = []
+    for _, out in run_model(model, data, seed):
+        maps = [labels_from_masks(x, data.grid, data.mask_size) for x in (out.first_attention, out.attention)]
+        parts.append([x.cpu() for x in (out.code_index, out.first_slots.float(), out.slots.float(), *maps)])
+    codes, first, second, labels, later_labels = (torch.cat(x) for x in zip(*parts, strict=True))
+    overlap, slot = slot_overlaps(labels, data, count).max(dim=2)
+    later = slot_overlaps(later_labels, data, count).argmax(dim=2)
+    image, which = torch.nonzero(overlap >= COVERED, as_tuple=True)
+    slot, later = slot[image, which], later[image, which]
+    tokens = _object_tokens(data)[image, which].numpy()
+    partitions = {
+        'codes': codes[image, slot].numpy(),
+        'k-means on slots': cluster(first.flatten(0, 1).numpy(), size, seed).reshape(codes.shape)[image, slot],
+        'k-means on mean tokens': cluster(tokens, size, seed),
+    }
+    features = {
+        'first-pass slots': first[image, slot].numpy(),
+        'second-pass slots': second[image, later].numpy(),
+        'code vectors': model.codebook.codes.float().cpu()[codes[image, slot]].numpy(),
+        **{name: one_hot(found) for name, found in partitions.items()},
+        'mean tokens': tokens,
+        'position and size': _place_and_size(data)[image, which],
+    }
+    colours = slot_colours(labels.numpy(), data.images.numpy(), count)[image, slot]
+    targets = {
+        'category': object_categories(data)[image, which].numpy(),
+        'position': slot_cells(labels.numpy(), count)[image, slot],
+        'colour': cluster(colours, COLOURS, seed),
+    }
+    return Objects(image.numpy(), features, partitions, targets)
+
+
+def _object_tokens(data: EvalSet) -> Tensor:
+    """Mean token (V, O, D) under the true mask of every object, patches weighted by their share of it."""
+    parts, first = [], 0
+    for shares in patch_shares(data):
+        inside = shares[:, 1:]
+        total = inside @ data.tokens[first : first + len(shares)]
+        parts.append(total / inside.sum(-1, keepdim=True).clamp(min=1e-6))
+        first += len(shares)
+    return torch.cat(parts)
+
+
+def _place_and_size(data: EvalSet) -> np.ndarray:
+    """Row and column of the centre of mass and area of every object's true mask (V, O, 3), in pixels; NaN for none."""
+    maps = np.maximum(data.instances, 0)
+    area, rows, columns = (_per_slot(maps, int(maps.max()) + 1, axis)[:, 1:] for axis in (None, 0, 1))
+    with np.errstate(invalid='ignore'):
+        return np.stack([rows / area, columns / area, area], axis=-1)
+
+
+def probe_table(model: SlotModel, data: EvalSet, seed: int = 0) -> list[dict[str, object]]:
+    """What a linear probe reads off slots, codes, tokens and references, over the same objects of a set.
+
+    Args:
+        model: a model with a codebook.
+        data: the set.
+        seed: of the slots' noise, of k-means and of the halves.
+
+    Returns:
+        A row for every set of features of ``covered_objects`` and target, and two references: *permuted labels*
+        (first-pass slots, the labels shuffled among objects) and *most frequent* (the other half's most frequent
+        label). Columns: features, target, classes, objects, dimensions; accuracy with its 95 % bootstrap interval over
+        images, low and high, as shares; for features that are groups ``ami``, their adjusted mutual information with
+        the target over the same objects.
+
+    Raises:
+        ValueError: see ``covered_objects`` and ``probe``.
+    """
+    found = covered_objects(model, data, seed)
+    shuffled = np.random.default_rng(seed).permutation(len(found.images))
+    rows = []
+    for target, truth in found.targets.items():
+        cases = {name: (features, truth) for name, features in found.features.items()}
+        cases['permuted labels'] = found.features['first-pass slots'], truth[shuffled]
+        cases['most frequent'] = np.zeros((len(truth), 1)), truth
+        for name, (features, labels) in cases.items():
+            right = accuracy(probe(features, labels, found.images, seed), found.images)
+            groups = found.partitions.get(name)
+            rows.append({
+                'features': name, 'target': target, 'classes': len(np.unique(truth)), 'objects': len(truth),
+                'dimensions': features.shape[1], 'accuracy': right.mean, 'low': right.low, 'high': right.high,
+                'ami': np.nan if groups is None else agreement(truth, groups)['ami'],
+            })  # fmt: skip
+    return rows

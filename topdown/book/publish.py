@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from topdown.book.places import figures_dir
-from topdown.book.summaries import against_published, markdown, mean_and_spread, summary_table
+from topdown.book.summaries import against_published, check_tables, markdown, mean_and_spread, summary_table
 
 DEFAULT_PRESET = 'toybox'
 
@@ -29,6 +29,9 @@ def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: b
         figures: the project's ``figures`` folder.
         readme: the file whose table is replaced.
         pictures: copy the PNGs, too.
+
+    Raises:
+        ValueError: once all is written, if its rows and those of another table disagree (see ``check_same_runs``).
     """
     results = pd.read_csv(folder / 'results.csv')
     tables = figures / 'tables'
@@ -47,6 +50,7 @@ def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: b
         before, rest = readme.read_text().split(BEGIN)
         after = rest.split(END)[1]
         readme.write_text(f'{before}{BEGIN}\n{markdown(summary)}\n{END}{after}')
+    check_tables(tables)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,7 +70,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(1, f'error: {path} is missing: run book/03_train_coco.ipynb first\n')
     if options.publish:
         readme = Path('README.md') if folder.name == DEFAULT_PRESET else None
-        publish(folder, Path('figures'), readme, not options.no_pictures)
+        try:
+            publish(folder, Path('figures'), readme, not options.no_pictures)
+        except ValueError as error:
+            parser.exit(1, f'error: {error}\n')
     results = pd.read_csv(path)
     names = ', '.join(sorted(results['dataset'].unique()))
     print(f'\nResults on {names} (percent, held-out pictures):\n')

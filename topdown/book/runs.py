@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from topdown.book.codes import code_meaning
-from topdown.book.plan import Job
+from topdown.book.codes import code_meaning, probe_table
+from topdown.book.plan import SEEDS, Job
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.data.digest import digest, made_of
@@ -150,4 +150,31 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
                 row = {'step': step, 'variant': job.variant, **measure_run(run, eval_set), **run.provenance}
                 write_text(path, json.dumps(row, indent=1))
             rows.append(json.loads(path.read_text()))
+    return pd.DataFrame(rows)
+
+
+def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', progress: bool = True) -> pd.DataFrame:
+    """What can be read linearly off slots, codes and tokens of the ablation's top-down runs, see ``probe_table``.
+
+    Over the validation images, which the models have never seen, and over the training images, which they have seen
+    without labels: these are more, and a probe that is fitted on more objects finds more of what is there.
+
+    Runs that are there are used; others are trained, where the ablation will find them.
+
+    Returns:
+        One row a split, seed, set of features and target, with the run's provenance.
+    """
+    rows, encoder, eval_sets = [], None, {}
+    many = preset(preset_name).data.dataset == 'toybox' and preset_name != 'smoke'
+    for seed in range(SEEDS['ablation'] if many else 1):
+        job = Job('ablation', 'top-down', seed)
+        config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
+        encoder = encoder or make_encoder(config)
+        for split in ('val', 'train'):
+            if split not in eval_sets:
+                eval_sets[split] = make_eval_set(config, encoder, split, progress=progress)
+        run = train_model(config, job_folder(run_dir, config), encoder, eval_set=eval_sets['val'], progress=progress)
+        for split, data in eval_sets.items():
+            first = {'variant': job.variant, 'split': split}
+            rows += [{**first, **row, **run.provenance} for row in probe_table(run.model, data)]
     return pd.DataFrame(rows)

@@ -19,7 +19,9 @@ from tqdm.auto import tqdm
 
 from topdown.book.places import project_dir
 from topdown.book.plan import EXPERIMENTS, Job, parse_changes, plan
-from topdown.book.runs import growth, job_folder, read_row
+from topdown.book.runs import growth, job_folder, probes, read_row
+from topdown.book.summaries import check_tables
+from topdown.book.tables import probe_summary
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.files import fresh
@@ -215,6 +217,10 @@ def collect(jobs: Iterable[Job], places: Places, tables: Path) -> pd.DataFrame:
 
     Returns:
         experiment, runs found and missing, and the file.
+
+    Raises:
+        ValueError: once all tables are written, if their rows and those of another table in the folder disagree (see
+            ``summaries.check_same_runs``): one of them is old, and both must be made by the same code.
     """
     jobs, summary = list(jobs), []
     for name in dict.fromkeys(job.experiment for job in jobs):
@@ -235,6 +241,7 @@ def collect(jobs: Iterable[Job], places: Places, tables: Path) -> pd.DataFrame:
         if rows:
             _write_table(path, rows)
         summary.append([name, len(rows), len(mine) - len(rows), str(path) if rows else '-'])
+    check_tables(tables)
     return pd.DataFrame(summary, columns=['experiment', 'runs', 'missing', 'table'])
 
 
@@ -296,6 +303,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--tables', type=Path, default=Path('figures/tables'), help='where tables are written')
     parser.add_argument('--dry-run', action='store_true', help='print the plan only')
     parser.add_argument('--growth', action='store_true', help='instead: what codes mean in the course of training')
+    parser.add_argument('--probe', action='store_true', help='instead: what a linear probe reads off slots and codes')
     parser.add_argument('--collect', action='store_true', help='gather the rows that are there only')
     options = parser.parse_args(arguments)
     failed: list[Task] = []
@@ -308,7 +316,16 @@ def main(arguments: list[str] | None = None) -> None:
         if options.growth:
             found = growth(options.preset, root / options.run_dir, options.data_root)
             _write_table(root / options.tables / f'{options.preset}_growth.csv', found.to_dict('records'))
+            check_tables(root / options.tables)
             print(found[['step', 'seed', 'fg_ari', 'mbo_i', 'perplexity', 'code_category_ami']].to_string(index=False))
+            return
+        if options.probe:
+            found = probes(options.preset, root / options.run_dir, options.data_root)
+            path = root / options.tables / f'{options.preset}_probe.csv'
+            _write_table(path, found.to_dict('records'))
+            summary = probe_summary(found)
+            _write_table(path.with_name(f'{path.stem}_summary.csv'), summary.to_dict('records'))
+            print(summary.to_string(index=False))
             return
         places = Places(options.preset, root / options.run_dir, options.data_root)
         tasks = unique_tasks(jobs, places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,14 @@ from topdown.evaluate.statistics import bootstrap_interval, compare, prediction_
 from topdown.files import fresh
 
 METRICS = ('fg_ari', 'mbo_i', 'mbo_c', 'miou')
+
+
+CONDITIONS = ('threads', 'precision', 'device')
+"""Columns of provenance beside which one configuration and seed may give another number."""
+
+
+TOLERANCE = 1e-6
+"""Largest difference of two metrics, in percent, that counts as none: what writing and reading a table may cost."""
 
 
 Scores = dict[tuple[str, int], list[dict[str, float]]]
@@ -160,6 +169,54 @@ def _stack(scores: Scores, model: str) -> dict[str, np.ndarray]:
     """Metric -> values (seeds, pictures) of one model."""
     runs = [rows for (name, _), rows in sorted(scores.items(), key=lambda item: item[0][1]) if name == model]
     return {name: np.array([[row[name] for row in rows] for rows in runs]) for name in METRICS}
+
+
+def check_same_runs(tables: dict[str, pd.DataFrame]) -> None:
+    """One configuration, one seed, one number, in whatever table it stands.
+
+    Compared are the metrics of the decoder's masks at the end of training. Rows may differ only if both record one of
+    ``CONDITIONS`` and record it differently; a row that does not say how many threads it had is not excused by that.
+
+    Args:
+        tables: name -> rows. Rows without a configuration (baselines without training) and tables without the columns
+            config and seed are passed over.
+
+    Raises:
+        ValueError: if two rows disagree, naming all such rows.
+    """
+    parts = []
+    for name, table in tables.items():
+        if not {'config', 'seed'} <= set(table):
+            continue
+        for column, final in (('masks', 'decoder'), ('intervention', 'both')):
+            if column in table:
+                table = table[table[column].isna() | table[column].eq(final)]
+        if 'step' in table:
+            table = table[table.step.isna() | table.step.eq(table.steps)]
+        columns = ['config', 'seed', *CONDITIONS, *METRICS]
+        parts.append(table.dropna(subset=['config']).reindex(columns=columns).assign(table=name))
+    said = []
+    for (config, seed), rows in pd.concat(parts).groupby(['config', 'seed']) if parts else ():
+        for a, b in itertools.combinations(rows.to_dict('records'), 2):
+            if any(pd.notna(a[c]) and pd.notna(b[c]) and a[c] != b[c] for c in CONDITIONS):
+                continue
+            far = [f'{m} {a[m]:.3f} and {b[m]:.3f}' for m in METRICS if abs(a[m] - b[m]) > TOLERANCE]
+            if far:
+                said.append(f'{a["table"]} and {b["table"]}, {config}, seed {seed:.0f}: {", ".join(far)}')
+    if said:
+        raise ValueError(
+            'rows of one configuration and seed disagree; make the older table anew, with the same number of threads:\n'
+            + '\n'.join(dict.fromkeys(said))
+        )
+
+
+def check_tables(folder: Path) -> None:
+    """``check_same_runs`` over all tables of a folder, such as ``figures/tables``.
+
+    Raises:
+        ValueError: see ``check_same_runs``.
+    """
+    check_same_runs({path.stem: pd.read_csv(path) for path in sorted(folder.glob('*.csv')) if path.stat().st_size})
 
 
 def summary_table(results: pd.DataFrame) -> pd.DataFrame:

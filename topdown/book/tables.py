@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from topdown.book.summaries import effect_table
+from topdown.evaluate.statistics import seed_interval
 from topdown.presets import VARIANTS
 
 NOT_AVAILABLE, NOT_RUN, NOTHING = 'not available', 'not run', '–'
@@ -285,3 +286,26 @@ def meaning(runs: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame(parts, columns=names, index=long.index).astype(object)
     found['partition'] = found.partition.map(PARTITIONS)
     return long.drop(columns='column').join(found)
+
+
+def probe_summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of linear probes over seeds, a row a split and set of features, as readers see it.
+
+    Args:
+        rows: of ``runs.probes``.
+
+    Returns:
+        images (validation or training), features; a column a target, percent right, 'mean [low, high]' with the 95 %
+        interval (Student's t) over seeds; AMI with category, the mean over seeds, for features that are groups;
+        objects, the least of a run; runs.
+    """
+    found = []
+    for (split, name), part in rows.groupby(['split', 'features'], sort=False):
+        row: dict[str, object] = {'images': {'val': 'validation', 'train': 'training'}[split], 'features': name}
+        for target, values in part.groupby('target', sort=False).accuracy:
+            mean, low, high = seed_interval(100 * values.to_numpy())
+            row[target] = f'{mean:.1f}' if np.isnan(low) else f'{mean:.1f} [{low:.1f}, {high:.1f}]'
+        ami = part[part.target == 'category'].ami.mean()
+        row |= {'AMI with category': NOTHING if np.isnan(ami) else f'{ami:.2f}'}
+        found.append({**row, 'objects': part.objects.min(), 'runs': part.seed.nunique()})
+    return pd.DataFrame(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from topdown.config import Config
 
@@ -32,15 +33,17 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     data = config.data
     limit = data.eval_images if split == 'val' else 0
     root = data.data_root
+    place = {kind: getattr(data, f'{split}_{kind}', '') for kind in ('annotations', 'images')}
+    root = root or (place['annotations'] and str(Path(place['annotations']).parent))
     readers = {
         'toybox': (CocoInstances, ''),
         'toybox_wide': (WidePictures, ''),
         CLIPS: (partial(Movi, name=CLIPS), ''),
-        'coco': (partial(CocoInstances, strict=strict), COCO_HELP),
+        'coco': (partial(CocoInstances, strict=strict, keep_crowd=data.keep_crowd, **place), COCO_HELP),
         'voc': (labels.VocSegmentation, labels.VOC_HELP),
         'ade20k': (labels.Ade20k, labels.ADE_HELP),
         'cityscapes': (labels.Cityscapes, labels.CITYSCAPES_HELP),
-        'folder': (labels.LabelFolder, labels.FOLDER_HELP),
+        'folder': (partial(labels.LabelFolder, void=data.void_label), labels.FOLDER_HELP),
         **{name: (partial(Movi, name=name), MOVI_HELP.format(name=name)) for name in ('movi_c', 'movi_d', 'movi_e')},
         'clevr6': (Clevr6, CLEVR_HELP),
     }
@@ -55,6 +58,8 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     elif not root:
         raise FileNotFoundError(f'dataset {data.dataset!r} needs data_root, the folder that holds it. {remedy}')
     found = reader(root, split, config.encoder.image_size, data.mask_size, limit, data.protocol)
+    if data.keep_crowd != 'auto':
+        found.keep_crowd = data.keep_crowd == 'keep'
     if split == 'train':  # of validation, warnings come when all its truth was read
         found.report.warn()
     found.skip_corrupt = data.skip_corrupt and split == 'train'  # truth and picture of validation belong together

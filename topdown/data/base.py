@@ -75,7 +75,7 @@ class PictureSet(Dataset, ABC):
     ) -> None:
         self.ids, self.category_names = ids[: limit or None], category_names
         self.image_size, self.mask_size = image_size, mask_size
-        self.skip_corrupt = False
+        self.skip_corrupt = self.keep_crowd = False
         self.report = Report(type(self).__name__, len(self.ids))
         self.protocol = get_protocol(protocol)
 
@@ -170,6 +170,9 @@ def one_thread() -> Iterator[None]:
 def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     """A picture file as (3, H, W) float32 in [0, 1]; grayscale pictures become three equal channels.
 
+    Transparent pixels are shown on white. 16-bit grays are divided by 65,535; grays of 32 bits and floats by 1, 255 or
+    65,535, whichever is the first that is not below their largest value.
+
     Args:
         path: the file.
         size: height and width of its truth. None turns the picture as its EXIF orientation says; otherwise the
@@ -184,10 +187,33 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         turned = _upright(stored, orientation)
         if size is None or (stored != size and turned == size):
             picture = ImageOps.exif_transpose(picture)
-        array = np.array(picture.convert('RGB')) if size in (None, stored, turned) else None
+        array = _pixels(picture) if size in (None, stored, turned) else None
     if array is None:
         _refuse_size(path, stored, size)
+    if array.dtype != np.uint8:
+        return torch.from_numpy(_gray(array, path)).expand(3, -1, -1)
     return as_image(array)
+
+
+def _pixels(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8; (H, W) of wider grays, as they are."""
+    if picture.mode in ('I', 'F') or picture.mode.startswith('I;16'):
+        return np.array(picture)
+    if picture.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in picture.info:
+        picture = picture.convert('RGBA')
+        picture = Image.alpha_composite(Image.new('RGBA', picture.size, 'white'), picture)
+    return np.array(picture.convert('RGB'))
+
+
+def _gray(array: np.ndarray, path: Path) -> np.ndarray:
+    """(H, W) float32 in [0, 1] of 16-bit, 32-bit or float grays."""
+    low, high = float(array.min()), float(array.max())
+    floating = array.dtype.kind == 'f'
+    scales = (65_535,) if array.dtype.itemsize == 2 else (1, 255, 65_535) if floating else (255, 65_535)
+    scale = next((s for s in scales if high <= s), None)
+    if not low >= 0 or scale is None:  # also of NaN
+        raise ValueError(f'{path} holds grays from {low:g} to {high:g}: scale them to 8 or 16 bits')
+    return (array / scale).astype(np.float32)
 
 
 def stored_size(path: Path) -> tuple[int, int]:
@@ -246,17 +272,52 @@ def as_image(array: np.ndarray) -> Tensor:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """A PNG of labels as (H, W) int64: palette indices, 8-bit or 16-bit gray values, not colours.
+    """An image of labels as (H, W) int64: palette indices or gray values of any number of bits.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged or holds colours.
+        ValueError: if it is damaged, or no label map (see ``label_map``).
     """
     with _opened(path, 'every picture needs its labels; unpack them again') as picture:
-        array = np.array(picture)
+        found, fault = label_map(picture)
+    if fault:
+        raise ValueError(f'{path} {fault}')
+    return found
+
+
+def label_map(picture: Image.Image) -> tuple[np.ndarray, str]:
+    """Labels (H, W) int64 of an open image, and what is wrong if it is no label map.
+
+    What the file holds decides, not its name: JPEG and other lossy formats, several pages, colours, fractions and
+    negative numbers are no labels. Values are those of the file: Pillow spreads grays of 2 and 4 bits over 0 to 255,
+    and may invert those of 1 bit in a TIFF.
+    """
+    nothing = np.zeros((0, 0), np.int64)
+    if picture.format not in ('PNG', 'TIFF', 'BMP', 'GIF', 'PPM'):
+        return nothing, f'is a {picture.format} file: labels need a format without loss, such as PNG'
+    if getattr(picture, 'n_frames', 1) > 1:
+        return nothing, f'has {picture.n_frames} pages: labels are one map'
+    packing = picture.tile[0][3] if picture.tile else ''
+    packing = packing if isinstance(packing, str) else str(packing[0])
+    if picture.mode == '1' and picture.format == 'TIFF':
+        return nothing, 'is a TIFF of 1 bit, which programs read inverted or not: save it with 8 bits'
+    array = np.array(picture)
     if array.ndim != 2:
-        raise ValueError(f'{path} holds colours, shape {array.shape}: labels must be a palette or gray PNG')
-    return array.astype(np.int64)
+        return nothing, f'holds colours, shape {array.shape}: labels must be a palette or gray image'
+    if packing in ('L;2', 'L;4'):
+        array = array // {'L;2': 85, 'L;4': 17}[packing]
+    return whole_numbers(array)
+
+
+def whole_numbers(array: np.ndarray) -> tuple[np.ndarray, str]:
+    """Any array as int64, and what is wrong if it holds more than whole numbers from 0."""
+    if array.dtype.kind not in 'biuf' or not (array.size and np.isfinite(array).all()):
+        return np.zeros(array.shape, np.int64), f'holds no labels, but {array.dtype} that is empty or not finite'
+    if array.min() < 0 or array.max() > 2**62 or (array.dtype.kind == 'f' and (array % 1).any()):
+        return np.zeros(array.shape, np.int64), (
+            f'holds numbers from {array.min():g} to {array.max():g}: labels are whole numbers from 0'
+        )
+    return array.astype(np.int64), ''
 
 
 def crop_image(image: Tensor, size: int, at: tuple[float, float] | None = None, resize: str = 'bicubic') -> Tensor:

@@ -35,14 +35,14 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
         progress: show a bar.
     """
     report = data.report
-    report.title, report.images, report.objects = f'{dataset} {split}', len(data), 0
-    official = OFFICIAL.get((dataset, split))
+    report.title, report.images = f'{dataset} {split}', len(data)
+    official = OFFICIAL.get((dataset, split)) if getattr(data, 'official', True) else None
     if official and len(data) != official:
         report.add(DOUBTFUL, f'{len(data)} images, the official split has {official}')
     if isinstance(data, (Movi, Clevr6)):
         for problem in _damaged_records(data, f'checksums of {dataset} {split}', progress):
             report.add(REFUSED, problem)
-    empty = 0
+    objects = empty = 0
     for i in tqdm(range(len(data)), desc=f'checking {dataset} {split}', disable=not progress):
         try:
             data.read_image(i)
@@ -55,8 +55,9 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
         except (OSError, ValueError) as error:
             report.add(REFUSED, str(error))
             continue
-        report.objects += len(truth.masks)
+        objects += len(truth.masks)
         empty += not len(truth.masks)
+    report.objects = objects
     if empty:
         report.add(NOTE, f'{empty} image(s) without objects')
     return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pycocotools import mask as mask_tools
 
 from topdown.data.base import Annotation, PictureSet, check_size, stored_size
 from topdown.data.records import ObjectRecord, check_categories, check_images, check_objects, read_json, rows_of
-from topdown.data.report import REFUSED, Report
+from topdown.data.report import NOTE, REFUSED, Report
 
 COCO_HELP = (
     'Download train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download '
@@ -18,18 +19,25 @@ COCO_HELP = (
     'then pass that folder as data_root.'
 )
 
+COCO_CATEGORIES = 'ebcbbc546a89b681'
+"""Begins the SHA-256 of '1:person 2:bicycle ...', COCO's categories."""
+
 
 class CocoInstances(PictureSet):
-    """Pictures with instance masks from the official layout.
+    """Pictures with instance masks from a file in COCO's format, of its makers or of any tool.
 
     Records are checked while they are read (``records``). Masks are kept as run-length codes, of the pictures used
     only; of training pictures, whose masks nothing needs but a check, none are read before they are asked for, and a
     training file may be a list of images without annotations.
 
     Args:
-        root: folder with ``train2017/``, ``val2017/`` and ``annotations/`` (pictures may also lie in ``images/``).
+        root: folder with ``train2017/``, ``val2017/`` and ``annotations/``; or one with
+            ``annotations/instances_val.json`` and ``images/val/``; or one with one JSON file, and pictures beside it or
+            in a folder.
         split: 'train' or 'val'.
         image_size, mask_size, limit, protocol: see ``PictureSet``.
+        annotations, images: file and folder, where they lie elsewhere or are not found.
+        keep_crowd: 'keep', 'drop', or 'auto': drop crowd regions of COCO's own files, keep those of others.
         strict: stop at records that cannot be used; off: leave them out, and let ``report`` name them.
 
     Raises:
@@ -46,23 +54,32 @@ class CocoInstances(PictureSet):
         limit: int = 0,
         protocol: str = 'oclf',
         strict: bool = True,
+        annotations: str = '',
+        images: str = '',
+        keep_crowd: str = 'auto',
     ) -> None:
         if split not in ('train', 'val'):
             raise ValueError(f"split must be 'train' or 'val', got {split!r}")
         self.root, self.split, self.strict = Path(root).expanduser(), split, strict
-        self.annotation_file = self._find_annotations()
-        self.images = self._find_images()
-        report = Report(str(self.annotation_file))
+        self._other = 'train' if split == 'val' else 'val'
+        self.report = report = Report('')
+        self.annotation_file = self._find_annotations(annotations)
+        report.title = str(self.annotation_file)
         content = read_json(self.annotation_file)
         records, _ = check_images(rows_of(content, 'images', self.annotation_file), report)
+        if not records and not report.entries:
+            report.add(REFUSED, 'lists no images')
         ids = sorted(records)
         super().__init__(ids, {}, image_size, mask_size, limit, protocol)
         self.report, report.images = report, len(self.ids)
         self.names = [records[number].name for number in self.ids]
+        self.images = self._find_images(images, self.names[0] if self.names else '')
         self.sizes = [records[number].size for number in self.ids]
         self._objects: list[list[ObjectRecord]] | None = None
         if split == 'val' or 'categories' in content:
             self.category_names = check_categories(rows_of(content, 'categories', self.annotation_file), report)
+        self.official = is_official(self.annotation_file, self.category_names)
+        self.keep_crowd = keep_crowd == 'keep' or (keep_crowd == 'auto' and not self.official)
         if split == 'val':
             self._read_objects(content)
         elif strict:
@@ -115,7 +132,9 @@ class CocoInstances(PictureSet):
         except ValueError as error:
             self.report.add(REFUSED, str(error))
             rows = []
-        found = check_objects(rows, key, size_of, listed, self.category_names, self.report)
+        if not rows and not self.report.lines(REFUSED):
+            self.report.add(REFUSED, 'has no annotations: it lists images alone, which can be trained on, not scored')
+        found = check_objects(rows, key, size_of, listed, self.category_names, self.report, self.official)
         if self.strict:
             self.report.stop()
         by_image = defaultdict(list)
@@ -123,17 +142,49 @@ class CocoInstances(PictureSet):
             by_image[record.image].append(record)
         self._objects = [by_image[number] for number in self.ids]
         self.report.objects = len(found)
+        crowds = sum(o.crowd for o in found)
+        if crowds:
+            fate = 'kept' if self.keep_crowd else 'left out under protocol oclf'
+            self.report.add(NOTE, f'{crowds} of {len(found)} objects are marked as crowd and {fate} (keep_crowd)')
 
-    def _find_annotations(self) -> Path:
+    def _place(self, given: str, *likely: str) -> Path | None:
+        """A file or folder that was named, by itself or below the root; else the first likely one that is there."""
+        named = [Path(given).expanduser(), self.root / given] if given else [self.root / place for place in likely]
+        found = next((path for path in named if path.exists()), None)
+        if given and found is None:
+            raise FileNotFoundError(f'{given} is missing: check the path')
+        return found
+
+    def _find_annotations(self, given: str) -> Path:
+        """The file named, or COCO's own, or that of a tool, or the only JSON file of the root."""
         if not self.root.is_dir():
             raise FileNotFoundError(f'data_root {str(self.root)!r} is not a folder. {COCO_HELP}')
-        path = self.root / 'annotations' / f'instances_{self.split}2017.json'
-        if not path.is_file():
-            raise FileNotFoundError(f'{path} is missing. {COCO_HELP}')
+        names = [f'annotations/instances_{self.split}{year}.json' for year in ('2017', '')]
+        path = self._place(given, *names)
+        alone = [*self.root.glob('*.json'), *self.root.glob('annotations/instances*.json')]
+        alone = [p for p in alone if not p.name.startswith('._') and self._other not in p.name]
+        if path is None and len(alone) == 1:
+            path = alone[0]
+            self.report.add(NOTE, f'{path.name} is the only annotation file: it serves training and validation alike')
+        if path is None:
+            also = f', and of {len(alone)} others one must be named as {self.split}_annotations' if alone else ''
+            raise FileNotFoundError(f'{self.root / names[0]} is missing{also}. {COCO_HELP}')
         return path
 
-    def _find_images(self) -> Path:
-        for folder in (self.root / f'{self.split}2017', self.root / 'images' / f'{self.split}2017'):
-            if folder.is_dir():
-                return folder
-        raise FileNotFoundError(f'{self.root / f"{self.split}2017"} is missing. {COCO_HELP}')
+    def _find_images(self, given: str, name: str) -> Path:
+        """The folder named, or the likely one that holds the first image, or else the first that is there."""
+        usual = (f'{self.split}2017', f'images/{self.split}2017', f'images/{self.split}', self.split, 'images')
+        others = [str(p.relative_to(self.root)) for p in (*self.root.glob('*/'), *self.root.glob('images/*/'))]
+        others = sorted(place for place in others if self._other not in place)
+        holding = [place for place in (*usual, '.', *others) if (self.root / place / name).is_file()]
+        path = self._place(given, *holding, *usual)
+        if path is None:
+            raise FileNotFoundError(f'{self.root / usual[0]} is missing, and no folder there holds {name}. {COCO_HELP}')
+        return path
+
+
+def is_official(path: Path, names: dict[int, str]) -> bool:
+    """Whether a file is COCO's own, by its name and by all 80 categories."""
+    table = ' '.join(f'{number}:{name}' for number, name in sorted(names.items()))
+    known = hashlib.sha256(table.encode('utf-8', 'replace')).hexdigest()
+    return path.name in ('instances_train2017.json', 'instances_val2017.json') and known.startswith(COCO_CATEGORIES)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from topdown.data.base import Annotation, PictureSet, check_size, read_labels, stored_size
+from topdown.data.report import DOUBTFUL, LEFT_OUT
 
 VOC_CATEGORIES = (
     'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog',
@@ -120,11 +121,23 @@ class VocSegmentation(LabelMaps):
         if classes.shape != instances.shape:
             given, other = (f'{m.shape[0]} x {m.shape[1]}' for m in (classes, instances))
             raise ValueError(f'{path} is {given} pixels, {self.label_path(i)} is {other}: they do not belong together')
-        objects = [o for o in np.unique(instances) if o not in (0, 255)]
+        objects, categories = [], []
+        for o in np.unique(instances[(instances != 0) & (instances != 255)]):
+            found, counts = np.unique(classes[instances == o], return_counts=True)
+            counts[(found == 0) | (found == 255)] = 0
+            if not counts.any():
+                self.report.add(LEFT_OUT, 'an object without a class', f'{self.file_name(i)}, object {o}')
+                continue
+            objects.append(o)
+            categories.append(found[counts.argmax()])
+            if categories[-1] not in self.category_names:
+                self.report.add(DOUBTFUL, f'class {categories[-1]} is none of VOC', self.file_name(i))
+        inner = np.setdiff1d(classes[instances == 255], (0, 255))
+        if len(inner):
+            reason = f'object 255 is taken for a border, as in VOC, but the class map has {inner[0]} there'
+            self.report.add(DOUBTFUL, reason, self.file_name(i))
         masks = _masks(instances, objects)
-        counts = [np.bincount(classes[mask], minlength=256)[1:21] for mask in masks]
-        categories = np.array([c.argmax() + 1 for c in counts], np.int64)
-        return Annotation(masks, categories, np.zeros(len(masks), bool), instances == 255)
+        return Annotation(masks, np.array(categories, np.int64), np.zeros(len(masks), bool), instances == 255)
 
 
 class Ade20k(LabelMaps):
@@ -166,6 +179,11 @@ class Ade20k(LabelMaps):
         """One mask a class."""
         labels = self.read_map(i)
         present = [c for c in np.unique(labels) if c]
+        if present and present[-1] > 150:
+            raise ValueError(
+                f'{self.label_path(i)} holds label {present[-1]}: ADE20K counts its classes from 1 to 150, and 0 is '
+                'unlabelled (a copy that counts from 0 has 255 for that: add 1 to all, and write 0 for 255)'
+            )
         categories = np.array(present, np.int64)
         return Annotation(_masks(labels, present), categories, np.zeros(len(present), bool), labels == 0)
 
@@ -212,6 +230,12 @@ class Cityscapes(LabelMaps):
         """Instances and groups of things."""
         labels = self.read_map(i)
         values = [v for v in np.unique(labels) if v >= 1000 or v in CITYSCAPES_THINGS]
+        strange = [v for v in np.unique(labels) if 33 < v < 1000 or v >= 34_000]
+        if strange:
+            reason = f'holds id {strange[0]}, as no file of Cityscapes does: was it cut to 8 bits?'
+            self.report.add(DOUBTFUL, reason, self.label_path(i).name)
+        if len(values) > 1 and max(values) < 1000:
+            self.report.add(DOUBTFUL, 'has things and not one instance number', self.label_path(i).name)
         categories = np.array([v // 1000 if v >= 1000 else v for v in values], np.int64)
         crowd = np.array([v < 1000 for v in values], bool)
         return Annotation(_masks(labels, values), categories, crowd, labels <= 6)
@@ -226,14 +250,14 @@ class LabelFolder(LabelMaps):
         root: folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``.
         split: 'train' or 'val'.
         image_size, mask_size, limit, protocol: see ``PictureSet``.
-        void: label of pixels of unknown truth; None for none.
+        void: label of pixels of unknown truth; -1 for none.
 
     Raises:
         FileNotFoundError: if a folder is missing, naming it and the remedy.
     """
 
     def __init__(
-        self, root: str | Path, split: str, image_size: int, mask_size: int, limit=0, protocol='oclf', void=None
+        self, root: str | Path, split: str, image_size: int, mask_size: int, limit=0, protocol='oclf', void=-1
     ) -> None:
         folder = Path(root).expanduser() / _part(split, {'train': 'train', 'val': 'val'})
         self.images, self.labels, self.void = folder / 'images', folder / 'labels', void
@@ -265,8 +289,15 @@ class LabelFolder(LabelMaps):
     def annotation(self, i: int) -> Annotation:
         """One mask a label."""
         labels = self.read_map(i)
-        present = [o for o in np.unique(labels) if o not in (0, self.void)]
-        void = None if self.void is None else labels == self.void
+        found, counts = np.unique(labels, return_counts=True)
+        present = [o for o in found if o not in (0, self.void)]
+        void = None if self.void < 0 else labels == self.void
+        if self.void < 0 and 255 in present and 254 not in present:
+            reason = 'label 255 is an object here; if it means unknown, set void_label=255'
+            self.report.add(DOUBTFUL, reason, self.file_name(i))
+        tiny = (counts < 1e-3 * labels.size).sum()
+        if tiny >= 20 and tiny > len(found) / 2:
+            self.report.add(DOUBTFUL, f'has {tiny} labels of few pixels: a soft edge?', self.file_name(i))
         return Annotation(_masks(labels, present), np.ones(len(present), np.int64), np.zeros(len(present), bool), void)
 
 

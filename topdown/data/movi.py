@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from topdown.data.base import Annotation, PictureSet, as_image
+from topdown.data.base import Annotation, PictureSet, as_image, label_map
 from topdown.data.tfrecord import RecordFile, parse_example
 
 MOVI_HELP = (
@@ -109,35 +111,40 @@ class Movi(PictureSet):
     def read_image(self, i: int) -> Tensor:
         """The frame (3, H, W) float32 in [0, 1]."""
         frames = self._fields(i, {'video'})['video']
-        return as_image(self._decode(frames, i, 'RGB'))
+        return as_image(self._open(frames, i, _colours))
 
     def read_clip(self, clip: int) -> Tensor:
         """All frames of a clip (24, 3, H, W) float32 in [0, 1]."""
         first = clip * FRAMES
         frames = self._fields(first, {'video'})['video']
-        return torch.stack([as_image(self._decode(frames, first + t, 'RGB')) for t in range(FRAMES)])
+        return torch.stack([as_image(self._open(frames, first + t, _colours)) for t in range(FRAMES)])
 
     def annotation(self, i: int) -> Annotation:
         """Visible pixels of every object in the frame; objects keep their order through the frames of a clip."""
         fields = self._fields(i, {'segmentations', 'instances/category'})
-        labels = self._decode(fields['segmentations'], i, 'L')
+        labels = self._labels(fields['segmentations'], i)
         objects = [int(o) for o in np.unique(labels) if o]
         masks = labels[None] == np.array(objects, labels.dtype)[:, None, None]
-        known = self._categories(fields, max(objects, default=0))
+        known = self._categories(fields, i, max(objects, default=0))
         return Annotation(masks, known[np.array(objects, np.int64) - 1], np.zeros(len(objects), bool))
 
     def read_clip_annotation(self, clip: int) -> ClipAnnotation:
         """Labels of all frames of a clip."""
         first = clip * FRAMES
         fields = self._fields(first, {'segmentations', 'instances/category'})
-        labels = np.stack([self._decode(fields['segmentations'], first + t, 'L') for t in range(FRAMES)])
-        return ClipAnnotation(labels.astype(np.int64), self._categories(fields, int(labels.max())))
+        labels = np.stack([self._labels(fields['segmentations'], first + t) for t in range(FRAMES)])
+        return ClipAnnotation(labels, self._categories(fields, first, int(labels.max())))
 
-    @staticmethod
-    def _categories(fields: dict[str, list[bytes] | np.ndarray], objects: int) -> np.ndarray:
-        """(O,) int64, from 1; 1 for objects that the file says nothing about."""
-        known = np.asarray(fields.get('instances/category', ()), np.int64) + 1
-        return np.concatenate([known, np.ones(max(0, objects - len(known)), np.int64)])
+    def _categories(self, fields: dict[str, list[bytes] | np.ndarray], i: int, objects: int) -> np.ndarray:
+        """(O,) int64, from 1; 1 for all objects of a file that says nothing about categories."""
+        if 'instances/category' not in fields:
+            return np.ones(objects, np.int64)
+        known = np.asarray(fields['instances/category'], np.int64) + 1
+        if objects > len(known):
+            raise ValueError(
+                f'{self.path(i)}: {self.file_name(i)} shows object {objects}, and its clip has {len(known)} categories'
+            )
+        return known
 
     def _fields(self, i: int, names: set[str]) -> dict[str, list[bytes] | np.ndarray]:
         file, record = self.clips[self.ids[i] // FRAMES]
@@ -147,14 +154,28 @@ class Movi(PictureSet):
             raise ValueError(
                 f'{self.path(i)}, record {record}, has no {", ".join(sorted(missing))}: it is no MOVi file'
             )
+        frames = max((len(found[n]) for n in ('video', 'segmentations') if n in found), default=0)
+        if frames > FRAMES:
+            raise ValueError(f'{self.path(i)}, record {record}, has {frames} frames; clips of MOVi have {FRAMES}')
         return found
 
-    def _decode(self, frames: list[bytes], i: int, mode: str) -> np.ndarray:
+    def _labels(self, frames: list[bytes], i: int) -> np.ndarray:
+        """A frame of labels (H, W) int64."""
+        found, fault = self._open(frames, i, label_map)
+        if fault:
+            raise ValueError(f'{self.path(i)}: the labels of {self.file_name(i)}: the frame {fault}')
+        return found
+
+    def _open(self, frames: list[bytes], i: int, read: Callable[[Image.Image], Any]) -> Any:
         frame = self.ids[i] % FRAMES
         try:
             with Image.open(io.BytesIO(frames[frame])) as picture:
-                return np.array(picture.convert(mode))
-        except (OSError, IndexError) as error:
+                return read(picture)
+        except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
             raise ValueError(
                 f'{self.path(i)}: frame {frame} of {self.file_name(i)} cannot be read ({error})'
             ) from error
+
+
+def _colours(picture: Image.Image) -> np.ndarray:
+    return np.array(picture.convert('RGB'))

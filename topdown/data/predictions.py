@@ -6,15 +6,28 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
-from topdown.data.base import PictureSet, crop_masks, read_labels
+from topdown.data.base import PictureSet, crop_masks, read_labels, whole_numbers
+
+SUFFIXES = ('.png', '.tif', '.tiff', '.npy', '.npz')
 
 
-def read_predictions(folder: str | Path, dataset: PictureSet) -> np.ndarray:
-    """Predicted label maps: for every picture a PNG with a label from 0 in every pixel.
+def read_predictions(folder: str | Path, dataset: PictureSet, uncut: bool = False) -> np.ndarray:
+    """Predicted label maps: for every picture a file with a whole number from 0 for every pixel.
 
-    The map of ``s1/a.jpg`` is ``s1/a.png``, or ``a.png`` if no other picture of the set has that name. It has the size
-    of the cut masks (M x M) or of the whole picture; the latter is cut as true masks are.
+    The map of ``s1/a.jpg`` is ``s1/a.png`` (or another of ``SUFFIXES``), or ``a.png`` if no other picture of the set
+    has that name. It has the size of the cut masks (M x M) or of the whole picture; the latter is cut as true masks
+    are. An ``.npy`` file, or an ``.npz`` of one array, may instead hold K masks of shares (K, h, w) in [0, 1], of the
+    cut square at any resolution, such as a model's patches, or of the whole picture: they are upsampled bilinearly, as
+    a model's own masks are, and each pixel goes to the largest. (Labels at a patch's resolution would lose 7 to 10
+    points of FG-ARI against that, and are refused.)
+
+    Args:
+        folder: of the maps.
+        dataset: the pictures, and how they are cut.
+        uncut: refuse maps that are cut already, since they cannot serve a second protocol.
 
     Returns:
         (V, M, M) int32.
@@ -25,38 +38,76 @@ def read_predictions(folder: str | Path, dataset: PictureSet) -> np.ndarray:
     """
     size, maps = dataset.mask_size, []
     for i, path in enumerate(find_predictions(Path(folder), dataset)):
-        found = read_labels(path)
         whole = dataset.true_size(i) or dataset.annotation(i).masks.shape[1:]
+        found = _read_array(path) if path.suffix in ('.npy', '.npz') else read_labels(path)
+        if found.ndim == 3:
+            found = _largest(path, found, size, whole)
         if found.shape not in ((size, size), whole):
             raise ValueError(
                 f"{path} has shape {found.shape}: labels must have {size} x {size} pixels or the picture's "
-                f'{whole[0]} x {whole[1]}'
+                f'{whole[0]} x {whole[1]}; at another resolution pass shares (K, h, w) as .npy'
             )
-        _, found = np.unique(found, return_inverse=True)  # labels may be any numbers
-        found = found.reshape(1, *(whole if found.size == whole[0] * whole[1] else (size, size))).astype(np.int32)
-        if found.shape[1:] != (size, size):
-            found = crop_masks(found, size, dataset.protocol.mask_resize)
-        maps.append(found[0])
+        if uncut and found.shape != whole:
+            raise ValueError(
+                f'{path} is cut to {size} x {size}, as one protocol has it: score it under that one, or pass maps of '
+                'whole pictures, which each protocol cuts its own way'
+            )
+        labels = np.unique(found, return_inverse=True)[1].reshape(1, *found.shape).astype(np.int32)
+        maps.append((crop_masks(labels, size, dataset.protocol.mask_resize) if found.shape == whole else labels)[0])
     return np.stack(maps)
 
 
 def find_predictions(folder: Path, dataset: PictureSet) -> list[Path]:
     """Where the map of every picture is; errors as of ``read_predictions``."""
     if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is not a folder: pass one that holds a PNG of labels for every picture')
-    names = [Path(dataset.file_name(i)).with_suffix('.png') for i in range(len(dataset))]
-    last = Counter(name.name for name in names)
-    owners: dict[Path, str] = {}
-    for i, name in enumerate(names):
-        path = folder / name
-        if not path.is_file() and last[name.name] == 1 and (folder / name.name).is_file():
-            path = folder / name.name
+        raise FileNotFoundError(f'{folder} is not a folder: pass one that holds a map of labels for every picture')
+    names = [Path(dataset.file_name(i)) for i in range(len(dataset))]
+    stems = Counter(name.stem for name in names)
+    owners: dict[Path, Path] = {}
+    for name in names:
+        places = [folder / name.parent] + [folder] * (stems[name.stem] == 1)
+        path = next(
+            (p / f'{name.stem}{s}' for p in places for s in SUFFIXES if (p / f'{name.stem}{s}').is_file()), None
+        )
+        if path is None:
+            there = ', '.join(sorted(p.name for p in folder.iterdir())[:3]) or 'nothing'
+            raise FileNotFoundError(
+                f'{folder / name.with_suffix(".png")} is missing, and so are {", ".join(SUFFIXES[1:])}: every picture '
+                f'of the set needs a map of its labels; the folder holds {there}'
+            )
         if path in owners:
             raise ValueError(
-                f'{path} would be the labels of both {owners[path]} and {dataset.file_name(i)}: give one of the '
-                'pictures another name'
+                f'{path} would be the labels of both {owners[path]} and {name}: give one of the pictures another name'
             )
-        if not path.is_file():
-            raise FileNotFoundError(f'{path} is missing: every picture of the set needs a map of its labels')
-        owners[path] = dataset.file_name(i)
+        owners[path] = name
     return list(owners)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    """Labels (h, w) int64 or shares (K, h, w) float32 of a NumPy file."""
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.lib.npyio.NpzFile):
+            (found,) = found.values()
+    except Exception as error:  # whatever a damaged file makes NumPy stumble over
+        raise ValueError(f'{path} cannot be read as one array ({error})') from error
+    if found.ndim == 3 and found.size and found.dtype.kind in 'bf' and found.min() >= 0 and found.max() <= 1:
+        return found.astype(np.float32)
+    labels, fault = whole_numbers(found)
+    if found.ndim != 2 or fault:
+        raise ValueError(
+            f'{path} {fault or f"has shape {found.shape}"}; pass labels (h, w) or shares (K, h, w) in [0, 1]'
+        )
+    return labels
+
+
+def _largest(path: Path, shares: np.ndarray, size: int, whole: tuple[int, int]) -> np.ndarray:
+    """Labels of the largest of K shares: (size, size) of those of a square, ``whole`` of those of the picture."""
+    height, width = shares.shape[1:]
+    target = (size, size) if height == width else whole
+    if height != width and abs(height / width * whole[1] / whole[0] - 1) > 0.1:
+        raise ValueError(
+            f'{path} has shares of {height} x {width}: they must be of the cut square or of the whole picture, '
+            f'{whole[0]} x {whole[1]}'
+        )
+    return F.interpolate(torch.from_numpy(shares)[None], target, mode='bilinear')[0].argmax(0).numpy()

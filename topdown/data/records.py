@@ -121,7 +121,8 @@ def inside(name: str) -> str:
     path = PurePosixPath(name.replace('\\', '/'))
     if not path.name or '..' in path.parts or path.is_absolute() or PureWindowsPath(name).drive:
         raise ValueError(f'file_name must be a path below the folder of images, got {show(name)}')
-    if '\0' in name or any('\ud800' <= c <= '\udfff' for c in name) or max(map(len, path.parts)) > 255:
+    strange = re.search('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]', name)
+    if strange or max(len(part.encode()) for part in path.parts) > 255:
         raise ValueError(f'file_name is none that a file can have: {show(name)}')
     return str(path)
 
@@ -240,7 +241,7 @@ def _size(record: dict) -> tuple[int, int] | None:
 
 def check_objects(
     rows: list, image_key: Callable[[dict, str], int | str], size_of: Callable[[int | str], tuple[int, int] | None],
-    listed: dict[int | str, ImageRecord], names: dict[int, str], report: Report,
+    listed: dict[int | str, ImageRecord], names: dict[int, str], report: Report, trusted: bool = False,
 ) -> list[ObjectRecord]:  # fmt: skip
     """Checked objects, in their order.
 
@@ -251,6 +252,7 @@ def check_objects(
         listed: images of the file; objects of others are left out.
         names: categories of the file; objects of others are kept, and doubtful.
         report: gets all that is not simply used.
+        trusted: of COCO's own file, where boxes and areas that do not fit are worth a note only.
     """
     found: list[ObjectRecord] = []
     ids: dict[object, str] = {}
@@ -270,6 +272,8 @@ def check_objects(
         crowd = bool(crowd) if crowd is None or isinstance(crowd, bool) else whole(record, 'iscrowd', 0, 1) == 1
         rle, ignored = encode_mask(record.get('segmentation'), *size)
         found.append(ObjectRecord(image, category, crowd, rle))
+        for doubt in compare(record, rle):
+            report.add(NOTE if trusted else DOUBTFUL, doubt, name)
         if ignored:
             report.add(NOTE, 'parts of fewer than three points are ignored', name)
         if category not in names:
@@ -285,6 +289,26 @@ def check_objects(
 
 
 # ----------------------------------------------------------------------------------------------------------- masks
+
+
+def compare(record: dict, rle: dict) -> list[str]:
+    """How a mask contradicts the box and the area that its own record gives, beyond what other ways of drawing explain.
+
+    Contours of OpenCV and rounding move an edge by a pixel or two, and an area by half of the outline.
+    """
+    found, box = float(mask_tools.area(rle)), mask_tools.toBbox(rle)
+    doubts = []
+    area, given = record.get('area'), record.get('bbox')
+    if type(area) in (int, float) and not abs(found - area) <= box[2] + box[3] + 2 + 0.1 * max(found, area):
+        doubts.append('its mask and its area disagree')
+    if isinstance(given, list) and len(given) == 4 and all(type(v) in (int, float) and abs(v) < 1e9 for v in given):
+        height, width = rle['size']
+        x, y, w, h = given
+        edges = np.clip([x, y, x + w, y + h], 0, [width, height] * 2)
+        apart = np.abs(edges - [box[0], box[1], box[0] + box[2], box[1] + box[3]])
+        if apart.max() > 3 + 0.1 * max(box[2:]):
+            doubts.append('its mask and its box disagree')
+    return doubts
 
 
 def encode_mask(segmentation: object, height: int, width: int) -> tuple[dict, int]:
@@ -304,7 +328,7 @@ def encode_mask(segmentation: object, height: int, width: int) -> tuple[dict, in
         or segmentation in ([], {}, [[]], '')
         or (isinstance(segmentation, dict) and counts in ([], ''))
     ):
-        raise NoMask('has no mask: its segmentation is empty or missing')
+        raise NoMask('has no mask, but a box at most: its segmentation is empty or missing')
     if isinstance(segmentation, dict):
         rle = _runs(segmentation, height, width)
     elif isinstance(segmentation, list):

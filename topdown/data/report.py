@@ -73,6 +73,6 @@ class Report:
                 continue
             named = [where for where in places if where]
             shown = f' ({", ".join(named[:SHOWN])}{", ..." if len(named) > SHOWN else ""})' if named else ''
-            many = f'{len(places)} {"left out" if kind == LEFT_OUT else "time(s)"}: ' if named else ''
+            many = f'{len(places)} {"kept" if kind in (DOUBTFUL, NOTE) else kind}: ' if named else ''
             told.append(f'{many}{reason}{shown}')
         return told

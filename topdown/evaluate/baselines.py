@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from topdown.evaluate.predict import labels_from_patches, predict
+from topdown.evaluate.predict import labels_from_masks, labels_from_patches, predict
 from topdown.evaluate.truth import EvalSet
 from topdown.model.slot_model import SlotModel
 
@@ -49,13 +49,26 @@ def patch_colours(data: EvalSet) -> Tensor:
 
 
 def pooled_truth(data: EvalSet) -> Tensor:
-    """The upper bound of the patch grid: each patch gets the true label that covers most of it."""
-    labels = _patch_truth(data)
-    return labels_from_patches(labels, data.grid, data.mask_size, int(labels.max()) + 1)
+    """The truth as hard patch labels: each patch gets the true label that covers most of it.
+
+    This is a reference, not a bound. Hard labels put outlines on the edges of patches, or, since they are upsampled as
+    masks are, halfway between centres; soft masks can place an outline anywhere within a patch, and models whose masks
+    are soft do score above this row in FG-ARI. See ``truth_as_shares``.
+    """
+    return labels_from_patches(_patch_truth(data), data.grid, data.mask_size, _truth_count(data))
+
+
+def truth_as_shares(data: EvalSet) -> Tensor:
+    """The truth as soft patch masks: each patch's shares of the true segments, turned into labels as a model's masks.
+
+    Other soft masks may lie closer to the truth after upsampling than its own shares do, so this is not a proven bound
+    either, but it is a fairer reference for soft masks than hard patch labels are.
+    """
+    return torch.cat([labels_from_masks(x, data.grid, data.mask_size) for x in patch_shares(data)])
 
 
 def truth_at_token_means(data: EvalSet) -> Tensor:
-    """What the tokens allow to models with one token a segment, were the segments known.
+    """What tokens tell apart if each segment is its mean token, were the segments known.
 
     Every true segment (background included) is given the mean of its patches' tokens, and every patch then goes to the
     nearest mean.
@@ -68,14 +81,25 @@ def truth_at_token_means(data: EvalSet) -> Tensor:
     return labels_from_patches(distance.argmin(-1), data.grid, data.mask_size, member.shape[-1])
 
 
+def _truth_count(data: EvalSet) -> int:
+    """One more than the largest true label of the set."""
+    return max(int(data.main_truth.instance.max()), 0) + 1
+
+
+def patch_shares(data: EvalSet) -> Iterator[Tensor]:
+    """Share of every patch that every true segment covers (b, C, N), so many pictures at a time; row 0 is the ground.
+
+    Pixels that the protocol leaves out count as ground.
+    """
+    count = _truth_count(data)
+    for part in torch.from_numpy(np.maximum(data.instances, 0)).split(64):
+        member = F.one_hot(part.long(), count).permute(0, 3, 1, 2).float()
+        yield F.adaptive_avg_pool2d(member, data.grid).flatten(2)
+
+
 def _patch_truth(data: EvalSet) -> Tensor:
     """The true label (V, N) that covers most of each patch."""
-    maps = torch.from_numpy(np.maximum(data.instances, 0))
-    count, parts = int(maps.max()) + 1, []
-    for part in maps.split(64):
-        shares = F.one_hot(part.long(), count).permute(0, 3, 1, 2).float()
-        parts.append(F.adaptive_avg_pool2d(shares, data.grid).flatten(2).argmax(dim=1))
-    return torch.cat(parts)
+    return torch.cat([shares.argmax(dim=1) for shares in patch_shares(data)])
 
 
 def baselines(
@@ -91,6 +115,7 @@ def baselines(
         seed: of k-means and of the slots' noise.
     """
     labels = {
+        'truth as shares of patches': truth_as_shares(data),
         'truth pooled to patches': pooled_truth(data),
         'truth at token means': truth_at_token_means(data),
         'one slot': torch.zeros(data.main_truth.regions.shape, dtype=torch.int32),

@@ -296,7 +296,7 @@ def score(prediction_BHW: Tensor | np.ndarray, truth: Truth, batch: int = 16) ->
     Raises:
         ValueError: if the number or size of the maps is not that of the truth.
     """
-    prediction = torch.as_tensor(prediction_BHW)
+    prediction = _as_labels(prediction_BHW)
     if prediction.shape != truth.regions.shape:
         raise ValueError(
             f'predictions have shape {tuple(prediction.shape)}, the truth has {tuple(truth.regions.shape)}'
@@ -341,6 +341,22 @@ def summarize(rows: Iterable[dict[str, float]]) -> dict[str, float]:
         values = np.array([row[name] for row in rows], float)
         result[name] = 100 * float(np.nanmean(values)) if not np.isnan(values).all() else float('nan')
     return result
+
+
+def _as_labels(prediction_BHW: Tensor | np.ndarray) -> Tensor:
+    """Labels of any type of numbers as uint8 or int32, large ones renumbered in each image, so that counting is cheap.
+
+    Raises:
+        ValueError: if they are not whole numbers.
+    """
+    array = np.asarray(prediction_BHW.cpu() if torch.is_tensor(prediction_BHW) else prediction_BHW)
+    if array.dtype.kind not in 'biu' and not (array.dtype.kind == 'f' and np.equal(np.floor(array), array).all()):
+        raise ValueError(f'labels must be whole numbers, got {array.dtype}')
+    if array.size and not -1 <= array.min() <= array.max() < 2**62:
+        raise ValueError(f'labels must be whole numbers from 0, got {array.min()} to {array.max()}')
+    if array.size and array.max() > 1000 and array.min() >= 0:
+        array = np.stack([np.unique(image, return_inverse=True)[1].reshape(image.shape) for image in array])
+    return torch.from_numpy(array if array.dtype == np.uint8 else array.astype(np.int32, copy=False))
 
 
 def _category_ids(classes: np.ndarray, categories: np.ndarray) -> np.ndarray:

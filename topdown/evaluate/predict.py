@@ -37,17 +37,17 @@ def labels_from_patches(labels_BN: Tensor, grid: tuple[int, int], size: int, cou
 
 def run_model(
     model: SlotModel,
-    data: EvalSet,
+    data: EvalSet | Tensor,
     seed: int = 0,
     precision: str | None = None,
     limit: int = 0,
     part: slice = slice(None),
 ) -> Iterator[tuple[slice, Output]]:
-    """Apply a model to the set batch by batch, in evaluation mode, with noise that depends on seed and image alone.
+    """Apply a model to images batch by batch, in evaluation mode, with noise that depends on seed and image alone.
 
     Args:
         model: the model.
-        data: the set.
+        data: the set, or tokens (V, N, D).
         seed: of the slots' noise.
         precision: bf16 or fp32; by default what the model was trained in.
         limit: use the first so many images; 0 for all.
@@ -57,19 +57,20 @@ def run_model(
         The slice of images and the model's output, on the device it runs on and without gradients. Modes of torch are
         the caller's own in between.
     """
+    tokens = data if isinstance(data, Tensor) else data.tokens
     device = next(model.parameters()).device
     config = model.config
-    noise = torch.randn(len(data), config.num_slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(len(tokens), config.num_slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
     before = model.training, model.precision
     model.eval()
     model.precision = precision or model.precision
-    start, end, _ = part.indices(limit or len(data))
-    size = max(1, min(BATCH, LARGEST // data.tokens.shape[1]))
+    start, end, _ = part.indices(limit or len(tokens))
+    size = max(1, min(BATCH, LARGEST // tokens.shape[1]))
     try:
         for first in range(start, end, size):
             batch = slice(first, min(first + size, end))
             with torch.no_grad():
-                out = model(data.tokens[batch].to(device), noise[batch].to(device))
+                out = model(tokens[batch].to(device), noise[batch].to(device))
             yield batch, out
     finally:
         model.precision = before[1]
@@ -85,11 +86,28 @@ def predict(
     change: Callable[[Scales], Scales] | None = None,
     part: slice = slice(None),
 ) -> Tensor:
-    """Label maps (V, M, M) int32 of the whole set.
+    """Label maps (V, M, M) int32 of a whole set; arguments beside ``data`` as for ``predict_tokens``."""
+    return predict_tokens(model, data.tokens, data.grid, data.mask_size, source, seed, precision, change, part)
+
+
+def predict_tokens(
+    model: SlotModel,
+    tokens: Tensor,
+    grid: tuple[int, int],
+    size: int,
+    source: str = 'decoder',
+    seed: int = 0,
+    precision: str | None = None,
+    change: Callable[[Scales], Scales] | None = None,
+    part: slice = slice(None),
+) -> Tensor:
+    """Label maps (V, size, size) int32 of images whose tokens are at hand.
 
     Args:
         model: the model.
-        data: the set.
+        tokens: (V, N, D).
+        grid: rows and columns of patches.
+        size: side of the maps, in pixels.
         source: 'decoder' for the decoder's masks, 'slots' for slot attention's, 'first' for those of the first pass.
         seed: of the slots' noise.
         precision: bf16 or fp32; by default what the model was trained in.
@@ -101,16 +119,16 @@ def predict(
     """
     if source not in ('decoder', 'slots', 'first'):
         raise ValueError(f"source must be 'decoder', 'slots' or 'first', got {source!r}")
-    parts = []
     if change is not None and model.modulation is None:
         raise ValueError('change needs a model with the top-down pathway: this one has no scales')
     hook = None if change is None else model.modulation.register_forward_hook(lambda _, __, scales: change(scales))
+    parts = []
     try:
-        for _, out in run_model(model, data, seed, precision, part=part):
+        for _, out in run_model(model, tokens, seed, precision, part=part):
             masks = {'decoder': out.masks, 'slots': out.attention, 'first': out.first_attention}[source]
             if masks is None:
                 raise ValueError(f'the model gives no masks of source {source!r}')
-            parts.append(labels_from_masks(masks, data.grid, data.mask_size).cpu())
+            parts.append(labels_from_masks(masks, grid, size).cpu())
     finally:
         if hook is not None:
             hook.remove()
@@ -159,14 +177,33 @@ def slot_categories(labels: Tensor, data: TruthSet, num_slots: int, threshold: f
         (V, K) int64: class of the object that the slot's mask overlaps most, 0 if none by ``threshold``; class c stands
         for category id ``data.main_truth.ids[c - 1]``.
     """
+    best, which = slot_overlaps(labels, data, num_slots).max(dim=1)  # (V, K)
+    return torch.where(best >= threshold, object_categories(data).gather(1, which), 0)
+
+
+def slot_overlaps(labels: Tensor, data: TruthSet, num_slots: int) -> Tensor:
+    """IoU of every true object with every slot's mask.
+
+    Args:
+        labels: predicted label maps (V, M, M).
+        data: the set.
+        num_slots: K.
+
+    Returns:
+        (V, O, K), objects numbered as in ``data.instances`` less one; 0 where a picture has fewer objects.
+    """
     truth = data.main_truth
     joint = metrics.joint_histogram(truth.regions, labels, truth.instance.shape[1])
     joint = F.pad(joint, (0, num_slots - joint.shape[2]))
-    overlap, _ = metrics.iou(metrics.merge_rows(joint, truth.instance))
-    best, which = overlap.max(dim=1)  # (V, K)
-    owner = torch.zeros(len(data), overlap.shape[1] + 1, dtype=torch.int64)
+    return metrics.iou(metrics.merge_rows(joint, truth.instance))[0]
+
+
+def object_categories(data: TruthSet) -> Tensor:
+    """Category id (V, O) int64 of every true object, numbered as in ``slot_overlaps``; 0 where there is none."""
+    truth = data.main_truth
+    owner = torch.zeros(len(data), int(truth.instance.max().clamp(min=0)) + 1, dtype=torch.int64)
     owner.scatter_(1, truth.instance.clamp(min=0), truth.category.clamp(min=0))
-    return torch.where(best >= threshold, owner.gather(1, which + 1), 0)
+    return owner[:, 1:]
 
 
 def segment_image(
@@ -207,10 +244,8 @@ def segment_image(
         if not 0 <= float(picture.min()) <= float(picture.max()) <= 1:
             raise ValueError(f'image must be uint8 or lie in [0, 1], got {array.dtype} up to {array.max()}')
     picture = crop_image(picture, encoder.config.image_size, resize=get_protocol(protocol).image_resize)
-    nothing = metrics.make_truth(np.zeros((1, size, size), np.int16), np.zeros((1, size, size), np.int16))
     tokens = encode_all(encoder, picture[None])
-    data = EvalSet(None, {protocol: nothing}, [0], [''], tokens, picture[None], encoder.grid)
-    return picture, predict(model, data, source, seed)[0].numpy()
+    return picture, predict_tokens(model, tokens, encoder.grid, size, source, seed)[0].numpy()
 
 
 def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = None) -> list[dict[str, float]]:

@@ -47,6 +47,34 @@ def bootstrap_interval(values: np.ndarray, level: float = 0.95, resamples: int =
     return Interval(mean, float(found.low), float(found.high))
 
 
+def ratio_interval(
+    hits: np.ndarray, counts: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Share of hits among all items, and its percentile bootstrap interval over images.
+
+    Images are drawn, not items: items of one image are not independent of each other.
+
+    Args:
+        hits, counts: (V,), hits and items of every image; images without items are left out.
+        level, resamples, seed: as in ``bootstrap_interval``.
+
+    Raises:
+        ValueError: if lengths differ, ``level`` is out of range or no image has an item.
+    """
+    hits, counts = np.asarray(hits, float), np.asarray(counts, float)
+    if hits.shape != counts.shape or hits.ndim != 1:
+        raise ValueError(f'hits and counts must be arrays of one length, got shapes {hits.shape} and {counts.shape}')
+    hits, counts = hits[counts > 0], _clean(np.where(counts > 0, counts, np.nan), level)
+    mean = float(hits.sum() / counts.sum())
+    if len(hits) == 1 or np.all(hits == mean * counts):
+        return Interval(mean, mean, mean)
+    found = stats.bootstrap(
+        (hits, counts), lambda a, b, axis: a.sum(axis) / b.sum(axis), paired=True, vectorized=True,
+        confidence_level=level, n_resamples=resamples, method='percentile', rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return Interval(mean, float(found.low), float(found.high))
+
+
 def compare(a: np.ndarray, b: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Comparison:
     """Paired comparison: values of two models on the same images, in the same order.
 

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.data.base import PictureSet, crop_masks
+from topdown.data.report import LEFT_OUT
 from topdown.evaluate import metrics
 from topdown.evaluate.metrics import Truth
 from topdown.model.encoder import Encoder, encode_all
@@ -24,7 +25,7 @@ BATCH = 32
 class TruthSet:
     """What predictions are scored against."""
 
-    dataset: PictureSet | None  # the pictures; None for a single one that was given
+    dataset: PictureSet  # the images
     truth: dict[str, Truth]  # protocol -> true regions at mask size; the first is the main one
     image_ids: list[int] | list[str]
     file_names: list[str]
@@ -89,16 +90,17 @@ def make_truth_set(
     dataset = dataset or open_dataset(config, split, progress)
     names = list(dict.fromkeys((config.data.protocol, *protocols)))
     maps: dict[str, tuple[list, list]] = {name: ([], []) for name in names}
-    categories = []
+    categories, marked = [], []
     for i in tqdm(range(len(dataset)), desc='reading true masks', disable=not progress):
         truth = dataset.annotation(i)
         categories.append(truth.categories)
+        marked.append(truth.crowd.sum())
         unknown = None
         if config.data.void == 'ignore' and truth.void is not None:
             unknown = truth.void
         for name, (instances, classes) in maps.items():
             protocol = get_protocol(name)
-            keep = None if config.data.keep_crowd or protocol.keep_crowd else ~truth.crowd
+            keep = None if dataset.keep_crowd or protocol.keep_crowd else ~truth.crowd
             cut = crop_masks(truth.masks, dataset.mask_size, protocol.mask_resize)
             maps_of_picture = (
                 metrics.instance_labels(cut, keep).astype(np.int32),
@@ -109,6 +111,15 @@ def make_truth_set(
                     hidden = crop_masks(unknown[None], dataset.mask_size, protocol.mask_resize)[0]
                     labels[hidden] = metrics.IGNORE
                 kept.append(labels)
+    crowds, objects = np.sum(marked), sum(map(len, categories))
+    if not objects and dataset.report.lines(LEFT_OUT):
+        raise ValueError(f'no object is left to score; {dataset.report.line()}')
+    if crowds == objects > 0 and not dataset.keep_crowd and not get_protocol(names[0]).keep_crowd:
+        raise ValueError(
+            f'{dataset.report.title}: all {objects} objects are marked as crowd, and crowds are left out: set '
+            'keep_crowd=keep if these are objects, as labelling tools write them'
+        )
+    dataset.report.objects = objects
     dataset.report.warn()
     return TruthSet(
         dataset=dataset,

@@ -6,14 +6,22 @@ It was pretrained on Toybox-like pictures without labels or masks (``topdown.pre
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import socket
+import urllib.parse
+import warnings
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import huggingface_hub
 import timm
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
-from timm.layers import PatchEmbed, set_fused_attn
+from timm.layers import PatchEmbed, resample_abs_pos_embed, set_fused_attn
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -56,7 +64,10 @@ def vit_toybox_patch8_96(pretrained: bool = False, **kwargs: object) -> VisionTr
         content = TOYBOX_WEIGHTS.read_bytes()
         if hashlib.sha256(content).hexdigest() != TOYBOX_SHA256:
             raise ValueError(f'{TOYBOX_WEIGHTS} is damaged (its checksum is another): reinstall topdown')
-        model.load_state_dict(load(content))
+        weights = load(content)
+        grid = model.patch_embed.grid_size
+        weights['pos_embed'] = resample_abs_pos_embed(weights['pos_embed'], grid, num_prefix_tokens=0)
+        model.load_state_dict(weights)
     return model
 
 
@@ -72,7 +83,8 @@ class FrozenEncoder(nn.Module):
         precision: what it computes in, bf16 or fp32.
 
     Raises:
-        ValueError: if timm has no such model, it is not a ViT, or it has fewer blocks.
+        ValueError: if timm has no such model, it gives no tokens on one grid, it has fewer blocks or no final norm, its
+            patches do not divide the image, or the file of weights is another model's.
         RuntimeError: if the pretrained weights can be neither found nor downloaded.
     """
 
@@ -80,9 +92,6 @@ class FrozenEncoder(nn.Module):
         super().__init__()
         self.config, self.precision = config, 'fp32'
         self.vit = _create(config)
-        depth = len(self.vit.blocks)
-        if config.layer > depth:
-            raise ValueError(f'layer={config.layer}, but {config.name} has {depth} blocks')
         self.num_patches = self.vit.patch_embed.num_patches
         self.feature_size = self.vit.embed_dim
         cfg = self.vit.pretrained_cfg
@@ -114,9 +123,12 @@ class FrozenEncoder(nn.Module):
                 images,
                 indices=[self.config.layer - 1],
                 norm=self.config.final_norm,
+                stop_early=True,
                 output_fmt='NLC',
                 intermediates_only=True,
             )
+            if self.config.final_norm and isinstance(self.vit.norm, nn.Identity):
+                tokens = self.vit.fc_norm(tokens)  # where the final norm comes after pooling
         return tokens.float()
 
     def fingerprint(self) -> str:
@@ -219,25 +231,135 @@ def _check_size(images: Tensor, config: EncoderConfig) -> None:
         )
 
 
+SCHEMES = ('hf-hub:', 'hf_hub:', 'local-dir:')
+"""Beginnings of names that say where timm finds model and weights."""
+
+
 def _create(config: EncoderConfig) -> nn.Module:
-    if not timm.is_model(config.name):
+    """The network with its weights; whether it will do is found out on its shapes, before any weight is fetched."""
+    if not config.name.startswith(SCHEMES) and not timm.is_model(config.name):
         near = timm.list_models(f'*{config.name.split(".")[0]}*')[:5]
         hint = f'; near it: {", ".join(near)}' if near else ''
         raise ValueError(f'timm {timm.__version__} has no model {config.name!r}{hint}')
     if not torch.cuda.is_available():
         set_fused_attn(False)  # explicit softmax is the faster one on CPU
+    options: dict[str, object] = {'num_classes': 0}
+    with _fetching(config):
+        with torch.device('meta'):
+            options['img_size'] = _fitting_side(timm.create_model(config.name, **options), config)
+            _check_network(timm.create_model(config.name, **options), config)
+        if config.weights:
+            _check_weights(config, timm.create_model(config.name).state_dict())
+            options['pretrained_cfg_overlay'] = {'file': str(Path(config.weights).expanduser())}
+        elif config.pretrained:
+            _warn_of_activation(config.name)
+        return timm.create_model(config.name, pretrained=config.pretrained or bool(config.weights), **options)
+
+
+def _fitting_side(network: nn.Module, config: EncoderConfig) -> int:
+    """The side of the image, if patches divide it: at the border of another one they would see nothing."""
+    embed = getattr(network, 'patch_embed', None)
+    grid, full = getattr(embed, 'grid_size', None), getattr(embed, 'img_size', None)
+    if grid and full:
+        patch, size = full[0] // grid[0], config.image_size
+        if size % patch:
+            near = ' and '.join(str(n) for n in (size // patch * patch, (size // patch + 1) * patch) if n)
+            raise ValueError(
+                f'image_size={size} is not a multiple of the {patch} pixels of a patch of {config.name}: the nearest '
+                f'are {near}'
+            )
+    return config.image_size
+
+
+def _check_network(network: nn.Module, config: EncoderConfig) -> None:
+    """Raise a ValueError that says why, if it cannot give the tokens asked for."""
+    needed = ('blocks', 'patch_embed', 'embed_dim', 'num_prefix_tokens', 'forward_intermediates')
+    missing = [name for name in needed if not hasattr(network, name)]
+    if not missing and not getattr(network.patch_embed, 'grid_size', None):
+        missing = ['patch_embed.grid_size']
+    if missing:
+        raise ValueError(
+            f'{config.name} ({type(network).__name__}) gives no tokens of equal patches on one grid (it has no '
+            f'{", ".join(missing)}): choose a Vision Transformer, such as vit_base_patch16_224.dino'
+        )
+    if 'vitamin' in config.name:
+        raise ValueError(f'{config.name} places its tokens half a patch off the grid: masks would be shifted')
+    depth = len(network.blocks)
+    if config.layer > depth:
+        raise ValueError(f'layer={config.layer}, but {config.name} has {depth} blocks')
+    norms = (getattr(network, name, None) for name in ('norm', 'fc_norm'))
+    if config.final_norm and all(norm is None or isinstance(norm, nn.Identity) for norm in norms):
+        raise ValueError(f'final_norm=True, but {config.name} has no final norm: set final_norm=False')
+
+
+def _check_weights(config: EncoderConfig, own: dict[str, Tensor]) -> None:
+    """Names and shapes of a file of weights: timm itself loads one in which nothing fits without a word."""
+    path = Path(config.weights).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'weights={config.weights}: there is no such file')
     try:
-        vit = timm.create_model(config.name, pretrained=config.pretrained, img_size=config.image_size, num_classes=0)
+        with safe_open(path, 'pt') as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f'weights={path} is not a safetensors file or is damaged ({error})') from error
+    resized = ('pos_embed', 'patch_embed.proj')  # of other image and patch sizes: timm resamples them
+    wrong = [
+        f'{name}: {"missing" if name not in shapes else f"{shapes[name]}, needs {tuple(tensor.shape)}"}'
+        for name, tensor in own.items()
+        if not name.startswith(('head', 'fc_norm', 'norm.')) and shapes.get(name) != tuple(tensor.shape)
+        and not (name.startswith(resized) and name in shapes)
+    ]  # fmt: skip
+    if wrong:
+        raise ValueError(
+            f'weights={path} are not those of {config.name} as timm names them: {len(wrong)} of {len(own)} tensors do '
+            f'not fit, such as {"; ".join(wrong[:3])}; the file holds {", ".join(sorted(shapes)[:3])}, ...'
+        )
+
+
+def _warn_of_activation(name: str) -> None:
+    """OpenAI's CLIP was trained with another GELU than timm's plain names compute."""
+    family, _, tag = name.partition('.')
+    trained = family.replace('_clip_', '_clip_quickgelu_')
+    if trained != family and 'quickgelu' not in family and f'{trained}.{tag}' in timm.list_pretrained(f'{trained}.*'):
+        warnings.warn(
+            f'{name} computes another activation than its weights were trained with: {trained}.{tag} has theirs',
+            stacklevel=2,
+        )
+
+
+@contextlib.contextmanager
+def _fetching(config: EncoderConfig) -> Iterator[None]:
+    """Turn what timm and the hub raise into one message; where the hub cannot be reached, do not wait for it."""
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    needs_hub = (config.pretrained and not config.weights) or config.name.startswith(('hf-hub:', 'hf_hub:'))
+    try:
+        if needs_hub and not offline and config.name != 'vit_toybox_patch8_96' and not _hub_answers():
+            huggingface_hub.constants.HF_HUB_OFFLINE = True  # what is in the cache is found all the same
+        yield
     except TypeError as error:
-        raise ValueError(f'{config.name} is no Vision Transformer of timm: {error}') from error
+        raise ValueError(f'{config.name} is not a Vision Transformer of timm: {error}') from error
     except (OSError, RuntimeError) as error:
-        if not config.pretrained or (isinstance(error, FileNotFoundError) and 'reinstall' in str(error)):
+        if not needs_hub or (isinstance(error, FileNotFoundError) and 'reinstall' in str(error)):
             raise
         raise RuntimeError(
             f'the pretrained weights of {config.name} could not be loaded: {type(error).__name__}: {error}\n'
-            'They come from the Hugging Face hub on first use. Without a network, download them elsewhere and '
-            'set HF_HOME to the folder that holds them; encoder=vit_toybox_patch8_96 needs no download.'
+            'They come from the Hugging Face hub on first use. Without a network, download them elsewhere and pass '
+            'weights=FILE, a safetensors file, or set HF_HOME to the folder that holds them (and HF_HUB_OFFLINE=1, so '
+            'that nothing waits for the network); encoder=vit_toybox_patch8_96 needs no download.'
         ) from error
-    if not isinstance(vit, VisionTransformer):
-        raise ValueError(f'{config.name} is a {type(vit).__name__}; the encoder must be a timm VisionTransformer')
-    return vit
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = offline
+
+
+def _hub_answers(seconds: float = 3.0) -> bool:
+    """Whether the hub's address can be connected to; behind a proxy that is for the proxy to say."""
+    if any(os.environ.get(name) for name in ('HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy')):
+        return True
+    address = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
+    try:
+        with socket.create_connection(
+            (address.hostname, address.port or (443 if address.scheme == 'https' else 80)), seconds
+        ):
+            return True
+    except OSError:
+        return False

@@ -60,10 +60,16 @@ class TrainData:
                     parts.append(encode_all(encoder, images).bfloat16())
                 self.views.append(torch.cat(parts))
 
-    def batches(self, first_step: int, last_step: int) -> Iterator[Tensor]:
-        """Tokens (B, N, D) float32 for steps first_step to last_step - 1; which pictures depends on seed and step."""
+    def batches(self, first_step: int, last_step: int, config: Config | None = None) -> Iterator[Tensor]:
+        """Tokens (B, N, D) float32 for steps first_step to last_step - 1; which pictures depends on seed and step.
+
+        Args:
+            first_step, last_step: of optimisation.
+            config: of the run, whose seed orders the pictures: runs of several seeds may share these tokens. By default
+                the one that the tokens were made with.
+        """
         device = next(self.encoder.parameters()).device
-        plan = _Plan(self.dataset, self.config, first_step, last_step)
+        plan = _Plan(self.dataset, config or self.config, first_step, last_step)
         if self.views:
             for rows in plan:
                 views = [self.views[flip][index] for index, flip, _ in rows]
@@ -84,9 +90,9 @@ class TrainData:
             kind = type(error)
             raise kind(str(error).rpartition(f'{kind.__name__}: ')[2].strip()) from None
 
-    def image_ids(self, step: int) -> list[int] | list[str]:
-        """Which images all processes together see in a step, counted from 0."""
-        (rows,) = _Plan(self.dataset, self.config, step, step + 1, whole=True)
+    def image_ids(self, step: int, config: Config) -> list[int] | list[str]:
+        """Which images all processes together see in a step of an experiment, counted from 0."""
+        (rows,) = _Plan(self.dataset, config, step, step + 1, whole=True)
         return [self.dataset.ids[index] for index, _, _ in rows]
 
 

@@ -57,7 +57,7 @@ class Health:
         """Wait for the device, and raise ``FloatingPointError`` if a step was not finite."""
         step = int(self.not_finite)
         if step >= 0:
-            images = ', '.join(map(str, self.data.image_ids(step)))
+            images = ', '.join(map(str, self.data.image_ids(step, self.config)))
             raise FloatingPointError(
                 f'loss or gradient is not finite at step {step + 1}, images {images}: lower lr, use precision=fp32 or '
                 'look at these images; the last checkpoint is from before'

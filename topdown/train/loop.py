@@ -197,7 +197,7 @@ def _train(
     reason = 'as it began' if saved else chosen_precision(config).reason
     report = _Progress(config, first, last, f'{model.precision} ({reason})', progress and first < last)
     with on_request() as request, log, evaluations, report:
-        batches = data.batches(first, last) if first < last else ()
+        batches = data.batches(first, last, config) if first < last else ()
         for step, tokens in enumerate(health.timed(batches), start=first):
             rate = learning_rate(options, step)
             for group in optimizer.param_groups:
