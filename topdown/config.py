@@ -329,7 +329,7 @@ class Config:
         found = []
         for name, (part, field_) in OWNERS.items():
             here, there = (getattr(getattr(c, part), field_) for c in (self, other))
-            if here != there and name not in (*CHANGEABLE, 'steps'):
+            if here != there and name not in {*CHANGEABLE, 'steps'}:
                 found.append(f'{name}={here!r} instead of {there!r}')
         return found
 
@@ -368,13 +368,7 @@ UNDECIDING = (
 )  # fmt: skip
 """Fields that are no part of the key."""
 
-CHANGEABLE = (
-    *(name for name in UNDECIDING if name != 'seed'),
-    'compile',
-    'eval_every',
-    'checkpoint_every',
-    'log_every',
-)
+CHANGEABLE = {*UNDECIDING, 'compile', 'eval_every', 'checkpoint_every', 'log_every'} - {'seed'}
 """Fields that decide no result and may change while a run lasts (some are part of the key, which published rows
 bear)."""
 

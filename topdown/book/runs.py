@@ -100,8 +100,8 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
         Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks
         where they differ from the decoder's, and with ``first_`` those of the first pass's masks where there
         are two passes; ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet, and
-        likewise ``revived``, the share of codes revived at a step; ``val_loss``, the mean reconstruction loss; the number of ``parameters``; for models with a codebook
-        what ``code_meaning`` finds.
+        likewise ``revived``, the share of codes revived at a step; ``val_loss``, the mean reconstruction loss; the
+        number of ``parameters``; for models with a codebook what ``code_meaning`` finds.
     """
     model = run.model
     labels = {'': predict(model, data), 'slots_': predict(model, data, 'slots')}
