@@ -146,6 +146,8 @@ class Codebook(nn.Module):
             dead = self.cluster_size < self.dead_code_threshold
             self.tally[-2] += dead.sum()
             fresh = _draw(vectors, self.size)
+            if len(vectors) < self.size:  # not enough for all: those that are drawn first go to the dead
+                fresh = fresh[dead.cumsum(0) - 1]
             self.codes.copy_(torch.where(dead[:, None], fresh, self.codes))
             self.code_sum.copy_(torch.where(dead[:, None], fresh * self.dead_code_threshold, self.code_sum))
             self.cluster_size.masked_fill_(dead, self.dead_code_threshold)
@@ -174,7 +176,6 @@ def perplexity(hits: Tensor) -> Tensor:
 
 
 def _draw(vectors: Tensor, count: int) -> Tensor:
-    """``count`` rows of ``vectors``: without replacement if there are enough, else with."""
-    if len(vectors) >= count:
-        return vectors[torch.randperm(len(vectors), device=vectors.device)[:count]]
-    return vectors[torch.randint(len(vectors), (count,), device=vectors.device)]
+    """``count`` rows of ``vectors`` in random order; where there are fewer, all of them again and again."""
+    order = torch.randperm(len(vectors), device=vectors.device)
+    return vectors[order[torch.arange(count, device=vectors.device) % len(vectors)]]
