@@ -167,7 +167,7 @@ def _complete(base: Config, changes: dict[str, object]) -> dict[str, object]:
     changes = dict(changes)
     if 'toybox' in changes:
         changes['toybox'] = {**base.data.toybox, **changes['toybox']}
-    if {'slots', 'codebook_size'} & set(changes):
-        sizes = changes.get('slots', base.model.num_slots), changes.get('codebook_size', base.model.codebook_size)
+    if {'num_slots', 'codebook_size'} & set(changes):
+        sizes = changes.get('num_slots', base.model.num_slots), changes.get('codebook_size', base.model.codebook_size)
         changes['dead_code_threshold'] = revival(base, *sizes)
     return changes
