@@ -74,11 +74,10 @@ bench: install
 	$(BIN)/topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv
 
 pair: install
-	cd book && $(BIN)/jupytext --quiet --to ipynb --update [0-9]*.py
+	$(BIN)/python tests/tidy_notebooks.py pair
 
-execute: pair
-	set -e; for f in $(NOTEBOOKS); do $(BIN)/papermill --cwd . -k python3 $$f $$f; done
-	$(BIN)/python tests/tidy_notebooks.py $(NOTEBOOKS)
+execute: install
+	$(BIN)/python tests/tidy_notebooks.py execute
 
 clean:
 	rm -rf _build runs .pytest_cache .ruff_cache

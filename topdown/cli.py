@@ -22,7 +22,7 @@ from tyro.conf import DisallowNone, FlagConversionOff, FlagCreatePairsOff, OmitA
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec, StructFieldSpec
 from tyro.extras import SubcommandApp
 
-from topdown.config import OWNERS, PARTS, RENAMED, Config, PretrainConfig, owner, parse_object
+from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, Config, PretrainConfig, owner, parse_object, say_needs
 from topdown.data.sources import SOURCES
 from topdown.presets import PRESETS
 from topdown.presets import preset as make_config
@@ -416,6 +416,7 @@ def _option(parameter: str, base: Config | None) -> StructFieldSpec:
     """The option of a parameter: its type, its value in ``base``, and the docstring under its field."""
     part, name = owner(parameter)
     kind, text = typing.get_type_hints(PARTS[part])[name], _docstrings(PARTS[part])[name]
+    text += f' Needs {say_needs(parameter)}.' if parameter in NEEDS else ''
     if base is None:
         return StructFieldSpec(parameter, kind | None, None, text)
     return StructFieldSpec(parameter, kind, getattr(getattr(base, part), name), text)

@@ -215,24 +215,14 @@ class ModelConfig:
             f"patch_order must be 'raster' or 'random', got {self.patch_order!r}",
         )
         by_code = self.channel_modulation or self.modulate_queries or self.modulate_mlp
-        if self.top_down:
-            _check(
-                by_code or self.spatial_modulation,
-                'top_down needs something to modulate, such as channel_modulation or spatial_modulation; for nothing, '
-                'set top_down=False',
-            )
-        else:
-            rounds = self.feedback_rounds
-            _check(rounds == 1, f'feedback_rounds={rounds} needs top_down=True: without it there is no feedback')
-            _check(self.share_weights, 'share_weights=False needs top_down=True: there is no second pass without it')
         _check(
-            not self.commitment_weight or (self.quantize and self.top_down),
-            'commitment_weight needs quantize=True and top_down=True: there are no codes without them',
+            not self.top_down or by_code or self.spatial_modulation,
+            'top_down needs something to modulate, such as channel_modulation or spatial_modulation; for nothing, '
+            'set top_down=False',
         )
-        _check(
-            self.patch_order == 'raster' or self.decoder == 'autoregressive',
-            f'patch_order={self.patch_order!r} needs the autoregressive decoder, not {self.decoder!r}',
-        )
+        for field_ in dataclasses.fields(self):
+            if field_.name in OFF and getattr(self, field_.name) != field_.default:
+                _check_effect(field_.name, vars(self))
         qkv = self.qkv_size or self.slot_size
         _check(
             qkv % self.num_heads == 0,
@@ -324,11 +314,12 @@ class Config:
     def with_(self, **changes: object) -> Config:
         """A copy with fields changed by their plain names; the encoder's name goes by ``encoder``.
 
-        Hits a step grow with the batch: with ``batch_size`` and without ``dead_code_threshold`` among the changes, the
-        threshold is scaled by the batch.
+        ``toybox`` changes the fields it names and leaves the others as they are here. Hits a step grow with the batch:
+        with ``batch_size`` and without ``dead_code_threshold`` among the changes, the threshold is scaled by the batch.
 
         Raises:
-            ValueError: for an unknown name, a wrong type or an impossible value.
+            ValueError: for an unknown name, a wrong type, an impossible value, or a changed setting that has no effect
+                beside the others (see ``NEEDS``).
         """
         parts: dict[str, dict[str, object]] = {}
         own: dict[str, object] = {}
@@ -337,13 +328,23 @@ class Config:
                 own[key] = typed(key, value, int)
                 continue
             part, name = owner(key)
-            parts.setdefault(part, {})[name] = typed(key, value, typing.get_type_hints(PARTS[part])[name])
+            value = typed(key, value, typing.get_type_hints(PARTS[part])[name])
+            parts.setdefault(part, {})[name] = {**self.data.toybox, **value} if key == 'toybox' else value
         if 'batch_size' in changes and 'dead_code_threshold' not in changes:
             scale = changes['batch_size'] / self.train.batch_size
             parts.setdefault('model', {})['dead_code_threshold'] = self.model.dead_code_threshold * scale
         for part, values in parts.items():
             own[part] = dataclasses.replace(getattr(self, part), **values)
-        return dataclasses.replace(self, **own)
+        found = dataclasses.replace(self, **own)
+        before, after, usual = self.settings(), found.settings(), Config('').settings()
+        for key in set(changes) & set(NEEDS):
+            if after[key] != before[key] and (key not in OFF or after[key] != usual[key]):
+                _check_effect(key, after)
+        return found
+
+    def settings(self) -> dict[str, object]:
+        """Every setting by its plain name."""
+        return {key: getattr(getattr(self, part), name) for key, (part, name) in OWNERS.items()}
 
     def to_dict(self) -> dict:
         """Nested plain dictionary, for JSON."""
@@ -430,6 +431,32 @@ OWNERS: dict[str, tuple[str, str]] = {
 }
 """Plain name of every parameter -> its part and its field there."""
 
+_PASS, _CODES = {'top_down': (True,)}, {'top_down': (True,), 'quantize': (True,)}
+_SEQUENCE, _PIXELS = {'decoder': ('autoregressive',)}, {'decoder': ('broadcast',)}
+_TOKENS = {'decoder': ('autoregressive', 'mlp', 'slotwise')}
+
+NEEDS: dict[str, dict[str, tuple]] = {
+    'toybox': {'dataset': ('toybox', 'toybox_wide', 'toybox_clips')},
+    **{key: {'dataset': ('coco',)} for key in ('train_annotations', 'train_images', 'val_annotations', 'val_images')},
+    'void_label': {'dataset': ('folder',)},
+    **dict.fromkeys(('layer', 'final_norm', 'pretrained'), _TOKENS),
+    **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
+    **dict.fromkeys(('quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
+    'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
+    **dict.fromkeys(('codebook_size', 'ema_decay', 'dead_code_threshold', 'commitment_weight'), _CODES),
+    **dict.fromkeys(('decoder_layers', 'decoder_heads', 'input_masking', 'patch_order'), _SEQUENCE),
+    'decoder_hidden': {'decoder': ('mlp', 'slotwise')},
+    **dict.fromkeys(('cnn_size', 'broadcast_size'), _PIXELS),
+    'token_dir': {'cache_tokens': (True,)},
+}  # fmt: skip
+"""Setting -> the settings, and their values, without which it has no effect. A change to it is refused then."""
+
+OFF = (
+    'toybox', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'void_label', 'feedback_rounds',
+    'share_weights', 'commitment_weight', 'patch_order', 'token_dir',
+)  # fmt: skip
+"""Those of ``NEEDS`` whose default does nothing, so that going back to it is never refused."""
+
 UNDECIDING = (
     'data_root', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'seed', 'threads', 'num_workers',
     'token_dir', 'tensorboard',
@@ -447,6 +474,16 @@ RENAMED = {
     'clip': 'grad_clip', 'half_life': 'lr_half_life', 'workers': 'num_workers', 'block': 'layer',
 }  # fmt: skip
 """Names of before -> names of now: checkpoints and rows of earlier versions are read through it."""
+
+
+def say_needs(name: str) -> str:
+    """What a setting of ``NEEDS`` has no effect without, in words."""
+    return ' and '.join(f'{key}={" or ".join(map(repr, values))}' for key, values in NEEDS[name].items())
+
+
+def _check_effect(name: str, settings: dict[str, object]) -> None:
+    met = all(settings[key] in values for key, values in NEEDS[name].items())
+    _check(met, f'{name}={settings[name]!r} needs {say_needs(name)}, without which it has no effect')
 
 
 def owner(parameter: str) -> tuple[str, str]:

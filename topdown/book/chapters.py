@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from topdown.book import plots, tables
-from topdown.book.places import project_dir
+from topdown.book.places import from_project, project_dir
 from topdown.book.summaries import METRICS, Scores
 from topdown.config import Config, typed
 from topdown.evaluate.metrics import summarize
@@ -38,7 +38,7 @@ def begin(
         models: names of ``VARIANTS``, separated by commas.
         run_dir: where runs go.
         fresh: delete earlier runs of these models with this configuration first, and nothing else.
-        changes: to the preset; what is empty or 0 is left to it.
+        changes: to the preset; what is empty or 0 is left to it. Relative folders count from the project.
 
     Returns:
         The experiment, the models, and the folder ``run_dir/<preset>``.
@@ -57,6 +57,8 @@ def begin(
     chosen = [model.strip() for model in models.split(',')]
     if not set(chosen) <= set(VARIANTS):
         raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {models!r}')
+    for key in {'data_root', 'token_dir'} & set(changes):
+        changes[key] = from_project(typed(key, changes[key], str))
     base = preset(name, **{key: value for key, value in changes.items() if value or value is None})
     folder = project_dir() / run_dir / name
     if fresh:

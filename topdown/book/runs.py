@@ -135,10 +135,12 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
     """
     rows = []
     encoder = data = eval_set = None
-    many = preset(preset_name).data.dataset == 'toybox' and preset_name != 'smoke'
+    base = preset(preset_name)
+    many = base.data.dataset == 'toybox' and preset_name != 'smoke'
+    token_dir = str(Path(run_dir) / 'tokens') if base.train.cache_tokens else ''
     for seed in range(GROWTH_SEEDS if many else 1):
         job = Job('ablation', 'top-down', seed)
-        config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
+        config = job.config(preset_name, data_root, token_dir)
         encoder = encoder or make_encoder(config)
         eval_set = eval_set or make_eval_set(config, encoder, progress=progress)
         data = data or TrainData(open_dataset(config, 'train', progress), encoder, config, progress)

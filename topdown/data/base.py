@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from topdown.data.report import DOUBTFUL, Report
 from topdown.protocols import get_protocol
@@ -165,6 +165,43 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def load(dataset: Dataset, **options: object) -> Iterator[Tensor]:
+    """Batches of a ``DataLoader``; what a worker raises about a file arrives as the one message it is.
+
+    Args:
+        dataset: number -> image.
+        options: of the loader. It draws from a generator of its own: from the global one, resuming would differ.
+
+    Raises:
+        OSError, ValueError: as of the data set.
+    """
+    for found in DataLoader(_Told(dataset), collate_fn=_as_it_is, generator=torch.Generator(), **options):
+        if isinstance(found, Exception):
+            raise found
+        yield found
+
+
+class _Told(Dataset):
+    """Batches of images, or the error that one of them met: torch would add the worker's traceback to its message."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: list) -> Tensor | Exception:
+        try:
+            with one_thread():
+                return default_collate([self.dataset[i] for i in indices])
+        except (OSError, ValueError) as error:
+            return error
+
+
+def _as_it_is(batch: Tensor | Exception) -> Tensor | Exception:
+    return batch
 
 
 def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from topdown import distributed
 from topdown.config import Config
-from topdown.data.base import PictureSet
+from topdown.data.base import PictureSet, load
 from topdown.data.token_store import stored_tokens
 from topdown.model.encoder import Encoder, encode_all
 
@@ -75,20 +75,9 @@ class TrainData:
                 views = [self.views[flip][index] for index, flip, _ in rows]
                 yield _send(torch.stack(views), device).float()
             return
-        workers = self.config.train.num_workers
-        loader = DataLoader(
-            _Views(self.dataset),
-            batch_sampler=plan,
-            num_workers=workers,
-            pin_memory=device.type == 'cuda',
-            generator=torch.Generator(),  # else the loader draws from the global one, and resuming would differ
-        )
-        try:
-            for images in loader:
-                yield self.encoder(images.to(device, non_blocking=True))
-        except (ValueError, OSError) as error:  # of a loader process: its words are the end of its traceback
-            kind = type(error)
-            raise kind(str(error).rpartition(f'{kind.__name__}: ')[2].strip()) from None
+        options = {'num_workers': self.config.train.num_workers, 'pin_memory': device.type == 'cuda'}
+        for images in load(_Views(self.dataset), batch_sampler=plan, **options):
+            yield self.encoder(images.to(device, non_blocking=True))
 
     def image_ids(self, step: int, config: Config) -> list[int] | list[str]:
         """Which images all processes together see in a step of an experiment, counted from 0."""
