@@ -160,6 +160,13 @@ def test_toybox_changes_the_fields_it_names():
     assert Job('ablation', 'top-down', 0, changes).config('clevr6_smoke').data.toybox == changed.data.toybox
 
 
+def test_a_threshold_among_changes_is_not_scaled_by_the_batch_and_one_left_out_is(tmp_path):
+    both = Job('ablation', 'top-down', 0, {'batch_size': 8, 'dead_code_threshold': 0.2}).config('toybox')
+    assert both.model.dead_code_threshold == 0.2
+    scaled = Job('ablation', 'top-down', 0, {'batch_size': 8}).config('toybox')
+    assert scaled.model.dead_code_threshold == 0.5 * preset('toybox').model.dead_code_threshold
+
+
 def test_plans_keep_the_keys_of_published_rows():
     for name in ('ablation', 'codebook', 'categories', 'difficulty'):
         rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / f'toybox_{name}.csv')

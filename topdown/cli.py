@@ -73,10 +73,16 @@ def train(
         stop_at: end early after this step, leaving a checkpoint to go on from.
     """
     from topdown import distributed
+    from topdown.train.ending import ending
     from topdown.train.loop import train_model
 
-    distributed.start()
-    run = train_model(make_config(preset, **parameters), folder, stop_at=stop_at)
+    try:
+        distributed.start()
+        run = train_model(make_config(preset, **parameters), folder, stop_at=stop_at)
+    except (ValueError, OSError, RuntimeError, ArithmeticError, ImportError, KeyboardInterrupt) as error:
+        status, words = ending(error)
+        sys.stderr.write(words)
+        raise SystemExit(status) from None
     if distributed.is_main():
         print(run.evaluations.round(1).to_string(index=False))
     distributed.stop()
@@ -326,6 +332,19 @@ def interventions(folder: Positional[Path], table: Path | None = None) -> None:
     from topdown.book.runs import take_apart
 
     take_apart(folder, table)
+
+
+@app.command
+def watch(folder: Positional[Path], seconds: float = 5.0) -> None:
+    """Watch a run while it lasts: its last rows and the course of its loss, drawn in the terminal.
+
+    Args:
+        folder: of the run.
+        seconds: between two looks.
+    """
+    from topdown.train.watch import watch
+
+    watch(folder, seconds)
 
 
 @app.command

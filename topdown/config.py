@@ -177,7 +177,8 @@ class ModelConfig:
     ema_decay: float = 0.99
     """Decay of the codebook's moving averages."""
     dead_code_threshold: float = 0.8
-    """Codes with fewer running hits a step are revived; scale it with batch * slots / codebook_size."""
+    """Codes with fewer running hits a step are revived; scale it with slots / codebook_size. A change of ``batch_size``
+    by ``with_`` scales it along, since hits do."""
     commitment_weight: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
@@ -265,6 +266,8 @@ class TrainConfig:
     """Steps between checkpoints; 0: only at the end."""
     log_every: int = 50
     """Steps between rows of the training log."""
+    tensorboard: bool = False
+    """Show the log to TensorBoard, too (``pip install tensorboard``): ``tensorboard --logdir FOLDER``."""
     seed: int = 0
     """Of weights, noise and the order of images."""
 
@@ -273,8 +276,8 @@ class TrainConfig:
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
         for name in ('warmup_steps', 'num_workers', 'threads', 'eval_every', 'checkpoint_every', 'seed'):
             _check(getattr(self, name) >= 0, f'{name} must not be negative, got {getattr(self, name)}')
-        _check(self.lr > 0, f'lr must be positive, got {self.lr}')
-        _check(self.grad_clip > 0, f'grad_clip must be positive, got {self.grad_clip}')
+        for name in ('lr', 'grad_clip'):
+            _check(0 < getattr(self, name) < math.inf, f'{name} must be positive and finite, got {getattr(self, name)}')
         precisions = ('auto', 'bf16', 'fp32')
         _check(
             self.precision in precisions, f'precision must be one of {", ".join(precisions)}, got {self.precision!r}'
@@ -311,7 +314,8 @@ class Config:
     def with_(self, **changes: object) -> Config:
         """A copy with fields changed by their plain names; the encoder's name goes by ``encoder``.
 
-        ``toybox`` changes the fields it names and leaves the others as they are here.
+        ``toybox`` changes the fields it names and leaves the others as they are here. Hits a step grow with the batch:
+        with ``batch_size`` and without ``dead_code_threshold`` among the changes, the threshold is scaled by the batch.
 
         Raises:
             ValueError: for an unknown name, a wrong type, an impossible value, or a changed setting that has no effect
@@ -326,6 +330,9 @@ class Config:
             part, name = owner(key)
             value = typed(key, value, typing.get_type_hints(PARTS[part])[name])
             parts.setdefault(part, {})[name] = {**self.data.toybox, **value} if key == 'toybox' else value
+        if 'batch_size' in changes and 'dead_code_threshold' not in changes:
+            scale = changes['batch_size'] / self.train.batch_size
+            parts.setdefault('model', {})['dead_code_threshold'] = self.model.dead_code_threshold * scale
         for part, values in parts.items():
             own[part] = dataclasses.replace(getattr(self, part), **values)
         found = dataclasses.replace(self, **own)
@@ -353,6 +360,15 @@ class Config:
                 settings['name'] = settings.pop('encoder')
             found[part] = kind(**settings)
         return cls(**found)
+
+    def differences(self, other: Config) -> list[str]:
+        """Fields that decide a run and differ, as 'num_slots=7 instead of 5'; ``steps`` may differ."""
+        found = []
+        for name, (part, field_) in OWNERS.items():
+            here, there = (getattr(getattr(c, part), field_) for c in (self, other))
+            if here != there and name not in {*CHANGEABLE, 'steps'}:
+                found.append(f'{name}={here!r} instead of {there!r}')
+        return found
 
     @property
     def key(self) -> str:
@@ -443,9 +459,13 @@ OFF = (
 
 UNDECIDING = (
     'data_root', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'seed', 'threads', 'num_workers',
-    'token_dir',
+    'token_dir', 'tensorboard',
 )  # fmt: skip
 """Fields that are no part of the key."""
+
+CHANGEABLE = {*UNDECIDING, 'compile', 'eval_every', 'checkpoint_every', 'log_every'} - {'seed'}
+"""Fields that decide no result and may change while a run lasts (some are part of the key, which published rows
+bear)."""
 
 RENAMED = {
     'slots': 'num_slots', 'iterations': 'num_iterations', 'attention_heads': 'num_heads', 'rounds': 'feedback_rounds',

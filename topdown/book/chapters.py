@@ -17,6 +17,7 @@ from topdown.config import Config, typed
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import predict, score
 from topdown.evaluate.truth import EvalSet
+from topdown.files import locked
 from topdown.model.encoder import Encoder
 from topdown.presets import VARIANTS, preset
 from topdown.train.batches import TrainData
@@ -74,9 +75,16 @@ def run_folder(folder: Path, model: str, config: Config) -> Path:
 
 
 def forget_run(folder: Path) -> None:
-    """Delete a run's own files, and its folder if nothing else is in it."""
-    for name in RUN_FILES:
-        (folder / name).unlink(missing_ok=True)
+    """Delete a run's own files, and its folder if nothing else is in it; a linked folder is emptied and stays.
+
+    Raises:
+        BlockingIOError: if a process trains in it.
+    """
+    if not folder.is_dir():
+        return
+    with locked(folder):
+        for path in [*(folder / name for name in RUN_FILES), *folder.glob('events.out.tfevents.*')]:
+            path.unlink(missing_ok=True)
     if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -78,12 +78,20 @@ class TrainData:
         for images in load(self.dataset, plan, **options):
             yield self.encoder(images.to(device, non_blocking=True))
 
+    def image_ids(self, step: int, config: Config) -> list[int] | list[str]:
+        """Which images all processes together see in a step of an experiment, counted from 0."""
+        (rows,) = _Plan(self.dataset, config, step, step + 1, whole=True)
+        return [self.dataset.ids[index] for index, _, _ in rows]
+
 
 class _Plan:
     """Which pictures, flips and crops every step sees: a function of seed and step alone, so that runs can resume."""
 
-    def __init__(self, dataset: PictureSet, config: Config, first_step: int, last_step: int) -> None:
+    def __init__(
+        self, dataset: PictureSet, config: Config, first_step: int, last_step: int, whole: bool = False
+    ) -> None:
         self.dataset, self.config, self.first, self.last = dataset, config, first_step, last_step
+        self.share = slice(None) if whole else distributed.share(config.train.batch_size)
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -102,7 +110,7 @@ class _Plan:
                 (int(i), int(self.config.data.flip and f < 0.5), (u, v) if self.config.data.random_crop else None)
                 for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
             ]
-            yield rows[distributed.share(batch)]
+            yield rows[self.share]
 
 
 def _send(x: Tensor, device: torch.device) -> Tensor:
