@@ -165,6 +165,9 @@ def test_a_threshold_among_changes_is_not_scaled_by_the_batch_and_one_left_out_i
     assert both.model.dead_code_threshold == 0.2
     scaled = Job('ablation', 'top-down', 0, {'batch_size': 8}).config('toybox')
     assert scaled.model.dead_code_threshold == 0.5 * preset('toybox').model.dead_code_threshold
+    main(['train', '--preset', 'smoke', '--folder', str(tmp_path), '--batch-size', '4', '--steps', '1'])
+    shown = json.loads((tmp_path / 'config.json').read_text())['model']
+    assert shown['dead_code_threshold'] == 0.5 * preset('smoke').model.dead_code_threshold
 
 
 def test_plans_keep_the_keys_of_published_rows():

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from topdown.data.report import DOUBTFUL, Report
 from topdown.protocols import get_protocol
@@ -178,8 +178,8 @@ def load(data: PictureSet, batches: Iterable[list], **options: object) -> Iterat
     Raises:
         OSError, ValueError: as ``view``.
     """
-    options |= {'collate_fn': _as_it_is, 'generator': torch.Generator()}
-    for found in DataLoader(_Views(data), batch_sampler=batches, **options):
+    options |= {'batch_sampler': batches, 'collate_fn': default_convert, 'generator': torch.Generator()}
+    for found in DataLoader(_Views(data), **options):
         if isinstance(found, Exception):  # raised by a worker, torch would add its traceback to the message
             raise found
         yield found
@@ -197,10 +197,6 @@ class _Views(Dataset):
                 return default_collate([self.data.view(*arguments) for arguments in batch])
         except (OSError, ValueError) as error:
             return error
-
-
-def _as_it_is(batch: Tensor | Exception) -> Tensor | Exception:
-    return batch
 
 
 def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:

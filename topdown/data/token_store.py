@@ -10,7 +10,6 @@ that were replaced, tokens that were damaged.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import itertools
@@ -18,7 +17,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +27,7 @@ from tqdm.auto import tqdm
 
 from topdown import distributed
 from topdown.data.base import PictureSet, load
-from topdown.files import fresh
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two writers apart there
-    fcntl = None
+from topdown.files import fresh, locked
 
 VERSION = 2
 
@@ -87,18 +81,16 @@ def stored_tokens(
         OSError: if the disk is too small.
         ValueError: if the encoder makes other tokens of the images now.
     """
-    folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    key, files, views = store_key(data, fingerprint), _Files(data), []
+    folder, files, views = Path(folder).expanduser() / store_key(data, fingerprint), _Files(data), []
     for name in ('tokens', 'tokens-mirrored') if flip else ('tokens',):
 
         def look(name: str = name) -> _View:
-            place = next(place for n in itertools.count() if files.mostly(place := folder / f'{key}-{n}'))
+            place = next(place for n in itertools.count() if files.mostly(place := folder / str(n)))
             return _View(place / f'{name}.bin', files, shape, progress)
 
         view = look()
         if len(view.to_do) or (view.moved.any() and os.access(view.marks, os.W_OK)):
-            with _alone(folder / f'{key}.lock'):
+            with locked(folder, wait=True):
                 view = look()  # another process may have written in the meantime
                 view.write(encode, name != 'tokens', workers)
         views.append(torch.from_numpy(view.tokens('c')).view(torch.bfloat16))
@@ -200,15 +192,6 @@ def _digest(content: bytes) -> int:
 def _content(path: Path, time: int) -> int:
     """Digest of a file as it was at some time."""
     return _digest(path.read_bytes()) if path.is_file() else 0
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; the system lets go of a dead one's lock."""
-    with path.open('a') as file:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _verify(data: PictureSet, encode: Callable[[Tensor], Tensor], tokens: Tensor, path: Path, mirrored: bool) -> None:
