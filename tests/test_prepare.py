@@ -75,7 +75,7 @@ def test_toybox_is_made_and_its_tokens_stored_and_used(tmp_path, monkeypatch, ca
     assert 'GB of tokens, 48 of 48 images to encode, 0 to encode anew' in printed
     assert '--token-dir' in printed
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*/*')}
-    assert len(stamps) == 2
+    assert len(stamps) == 4
     config = topdown.preset('smoke', data_root=str(tmp_path), token_dir=str(tmp_path / 'tokens'), steps=2)
     topdown.train_model(config, tmp_path / 'run', encoder, progress=False)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*/*')} == stamps  # found, not made again
