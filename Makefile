@@ -31,14 +31,14 @@ train: install
 	@mkdir -p runs
 	$(BIN)/papermill book/03_train_coco.ipynb runs/03_train_coco.ipynb --cwd . --no-progress-bar --log-output \
 	  -k python3 -p preset $(PRESET) $(if $(DATA),-p data_root $(DATA))
-	@$(BIN)/python -m topdown.results runs/$(PRESET)
+	@$(BIN)/topdown show runs/$(PRESET)
 
 # What is done is not done again; a stopped or failed run goes on from its checkpoint.
 tables: install
-	$(BIN)/python -m topdown.experiments --preset $(PRESET) --workers $(WORKERS) $(if $(DATA),--data-root $(DATA))
-	$(BIN)/python -m topdown.experiments --preset $(PRESET) --growth $(if $(DATA),--data-root $(DATA))
-	$(BIN)/python -m topdown.experiments --preset $(PRESET) --probe $(if $(DATA),--data-root $(DATA))
-	@$(BIN)/python -m topdown.tables
+	$(BIN)/topdown tables --preset $(PRESET) --workers $(WORKERS) $(if $(DATA),--data-root $(DATA))
+	$(BIN)/topdown tables growth --preset $(PRESET) $(if $(DATA),--data-root $(DATA))
+	$(BIN)/topdown tables probes --preset $(PRESET) $(if $(DATA),--data-root $(DATA))
+	@$(BIN)/topdown tables claims
 
 test: lint unit notebooks book
 
@@ -64,14 +64,14 @@ book: install
 	$(BIN)/python tests/check_book.py
 
 bench: install
-	$(BIN)/topdown bench --preset coco --batch 8 --precision bf16 --models baseline top-down six-iterations \
+	$(BIN)/topdown bench --preset coco --batch-size 8 --precision bf16 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv --evaluation
-	$(BIN)/topdown bench --preset coco --batch 8 --precision fp32 --models baseline top-down six-iterations \
+	$(BIN)/topdown bench --preset coco --batch-size 8 --precision fp32 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv
 	$(BIN)/topdown bench --preset toybox --rounds 60 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv
-	$(BIN)/topdown bench --preset coco --batch 4 --rounds 5 --grow figures/tables/bench_growth.csv
-	$(BIN)/topdown bench --preset coco --batch 8 --store figures/tables/token_store.csv
+	$(BIN)/topdown bench --preset coco --batch-size 4 --rounds 5 --grow figures/tables/bench_growth.csv
+	$(BIN)/topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv
 
 pair: install
 	cd book && $(BIN)/jupytext --quiet --to ipynb --update [0-9]*.py

@@ -91,6 +91,26 @@ def test_wrong_parameters_are_refused(changes, message):
         preset('toybox', **changes)
 
 
+DEEP: list = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'num_slots': None}, {'num_slots': DEEP}, {'num_slots': 10**5000}, {'top_down': 10**5000}, {'lr': 10**400},
+        {'lr': float('inf')}, {'lr': float('nan')}, {'toybox': DEEP}, {'toybox': {'size': DEEP}}, {'toybox': {1: 2}},
+        {'toybox': {'size': None}}, {'toybox': None}, {'decoder': DEEP}, {'seeds': 0}, {'seeds': None},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_whatever_a_notebook_passes_gets_one_message(changes):
+    with pytest.raises(ValueError, match=next(iter(changes))) as refused:
+        preset('toybox', **changes)
+    assert len(str(refused.value)) < 2000
+
+
 def test_unknown_preset_names_the_known_ones():
     with pytest.raises(ValueError, match='smoke, toybox'):
         preset('imagenet')

@@ -35,7 +35,7 @@ def fails(capsys, *arguments):
 @pytest.fixture
 def small_toybox(monkeypatch):
     """The default Toybox in small."""
-    monkeypatch.setattr('topdown.toybox.scenes.ToyboxConfig', functools.partial(ToyboxConfig, **TINY))
+    monkeypatch.setattr('topdown.toybox.scenes.toybox_config', lambda changes: ToyboxConfig(**{**TINY, **changes}))
 
 
 def test_clevr_is_converted_and_then_there(root, monkeypatch, capsys):  # noqa: F811
@@ -73,7 +73,7 @@ def test_toybox_is_made_and_its_tokens_stored_and_used(tmp_path, monkeypatch, ca
     main([*command, '--preset', 'smoke'])
     printed = capsys.readouterr().out
     assert 'GB of tokens, 0 of 48 pictures done' in printed
-    assert 'token_dir=' in printed
+    assert '--token-dir' in printed
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*')}
     assert len(stamps) == 2
     config = topdown.preset('smoke', data_root=str(tmp_path), token_dir=str(tmp_path / 'tokens'), steps=2)
@@ -152,7 +152,7 @@ def test_card_of_clips(movi_root, tmp_path, capsys):  # noqa: F811
 def test_speed_is_said_for_both_protocols(small_toybox, toybox_root, capsys):
     main(['data', 'speed', 'toybox', str(toybox_root), '--count', '5'])
     printed = capsys.readouterr().out
-    assert 'toybox, oclf, 5 pictures to 96 x 96: ' in printed
+    assert 'toybox, oclf, 5 images to 96 x 96: ' in printed
     assert 'toybox, spot, ' in printed
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.pages import WORDS, check_quotes
 from topdown import VARIANTS, preset, provenance
 from topdown.book import places, publish, summaries
+from topdown.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -187,7 +188,7 @@ def test_pictures_without_objects_do_not_spoil_intervals():
 
 def test_command_line_without_results(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        publish.main([str(tmp_path)])
+        main(['show', str(tmp_path)])
     assert 'results.csv is missing' in capsys.readouterr().err
 
 

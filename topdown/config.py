@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
+import math
+import reprlib
 import typing
 from dataclasses import dataclass, field
 
@@ -19,6 +20,43 @@ from topdown.protocols import get_protocol
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def typed(name: str, value: object, kind: type) -> object:
+    """A parameter's value as the type of its field; whole numbers pass as floats, since papermill passes them so.
+
+    Raises:
+        ValueError: for another type, a number that is not finite or beyond 64 bits, or a dictionary of anything but
+            names and numbers, texts and booleans.
+    """
+    if isinstance(value, (int, float)):
+        _check(
+            abs(value) < (math.inf if isinstance(value, float) else 2**63),
+            f'{name} must be finite and fit into 64 bits',
+        )
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    _check(fits, f'{name} must be of type {kind.__name__}, got {reprlib.repr(value)}')
+    if kind is dict:
+        flat = all(isinstance(k, str) and isinstance(v, (str, int, float)) for k, v in value.items())
+        _check(flat, f'{name} must give names numbers, texts or booleans, got {reprlib.repr(value)}')
+    return value
+
+
+def parse_object(text: str, what: str) -> dict[str, object]:
+    """A JSON object as an option or a notebook's parameter holds it.
+
+    Raises:
+        ValueError: if it is not one, saying that ``what`` must be.
+    """
+    wanted = f'{what} must be a JSON object such as {{"name": 5}}, got {reprlib.repr(text)}'
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f'{wanted}: {error}') from error
+    _check(isinstance(found, dict), wanted)
+    return found
 
 
 @dataclass(frozen=True)
@@ -105,13 +143,13 @@ class ModelConfig:
     """Slot attention, the top-down pathway and the decoder."""
 
     num_slots: int = 7
-    """K."""
+    """Number of slots, K."""
     slot_size: int = 256
-    """d."""
+    """Width of a slot, d."""
     qkv_size: int = 0
     """Width of queries, keys and values; 0 means d."""
     num_iterations: int = 3
-    """T, steps of one pass."""
+    """Steps of one pass of slot attention, T."""
     num_heads: int = 1
     """Heads of slot attention."""
     top_down: bool = True
@@ -135,7 +173,7 @@ class ModelConfig:
     share_weights: bool = True
     """One slot attention for all passes; off: the modulated passes have weights of their own."""
     codebook_size: int = 512
-    """E."""
+    """Number of codes, E."""
     ema_decay: float = 0.99
     """Decay of the codebook's moving averages."""
     dead_code_threshold: float = 0.8
@@ -206,13 +244,13 @@ class TrainConfig:
     """The optimisation."""
 
     steps: int = 500_000
-    """Optimiser steps."""
+    """Steps of the optimiser."""
     batch_size: int = 64
-    """Images a step, all processes together."""
+    """Images a step, of all processes together."""
     lr: float = 4e-4
     """Adam's learning rate after warm-up."""
     warmup_steps: int = 10_000
-    """Linear warm-up."""
+    """Steps of linear warm-up."""
     lr_half_life: int = 100_000
     """The learning rate halves every so many steps (exponential decay)."""
     grad_clip: float = 1.0
@@ -266,6 +304,7 @@ class Config:
     """Runs of every model, with seeds 0, 1, ..."""
 
     def __post_init__(self) -> None:
+        _check(self.seeds >= 1, f'seeds must be at least 1, got {self.seeds}')
         pixels = self.encoder.name == 'pixels'
         _check(
             pixels == (self.model.decoder == 'broadcast'),
@@ -289,15 +328,10 @@ class Config:
         own: dict[str, object] = {}
         for key, value in changes.items():
             if key == 'seeds':
-                own[key] = _typed(key, value, int)
-            elif key in OWNERS:
-                part, name = OWNERS[key]
-                kind = typing.get_type_hints(PARTS[part])[name]
-                parts.setdefault(part, {})[name] = _typed(key, value, kind)
-            elif key in RENAMED:
-                raise ValueError(f'parameter {key!r} is called {RENAMED[key]!r} now')
-            else:
-                raise ValueError(f'unknown parameter {key!r}; known: {", ".join(sorted([*OWNERS, "seeds"]))}')
+                own[key] = typed(key, value, int)
+                continue
+            part, name = owner(key)
+            parts.setdefault(part, {})[name] = typed(key, value, typing.get_type_hints(PARTS[part])[name])
         for part, values in parts.items():
             own[part] = dataclasses.replace(getattr(self, part), **values)
         return dataclasses.replace(self, **own)
@@ -336,6 +370,38 @@ class Config:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of the pretraining; the defaults made the shipped weights."""
+
+    clips: int = 12_000
+    """Clips of three frames."""
+    picture_size: int = 112
+    """Rendered side; 96-pixel windows and mirror images are shown."""
+    minutes: float = 20.0
+    """Time spent training, without rendering. The cosine schedule of the learning rate follows it."""
+    batch_size: int = 20
+    """Images a step."""
+    lr: float = 1e-3
+    """AdamW's learning rate after warm-up."""
+    weight_decay: float = 0.05
+    """Of weights, not of biases and norms."""
+    warmup_steps: int = 200
+    """Linear warm-up."""
+    masked: float = 0.4
+    """Share of patches blanked."""
+    block: int = 2
+    """Side, in patches, of the blanked blocks."""
+    fate_weight: float = 0.3
+    """Weight of the common-fate loss; 0 leaves masked colour prediction alone."""
+    temperature: float = 0.2
+    """Of the common-fate loss."""
+    calibration_views: int = 1024
+    """Images over which the final norm is recalibrated."""
+    seed: int = 0
+    """Of weights, clips' order and masks."""
+
+
 PARTS: dict[str, type] = {'data': DataConfig, 'encoder': EncoderConfig, 'model': ModelConfig, 'train': TrainConfig}
 """Field of a ``Config`` -> its class."""
 
@@ -361,10 +427,14 @@ RENAMED = {
 """Names of before -> names of now: checkpoints and rows of earlier versions are read through it."""
 
 
-def _typed(key: str, value: object, kind: type | types.UnionType) -> object:
-    """Check a value against a field's type; ints pass as floats, since papermill passes whole numbers as ints."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
-        raise ValueError(f'{key} must be of type {kind.__name__}, got {value!r}')
-    return value
+def owner(parameter: str) -> tuple[str, str]:
+    """The part of a ``Config`` that a parameter belongs to, and its field there.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if parameter in RENAMED:
+        raise ValueError(f'parameter {parameter!r} is called {RENAMED[parameter]!r} now')
+    if parameter not in OWNERS:
+        raise ValueError(f'unknown parameter {parameter!r}; known: {", ".join(sorted([*OWNERS, "seeds"]))}')
+    return OWNERS[parameter]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from topdown.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig
+from topdown.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig, typed
 
 _TOYBOX = Config(
     name='toybox',
@@ -137,6 +137,6 @@ def preset(name: str, **changes: object) -> Config:
     Raises:
         ValueError: for an unknown preset, an unknown parameter or an impossible value.
     """
-    if name not in PRESETS:
+    if typed('preset', name, str) not in PRESETS:
         raise ValueError(f'unknown preset {name!r}; known: {", ".join(PRESETS)}')
     return PRESETS[name].with_(**changes)

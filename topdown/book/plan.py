@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from topdown.config import RENAMED, Config
+from topdown.config import RENAMED, Config, parse_object
 from topdown.presets import VARIANTS, preset
 
 EXPERIMENTS = ('main', 'ablation', 'codebook', 'categories', 'difficulty')
@@ -92,12 +91,7 @@ def parse_changes(text: str) -> dict[str, object]:
     Raises:
         ValueError: if the text is not a JSON object.
     """
-    try:
-        changes = json.loads(text)
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f'changes must be JSON such as {{"num_slots": 5}}, got {text!r}: {error}') from error
-    if not isinstance(changes, dict):
-        raise ValueError(f'changes must be a JSON object such as {{"num_slots": 5}}, got {text!r}')
+    changes = parse_object(text, 'changes')
     return {RENAMED.get(name, name): value for name, value in changes.items()}
 
 

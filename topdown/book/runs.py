@@ -11,16 +11,17 @@ import torch
 
 from topdown.book.codes import code_meaning, probe_table
 from topdown.book.plan import SEEDS, Job
+from topdown.book.summaries import mean_and_spread
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.evaluate.metrics import summarize
-from topdown.evaluate.predict import predict, run_model, score
+from topdown.evaluate.predict import interventions, predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
 from topdown.files import write_text
 from topdown.model.encoder import make_encoder
 from topdown.presets import preset
 from topdown.train.batches import TrainData
-from topdown.train.loop import Run, train_model
+from topdown.train.loop import Run, load_run, train_model
 
 GROWTH_POINTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Shares of a run after which ``growth`` measures it."""
@@ -172,3 +173,32 @@ def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
             first = {'variant': job.variant, 'split': split}
             rows += [{**first, **row, **run.provenance} for row in probe_table(run.model, data)]
     return pd.DataFrame(rows)
+
+
+def take_apart(folder: Path, table: Path | None) -> None:
+    """Print what every top-down run of a folder relies on: ``topdown interventions``.
+
+    Raises:
+        FileNotFoundError: if no top-down model was trained there.
+    """
+    paths = sorted(folder.glob('top-down-seed*/checkpoint.safetensors'))
+    if not paths:
+        raise FileNotFoundError(f'{folder} holds no top-down-seed*/checkpoint.safetensors: train first')
+    rows, encoder, data = [], None, None
+    for path in paths:
+        model, encoder, saved = load_run(path, encoder)
+        data = data or make_eval_set(saved.config, encoder)
+        for name, change in interventions(model, data).items():
+            found = summarize(score(predict(model, data, change=change), data))
+            place = {'intervention': name, 'seed': saved.config.train.seed, 'config': saved.config.key}
+            rows.append({**place, **found})
+    scores = pd.DataFrame(rows)
+    summary = mean_and_spread(scores, 'intervention').reset_index()
+    print(summary.to_string(index=False))
+    if table:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        scores.to_csv(table, index=False)
+        summary.to_csv(table.with_name(f'{table.stem}_summary.csv'), index=False)
+        by_seed = scores.pivot(index='seed', columns='intervention', values='mbo_i')[list(summary.intervention)]
+        lost = by_seed.sub(by_seed['both'], axis=0).drop(columns='both').round(1).reset_index()
+        lost.to_csv(table.with_name(f'{table.stem}_by_seed.csv'), index=False)

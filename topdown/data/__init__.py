@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from topdown.config import Config
+from topdown.presets import preset
 
 
 def open_dataset(config: Config, split: str, progress: bool = True, strict: bool = True):
@@ -28,7 +29,7 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     from topdown.data.movi import MOVI_HELP, Movi
     from topdown.data.standins import CLIPS, WidePictures, make_clips
     from topdown.toybox.make import make_toybox
-    from topdown.toybox.scenes import ToyboxConfig
+    from topdown.toybox.scenes import toybox_config
 
     data = config.data
     limit = data.eval_images if split == 'val' else 0
@@ -54,7 +55,7 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     reader, remedy = readers[data.dataset]
     if data.dataset.startswith('toybox'):
         make = make_clips if data.dataset == CLIPS else make_toybox
-        root = make(ToyboxConfig(**data.toybox), data.data_root, progress=progress)
+        root = make(toybox_config(data.toybox), data.data_root, progress=progress)
     elif not root:
         raise FileNotFoundError(f'dataset {data.dataset!r} needs data_root, the folder that holds it. {remedy}')
     found = reader(root, split, config.encoder.image_size, data.mask_size, limit, data.protocol)
@@ -64,3 +65,16 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
         found.report.warn()
     found.skip_corrupt = data.skip_corrupt and split == 'train'  # truth and picture of validation belong together
     return found
+
+
+def open_whole(name: str, root: Path | None, split: str, limit: int = 0, strict: bool = True, **changes: object):
+    """A ``PictureSet`` by name and folder, at the paper's sizes, or at Toybox's own (which needs no folder).
+
+    ``limit`` keeps the first so many images; for ``strict`` see ``open_dataset``; ``changes`` are of the preset.
+    """
+    if root is None and name != 'toybox' and f'{split}_annotations' not in changes:
+        raise ValueError(f'{name} needs ROOT, the folder that holds it')
+    config = preset('toybox' if name == 'toybox' else 'coco', dataset=name, data_root=str(root or ''), **changes)
+    data = open_dataset(config, split, strict=strict)
+    data.ids = data.ids[: limit or None]
+    return data

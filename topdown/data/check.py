@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
 from tqdm.auto import tqdm
 
+from topdown.data import open_whole
 from topdown.data.base import PictureSet, one_thread
 from topdown.data.clevr import Clevr6
 from topdown.data.movi import FRAMES, Movi
 from topdown.data.report import DOUBTFUL, NOTE, REFUSED, Report
+from topdown.data.sources import SOURCES
 
 OFFICIAL = {
     ('coco', 'train'): 118_287, ('coco', 'val'): 5_000, ('voc', 'train'): 10_582, ('voc', 'val'): 1_449,
@@ -17,6 +23,20 @@ OFFICIAL = {
 """Pictures of each split, as its makers count them; of MOVi all frames."""
 WITHOUT_MASKS = {('voc', 'train')}
 """Splits whose masks are not used, and not asked for."""
+PREPARED = ('clevr6',)
+"""Data sets that are converted once before they can be read."""
+
+
+def overview() -> pd.DataFrame:
+    """The data sets that can be read: name, data set, official counts of training and validation, how to get it."""
+    rows = []
+    for name, source in SOURCES.items():
+        how = 'by hand, after a login' if source.login else f'topdown data fetch {name} FOLDER'
+        how += f', then topdown data prepare {name} FOLDER' if name in PREPARED else ''
+        rows.append([name, source.title, *(OFFICIAL.get((name, split), '-') for split in ('train', 'val')), how])
+    rows.append(['toybox', 'Toybox', '-', '-', 'made on first use'])
+    rows.append(['folder', 'any images with label PNGs', '-', '-', '-'])
+    return pd.DataFrame(rows, columns=['name', 'data set', 'train', 'val', 'get it'])
 
 
 @one_thread()
@@ -72,3 +92,26 @@ def _damaged_records(data: Movi | Clevr6, title: str, progress: bool) -> list[st
                     found.append(f'{file.path}: record {record} does not fit its checksum: {data.REMEDY}')
                 bar.update()
     return found
+
+
+def check_splits(name: str, root: Path | None, splits: Sequence[str], changes: dict[str, object]) -> int:
+    """Print a report a split, and return how many problems there are: ``topdown data check``.
+
+    Raises:
+        OSError, ValueError: of the first split that cannot be opened, if no other split has problems.
+    """
+    problems, errors = 0, {}
+    for split in splits:
+        try:
+            data = open_whole(name, root, split, strict=False, **changes)
+        except (OSError, ValueError) as error:
+            errors[split] = error
+            continue
+        report = check(data, name, split)
+        print(report)
+        problems += len(report.problems)
+    if errors and not problems:
+        raise next(iter(errors.values()))
+    for split, error in errors.items():
+        print(f'{name} {split}: {error}')
+    return problems
