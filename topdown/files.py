@@ -1,12 +1,16 @@
-"""Files that are whole or not there: everything the package writes goes through here. Standard library only."""
+"""Files that are whole or not there, and folders that one process at a time writes to."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import os
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
 
 
 @contextlib.contextmanager
@@ -46,6 +50,44 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with fresh(path) as place:
         place.write_text(text)
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path, wait: bool = False) -> Iterator[None]:
+    """Keep a folder to this process while the block runs.
+
+    The lock is ``.lock`` in the folder, and it ends with its process, however that ends; the file stays. Who holds it
+    stands in ``.lock.owner``, as the lock itself does not tell.
+
+    Args:
+        folder: the folder; it is made.
+        wait: wait for the other process, saying so once, instead of giving up.
+
+    Raises:
+        BlockingIOError: if another process holds it and ``wait`` is False, naming that process and its host.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / '.lock.owner'
+    lock = filelock.FileLock(folder / '.lock')
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        other = 'another process'
+        with contextlib.suppress(OSError):  # it may end just now
+            other = owner.read_text()
+        if not wait:
+            message = f'{folder} is in use by {other}: wait for it or end it, or choose another folder'
+            raise BlockingIOError(message) from None
+        print(f'{folder} is in use by {other}: waiting for it', file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without its holder's name, too
+            write_text(owner, f'process {os.getpid()} on {socket.gethostname()}')
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
 
 
 def sync_folder(folder: Path) -> None:
