@@ -49,7 +49,7 @@ def write_predictions(dataset, folder, make):
 
 
 def test_scores_label_maps_of_other_programs(coco_root, tmp_path, capsys):
-    dataset = CocoInstances(coco_root, 'val', 32, 320, keep_crowd='drop')
+    dataset = CocoInstances(coco_root, 'val', 32, 320)
     folder = tmp_path / 'maps'
 
     def whole(i, height, width):

@@ -10,7 +10,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from topdown.data.sources import SOURCES
+from topdown.datasets import DATASETS
 from topdown.presets import PRESETS
 from topdown.protocols import PROTOCOLS
 
@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument('--dataset', default='', help="data set, such as folder; default: the preset's or the run's")
     part.add_argument('--data-root', default='', help='folder of the data set')
     _label_options(part)
+    part.add_argument('--keep-crowd', choices=['auto', 'keep', 'drop'], help='crowd regions as objects (see config)')
     part.add_argument(
         '--protocols',
         nargs='+',
@@ -62,31 +63,31 @@ def build_parser() -> argparse.ArgumentParser:
     actions = data.add_subparsers(dest='action', required=True)
     actions.add_parser('list', help='data sets that can be read').set_defaults(run='commands.data_list')
     part = actions.add_parser('fetch', help='download one from its official addresses')
-    part.add_argument('name', choices=[*SOURCES])
+    part.add_argument('name', choices=[name for name, known in DATASETS.items() if known.source.elsewhere])
     part.add_argument('root', type=Path, help='folder to hold it')
     part.set_defaults(run='commands.data_fetch')
     part = actions.add_parser('prepare', help='make or convert one, and store its tokens; goes on where it stopped')
-    part.add_argument('name', choices=[*SOURCES, 'folder', 'toybox'])
+    part.add_argument('name', choices=[*DATASETS])
     part.add_argument('root', type=Path, help='folder that holds it, or, of toybox, will hold it')
     part.add_argument('--preset', choices=list(PRESETS), help='whose encoder makes the tokens; default: NAME')
     part.add_argument('--tokens', type=Path, help='store the tokens of training pictures in this folder')
     part.add_argument('--workers', type=int, default=2, help='processes that read pictures, threads that convert')
     part.set_defaults(run='commands.data_prepare')
     part = actions.add_parser('check', help='read all of it and name every problem')
-    part.add_argument('name', choices=[*SOURCES, 'folder'])
+    part.add_argument('name', choices=[*DATASETS])
     part.add_argument('root', nargs='?', type=Path, help='folder that holds it; not needed with --annotations')
     _label_options(part)
     part.add_argument('--splits', nargs='+', choices=['train', 'val'], help='default: both; with --annotations: val')
     part.set_defaults(run='commands.data_check')
     part = actions.add_parser('card', help='statistics of one and a figure of its first pictures')
-    part.add_argument('name', choices=[*SOURCES, 'folder', 'toybox'])
+    part.add_argument('name', choices=[*DATASETS])
     part.add_argument('root', nargs='?', type=Path, help='folder that holds it; toybox needs none')
     part.add_argument('--out', type=Path, default=Path('figures'), help='gets tables/data_cards.csv and data_NAME.png')
     part.add_argument('--split', default='val', choices=['train', 'val'])
     part.add_argument('--limit', type=int, default=0, help='use the first so many pictures; 0 for all')
     part.set_defaults(run='commands.data_card')
     part = actions.add_parser('speed', help='how fast one process reads it')
-    part.add_argument('name', choices=[*SOURCES, 'folder', 'toybox'])
+    part.add_argument('name', choices=[*DATASETS])
     part.add_argument('root', nargs='?', type=Path, help='folder that holds it; toybox needs none')
     part.add_argument('--count', type=int, default=200, help='of pictures')
     part.set_defaults(run='commands.data_speed')
@@ -96,7 +97,6 @@ def build_parser() -> argparse.ArgumentParser:
 def _label_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--annotations', default='', help='annotation file in the format of COCO, lying anywhere')
     parser.add_argument('--images', default='', help='folder that its file names start from')
-    parser.add_argument('--keep-crowd', choices=['auto', 'keep', 'drop'], help='crowd regions as objects (see config)')
     parser.add_argument('--void-label', type=int, help='of dataset folder: the label of pixels of unknown truth')
 
 

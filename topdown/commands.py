@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pkgutil
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,13 @@ import pandas as pd
 
 from topdown.data import open_dataset
 from topdown.data.base import PictureSet
-from topdown.data.sources import SOURCES
+from topdown.datasets import DATASETS
 from topdown.evaluate import metrics
 from topdown.evaluate.statistics import bootstrap_interval
 from topdown.model.encoder import make_encoder
 from topdown.presets import PRESETS, preset
 from topdown.protocols import PROTOCOLS
 from topdown.train import batches, loop
-
-PREPARED = ('clevr6',)
-"""Data sets that are converted once before they can be read."""
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -151,17 +149,13 @@ def take_apart(options: argparse.Namespace) -> None:
 
 def data_list(options: argparse.Namespace) -> None:
     """Print the data sets that can be read."""
-    from topdown.data.check import OFFICIAL
-
     rows = []
-    for name, source in SOURCES.items():
-        counts = [OFFICIAL.get((name, split), '-') for split in ('train', 'val')]
-        how = 'by hand, after a login' if source.login else f'topdown data fetch {name} FOLDER'
-        if name in PREPARED:
-            how += f', then topdown data prepare {name} FOLDER'
-        rows.append({'name': name, 'data set': source.title, 'train': counts[0], 'val': counts[1], 'get it': how})
-    rows.append({'name': 'toybox', 'data set': 'Toybox', 'train': '-', 'val': '-', 'get it': 'made on first use'})
-    rows.append({'name': 'folder', 'data set': 'any pictures with label PNGs', 'train': '-', 'val': '-', 'get it': '-'})
+    for name, known in DATASETS.items():
+        how = f'topdown data fetch {name} FOLDER' if known.source.elsewhere else '-'
+        how = 'by hand, after a login' if known.source.login else 'made on first use' if known.make else how
+        how += f', then topdown data prepare {name} FOLDER' if known.prepare else ''
+        counts = {split: known.official.get(split, '-') for split in ('train', 'val')}
+        rows.append({'name': name, 'data set': known.source.title, **counts, 'get it': how})
     print(pd.DataFrame(rows).to_string(index=False))
 
 
@@ -169,22 +163,21 @@ def data_fetch(options: argparse.Namespace) -> None:
     """Download a data set, and unpack what is packed."""
     from topdown.data.fetch import fetch
 
-    source = SOURCES[options.name]
+    source = DATASETS[options.name].source
     print(f'{source.title}. Licence: {source.licence}')
     for path in fetch(source, options.root):
         print(f'{path} is there')
-    if options.name in PREPARED:
+    if DATASETS[options.name].prepare:
         print(f'next: topdown data prepare {options.name} {options.root}')
 
 
 def data_prepare(options: argparse.Namespace) -> None:
     """Get a data set ready for training: make or convert it, and store its encoder's tokens if asked to."""
-    if options.name == 'clevr6':
-        from topdown.data.clevr import prepare_clevr
-
-        print(f'{prepare_clevr(options.root, workers=max(2, options.workers))} is there')
-    elif options.name == 'toybox':
-        config = preset(options.preset or 'toybox', dataset='toybox', data_root=str(options.root))
+    known = DATASETS[options.name]
+    if known.prepare:
+        print(f'{pkgutil.resolve_name(known.prepare)(options.root, workers=max(2, options.workers))} is there')
+    elif known.make:
+        config = preset(options.preset or 'toybox', dataset=options.name, data_root=str(options.root))
         print(f'{open_dataset(config, "train").root} is there')
     else:
         print(f'{options.name} is read as it is: nothing to convert')
@@ -282,11 +275,10 @@ def _open_whole(
     **changes: object,
 ) -> PictureSet:
     """A data set at the paper's sizes, or at Toybox's own; Toybox needs no root."""
-    if root is None and name != 'toybox' and not {f'{split}_annotations'} & set(changes):
+    made = bool(DATASETS[name].make)
+    if root is None and not made and f'{split}_annotations' not in changes:
         raise ValueError(f'{name} needs ROOT, the folder that holds it')
-    config = preset(
-        'toybox' if name == 'toybox' else 'coco', dataset=name, data_root=str(root or ''), protocol=protocol, **changes
-    )
+    config = preset('toybox' if made else 'coco', dataset=name, data_root=str(root or ''), protocol=protocol, **changes)
     data = open_dataset(config, split, strict=strict)
     data.ids = data.ids[: limit or None]
     return data

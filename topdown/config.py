@@ -13,6 +13,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 
+from topdown.datasets import DATASETS
 from topdown.protocols import get_protocol
 
 
@@ -26,8 +27,7 @@ class DataConfig:
     """Which pictures, and how they are cut."""
 
     dataset: str = 'coco'
-    """toybox, toybox_wide (like VOC's pictures), toybox_clips (like MOVi's), coco, voc, ade20k, cityscapes, folder
-    (pictures with label PNGs), movi_c, movi_d, movi_e or clevr6."""
+    """One of ``datasets.DATASETS``; ``topdown data list`` says what each is and how it is got."""
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
     train_annotations: str = ''
@@ -62,11 +62,7 @@ class DataConfig:
     """Changes to ToyboxConfig, such as {'dissimilarity': 0.5}."""
 
     def __post_init__(self) -> None:
-        known = (
-            'toybox', 'toybox_wide', 'toybox_clips', 'coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c',
-            'movi_d', 'movi_e', 'clevr6',
-        )  # fmt: skip
-        _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
+        _check(self.dataset in DATASETS, f'dataset must be one of {", ".join(DATASETS)}, got {self.dataset!r}')
         if isinstance(self.keep_crowd, bool):  # of earlier versions
             object.__setattr__(self, 'keep_crowd', 'keep' if self.keep_crowd else 'auto')
         crowds = ('auto', 'keep', 'drop')

@@ -6,17 +6,9 @@ from tqdm.auto import tqdm
 
 from topdown.data.base import PictureSet, one_thread
 from topdown.data.clevr import Clevr6
-from topdown.data.movi import FRAMES, Movi
+from topdown.data.movi import Movi
 from topdown.data.report import DOUBTFUL, NOTE, REFUSED, Report
-
-OFFICIAL = {
-    ('coco', 'train'): 118_287, ('coco', 'val'): 5_000, ('voc', 'train'): 10_582, ('voc', 'val'): 1_449,
-    ('ade20k', 'train'): 20_210, ('ade20k', 'val'): 2_000, ('cityscapes', 'train'): 2_975, ('cityscapes', 'val'): 500,
-    **{(name, 'val'): 250 * FRAMES for name in ('movi_c', 'movi_d', 'movi_e')},
-}  # fmt: skip
-"""Pictures of each split, as its makers count them; of MOVi all frames."""
-WITHOUT_MASKS = {('voc', 'train')}
-"""Splits whose masks are not used, and not asked for."""
+from topdown.datasets import DATASETS
 
 
 @one_thread()
@@ -30,25 +22,25 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
 
     Args:
         data: the split.
-        dataset: its name, for the official count.
+        dataset: its name in ``DATASETS``, for what is known of it.
         split: 'train' or 'val'.
         progress: show a bar.
     """
     report = data.report
     report.title, report.images = f'{dataset} {split}', len(data)
-    official = OFFICIAL.get((dataset, split)) if getattr(data, 'official', True) else None
+    official = DATASETS[dataset].official.get(split) if data.official else None
     if official and len(data) != official:
         report.add(DOUBTFUL, f'{len(data)} images, the official split has {official}')
     if isinstance(data, (Movi, Clevr6)):
         for problem in _damaged_records(data, f'checksums of {dataset} {split}', progress):
             report.add(REFUSED, problem)
-    objects = empty = 0
+    objects = empty = crowds = 0
     for i in tqdm(range(len(data)), desc=f'checking {dataset} {split}', disable=not progress):
         try:
             data.read_image(i)
         except (OSError, ValueError) as error:
             report.add(REFUSED, str(error))
-        if (dataset, split) in WITHOUT_MASKS:
+        if split in DATASETS[dataset].unused_masks:
             continue
         try:
             truth = data.annotation(i)
@@ -57,9 +49,13 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
             continue
         objects += len(truth.masks)
         empty += not len(truth.masks)
+        crowds += int(truth.crowd.sum())
     report.objects = objects
     if empty:
         report.add(NOTE, f'{empty} image(s) without objects')
+    if crowds:
+        fate = 'keeps' if data.keeps_crowd('auto') else 'drops under protocol oclf'
+        report.add(NOTE, f'{crowds} of {objects} objects are marked as crowd, which keep_crowd=auto {fate}')
     return report
 
 
