@@ -7,13 +7,14 @@ DATA ?=
 WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
-.PHONY: help install bench train tables test lint unit notebooks book pair execute clean
+.PHONY: help install bench train tables test lint unit fuzz notebooks book pair execute clean
 
 help:
 	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
 	@echo 'make tables   make the runs behind the tables (PRESET=, DATA=, WORKERS=2) and gather them'
 	@echo 'make test     lint, unit tests, notebook validation, book build'
 	@echo 'make book     build the book only'
+	@echo 'make fuzz     100,000 made-up annotation files (a few hundred are part of make test)'
 	@echo 'make bench    time training steps and write the rows of the chapter on costs'
 	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
 	@echo 'make execute  run every chapter with its default parameters and store the outputs'
@@ -48,6 +49,9 @@ lint: install
 
 unit: install
 	$(BIN)/pytest tests
+
+fuzz: install
+	TOPDOWN_FUZZ=100000 $(BIN)/pytest tests/test_records.py
 
 # The chapters' default parameters train for minutes. TOPDOWN_PRESET replaces the preset by one of seconds; see the
 # README, 'Checking the notebooks'.

@@ -47,7 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument('images', nargs='+', type=Path, help='picture files')
     part.add_argument('--checkpoint', required=True, type=Path, help='checkpoint.safetensors of a run')
     part.add_argument('--out', type=Path, default=Path('segments'), help='folder for label PNGs and overlays')
-    part.add_argument('--size', type=int, default=320, help='side of the masks, in pixels')
+    part.add_argument(
+        '--size', type=_size, default='image', help="of the labels: image (its own), grid (a patch's each), or a side"
+    )
     part.add_argument('--source', default='decoder', choices=['decoder', 'slots', 'first'], help='whose masks')
     part.set_defaults(run='commands.segment')
     part = commands.add_parser('interventions', help='what trained top-down models rely on')
@@ -92,6 +94,10 @@ def build_parser() -> argparse.ArgumentParser:
     part.add_argument('--count', type=int, default=200, help='of pictures')
     part.set_defaults(run='commands.data_speed')
     return parser
+
+
+def _size(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
 
 
 def _label_options(parser: argparse.ArgumentParser) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pkgutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from topdown.data import open_dataset
@@ -71,51 +69,13 @@ def _settings(options: argparse.Namespace, split: str) -> dict[str, object]:
 
 
 def segment(options: argparse.Namespace) -> None:
-    """Segment single pictures: a PNG of labels and an overlay for each."""
-    import torch
-    from PIL import Image
-
+    """Segment single images: a PNG of labels and an overlay for each."""
     from topdown.book.plots import overlay
-    from topdown.evaluate.predict import segment_image
+    from topdown.evaluate.segment import segment_files
 
     model, encoder, saved = loop.load_run(options.checkpoint)
-    for path, target in zip(options.images, segment_targets(options.images, options.out), strict=True):
-        image, labels = segment_image(path, model, encoder, options.size, options.source, saved.config.data.protocol)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)).save(target)
-        shown = torch.nn.functional.interpolate(image[None], labels.shape, mode='bilinear', antialias=True)[0]
-        painted = overlay(shown.permute(1, 2, 0).numpy().clip(0, 1), labels)
-        Image.fromarray((255 * painted).round().astype(np.uint8)).save(overlay_path(target))
-        print(f'{target}: {len(np.unique(labels))} segments')
-
-
-def segment_targets(images: list[Path], out: Path) -> list[Path]:
-    """Where the labels of every picture go: ``out`` and its path below the folder that all pictures share.
-
-    Pictures that differ in their ending alone keep it in the name.
-
-    Raises:
-        ValueError: if a result would take the place of a picture, or two results of each other.
-    """
-    whole = [path.expanduser().resolve() for path in images]
-    shared = Path(os.path.commonpath([path.parent for path in whole]))
-    stems = [path.relative_to(shared).with_suffix('') for path in whole]
-    names = [path.relative_to(shared) if stems.count(stem) > 1 else stem for path, stem in zip(whole, stems)]
-    targets = [out / name.with_name(f'{name.name}.png') for name in names]
-    written = [path.resolve() for target in targets for path in (target, overlay_path(target))]
-    if set(written) & set(whole):
-        raise ValueError(
-            f'{min(set(written) & set(whole))} is a picture and would be written over: choose another --out'
-        )
-    if len(set(written)) < len(written):
-        twice = next(path for path in written if written.count(path) > 1)
-        raise ValueError(f'{twice} would be written twice: name every picture once')
-    return targets
-
-
-def overlay_path(target: Path) -> Path:
-    """Where the overlay goes, beside its labels."""
-    return target.with_name(f'{target.stem}_overlay.png')
+    protocol = saved.config.data.protocol
+    segment_files(options.images, options.out, model, encoder, protocol, overlay, options.size, options.source)
 
 
 def take_apart(options: argparse.Namespace) -> None:
