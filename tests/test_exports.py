@@ -139,13 +139,13 @@ def test_cocos_own_files_are_known_by_name_and_categories(tmp_path):
 def test_check_and_files_that_lie_anywhere(tmp_path, capsys):
     export(tmp_path, 'darwin_drawn')
     with pytest.raises(SystemExit):
-        main(['data', 'check', 'coco', '--annotations', str(tmp_path / 'elsewhere' / 'output.json'),
-              '--images', str(tmp_path / 'images')])  # fmt: skip
+        main(['data', 'check', 'coco', '--val-annotations', str(tmp_path / 'elsewhere' / 'output.json'),
+              '--val-images', str(tmp_path / 'images')])  # fmt: skip
     printed = capsys.readouterr().out
     assert 'coco val: 3 images, 16 objects, 2 problem(s)' in printed
     assert 'annotation 2: its mask and its area disagree' in printed
     with pytest.raises(SystemExit):
-        main(['data', 'check', 'coco', '--annotations', str(tmp_path / 'no.json')])
+        main(['data', 'check', 'coco', '--val-annotations', str(tmp_path / 'no.json')])
     assert 'no.json is missing' in capsys.readouterr().err
 
 

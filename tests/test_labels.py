@@ -6,6 +6,7 @@ from PIL import Image
 
 import topdown
 from topdown import preset
+from topdown.data.base import read_labels, voc_colours
 from topdown.data.labels import Ade20k, Cityscapes, LabelFolder, VocSegmentation
 from topdown.evaluate import metrics
 from topdown.evaluate.truth import make_truth_set
@@ -172,3 +173,31 @@ def test_voc_trains_and_is_evaluated(voc_root, encoder):
     )  # fmt: skip
     run = topdown.train_model(config, voc_root / 'run', encoder, progress=False)
     assert np.isfinite(run.evaluations[['fg_ari', 'mbo_i', 'mbo_c', 'miou']].to_numpy()).all()
+
+
+@pytest.mark.parametrize('kind', ['gray', 'voc', 'own', 'black'])
+def test_renumbered_palettes_give_the_labels_they_were_made_from(tmp_path, kind):
+    """What programs that make PNGs smaller do: colours stay, indices become 0, 1, 2, ..."""
+    labels = np.repeat(np.array([0, 3, 5, 255], np.uint8), 4).reshape(4, 4)
+    palette = {
+        'gray': [(n, n, n) for n in range(256)], 'voc': voc_colours(), 'own': [(9, n, 7) for n in range(256)],
+        'black': [(0, 0, 0)] * 256,
+    }[kind]  # fmt: skip
+    whole = Image.frombytes('P', (4, 4), labels.tobytes())
+    whole.putpalette([value for colour in palette for value in colour])
+    whole.save(tmp_path / 'whole.png')
+    np.testing.assert_array_equal(read_labels(tmp_path / 'whole.png'), labels)
+    used, indices = np.unique(labels, return_inverse=True)
+    small = Image.frombytes('P', (4, 4), indices.astype(np.uint8).tobytes())
+    small.putpalette([value for label in used for value in palette[label]])
+    small.save(tmp_path / 'small.png')
+    expected = labels if kind in ('gray', 'voc') else indices.reshape(4, 4)  # other palettes do not tell
+    np.testing.assert_array_equal(read_labels(tmp_path / 'small.png'), expected)
+
+
+def test_colours_of_voc_are_the_published_ones():
+    colours = voc_colours()
+    assert colours[:4] == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
+    assert colours[20] == (0, 64, 128)  # tv monitor
+    assert colours[255] == (224, 224, 192)  # the border
+    assert len(set(colours)) == 256

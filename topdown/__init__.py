@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 
 _WHERE = {
-    'book.places': 'figures_dir project_dir',
+    'book.places': 'figures_dir from_project project_dir',
     'book.summaries': 'append_rows mean_and_spread paired_table uncertainty_table',
     'config': 'Config',
     'data': 'open_dataset',

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from topdown.config import Config
 from topdown.datasets import DATASETS
+from topdown.presets import preset
 
 
 def open_dataset(config: Config, split: str, progress: bool = True, strict: bool = True):
@@ -22,13 +23,13 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     Raises:
         FileNotFoundError: if ``data_root`` does not hold the data set, saying how to get it.
     """
-    from topdown.toybox.scenes import ToyboxConfig
+    from topdown.toybox.scenes import toybox_config
 
     data, known = config.data, DATASETS[config.data.dataset]
     place = {kind: getattr(data, f'{split}_{kind}', '') for kind in ('annotations', 'images')}
     root = data.data_root or (place['annotations'] and str(Path(place['annotations']).parent))
     if known.make:
-        root = pkgutil.resolve_name(known.make)(ToyboxConfig(**data.toybox), data.data_root, progress=progress)
+        root = pkgutil.resolve_name(known.make)(toybox_config(data.toybox), data.data_root, progress=progress)
     elif not root:
         raise FileNotFoundError(f'dataset {data.dataset!r} needs data_root, the folder that holds it. {known.help}')
     limit = data.eval_images if split == 'val' else 0
@@ -41,3 +42,17 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
         found.report.warn()
     found.skip_corrupt = data.skip_corrupt and split == 'train'  # truth and picture of validation belong together
     return found
+
+
+def open_whole(name: str, root: Path | None, split: str, limit: int = 0, strict: bool = True, **changes: object):
+    """A ``PictureSet`` by name and folder, at the paper's sizes, or at Toybox's own (which needs no folder).
+
+    ``limit`` keeps the first so many images; for ``strict`` see ``open_dataset``; ``changes`` are of the preset.
+    """
+    made = bool(DATASETS[name].make)
+    if root is None and not made and f'{split}_annotations' not in changes:
+        raise ValueError(f'{name} needs ROOT, the folder that holds it')
+    config = preset('toybox' if made else 'coco', dataset=name, data_root=str(root or ''), **changes)
+    data = open_dataset(config, split, strict=strict)
+    data.ids = data.ids[: limit or None]
+    return data

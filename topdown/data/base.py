@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from topdown.data.report import DOUBTFUL, Report
 from topdown.protocols import get_protocol
@@ -143,6 +144,43 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def load(dataset: Dataset, **options: object) -> Iterator[Tensor]:
+    """Batches of a ``DataLoader``; what a worker raises about a file arrives as the one message it is.
+
+    Args:
+        dataset: number -> image.
+        options: of the loader. It draws from a generator of its own: from the global one, resuming would differ.
+
+    Raises:
+        OSError, ValueError: as of the data set.
+    """
+    for found in DataLoader(_Told(dataset), collate_fn=_as_it_is, generator=torch.Generator(), **options):
+        if isinstance(found, Exception):
+            raise found
+        yield found
+
+
+class _Told(Dataset):
+    """Batches of images, or the error that one of them met: torch would add the worker's traceback to its message."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: list) -> Tensor | Exception:
+        try:
+            with one_thread():
+                return default_collate([self.dataset[i] for i in indices])
+        except (OSError, ValueError) as error:
+            return error
+
+
+def _as_it_is(batch: Tensor | Exception) -> Tensor | Exception:
+    return batch
 
 
 def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:
@@ -284,7 +322,35 @@ def label_map(picture: Image.Image) -> tuple[np.ndarray, str]:
         return nothing, f'holds colours, shape {array.shape}: labels must be a palette or gray image'
     if packing in ('L;2', 'L;4'):
         array = array // {'L;2': 85, 'L;4': 17}[packing]
+    if picture.mode == 'P':
+        array = _undo_renumbering(array, np.array(picture.getpalette()).reshape(-1, 3))
     return whole_numbers(array)
+
+
+def _undo_renumbering(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Labels of a palette image as they were before a program that makes PNGs smaller renumbered its palette.
+
+    Such programs keep colours and change indices, and turn gray maps of few labels into palettes. A palette of grays
+    other than the indices holds gray labels; one of VOC's colours in other places holds VOC's labels.
+    """
+    used, places = np.unique(indices, return_inverse=True)
+    colours = palette[used]
+    if (colours == colours[:, :1]).all():
+        labels = colours[:, 0]
+    else:
+        known = {tuple(colour): label for label, colour in enumerate(voc_colours())}
+        labels = np.array([known.get(tuple(colour), -1) for colour in colours.tolist()])
+    if len(set(labels.tolist())) < len(used) or labels.min() < 0:
+        return indices  # a palette of its own: indices are labels
+    return labels[places].reshape(indices.shape)
+
+
+def voc_colours() -> list[tuple[int, int, int]]:
+    """VOC's colour of every label: bits 0, 1, 2 of it are the highest bits of red, green and blue, 3, 4, 5 the next."""
+    return [
+        tuple(sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3))
+        for label in range(256)
+    ]
 
 
 def whole_numbers(array: np.ndarray) -> tuple[np.ndarray, str]:

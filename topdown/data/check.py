@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
 from tqdm.auto import tqdm
 
+from topdown.data import open_whole
 from topdown.data.base import PictureSet, one_thread
 from topdown.data.clevr import Clevr6
 from topdown.data.movi import Movi
 from topdown.data.report import DOUBTFUL, NOTE, REFUSED, Report
 from topdown.datasets import DATASETS
+
+
+def overview() -> pd.DataFrame:
+    """The data sets that can be read: name, data set, official counts of training and validation, how to get it."""
+    rows = []
+    for name, known in DATASETS.items():
+        how = f'topdown data fetch {name} FOLDER' if known.source.elsewhere else '-'
+        how = 'by hand, after a login' if known.source.login else 'made on first use' if known.make else how
+        how += f', then topdown data prepare {name} FOLDER' if known.prepare else ''
+        rows.append([name, known.source.title, *(known.official.get(split, '-') for split in ('train', 'val')), how])
+    return pd.DataFrame(rows, columns=['name', 'data set', 'train', 'val', 'get it'])
 
 
 @one_thread()
@@ -68,3 +84,26 @@ def _damaged_records(data: Movi | Clevr6, title: str, progress: bool) -> list[st
                     found.append(f'{file.path}: record {record} does not fit its checksum: {data.REMEDY}')
                 bar.update()
     return found
+
+
+def check_splits(name: str, root: Path | None, splits: Sequence[str], changes: dict[str, object]) -> int:
+    """Print a report a split, and return how many problems there are: ``topdown data check``.
+
+    Raises:
+        OSError, ValueError: of the first split that cannot be opened, if no other split has problems.
+    """
+    problems, errors = 0, {}
+    for split in splits:
+        try:
+            data = open_whole(name, root, split, strict=False, **changes)
+        except (OSError, ValueError) as error:
+            errors[split] = error
+            continue
+        report = check(data, name, split)
+        print(report)
+        problems += len(report.problems)
+    if errors and not problems:
+        raise next(iter(errors.values()))
+    for split, error in errors.items():
+        print(f'{name} {split}: {error}')
+    return problems

@@ -1,19 +1,15 @@
-"""Segments of single images, and of files, written as labels and overlays."""
+"""Segments of single images."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from topdown.data.base import crop_image, read_picture
 from topdown.evaluate.predict import predict_tokens
-from topdown.files import fresh
 from topdown.model.encoder import Encoder, encode_all
 from topdown.model.slot_model import SlotModel
 from topdown.protocols import get_protocol
@@ -78,63 +74,3 @@ def _as_image(image: np.ndarray) -> Tensor:
     if not 0 <= float(found.min()) <= float(found.max()) <= 1:
         raise ValueError(f'image must be uint8 or lie in [0, 1], got {array.dtype} up to {array.max()}')
     return found
-
-
-def segment_files(
-    images: Sequence[Path],
-    out: Path,
-    model: SlotModel,
-    encoder: Encoder,
-    protocol: str,
-    paint: Callable[..., np.ndarray],
-    size: int | str = 'image',
-    source: str = 'decoder',
-) -> None:
-    """Segment image files: for each a PNG of labels in ``out`` and an overlay beside it, told in a line.
-
-    Args:
-        images, out: see ``segment_targets``.
-        model, encoder, protocol, size, source: see ``segment_image``.
-        paint: image (H, W, 3), labels (H, W) and ``clear``, the label to leave as it is -> (H, W, 3), in [0, 1].
-
-    Raises:
-        FileNotFoundError, ValueError: see ``segment_targets`` and ``segment_image``.
-    """
-    for path, target in zip(images, segment_targets(images, out), strict=True):
-        image, labels = segment_image(path, model, encoder, size, source, protocol)
-        shown = torch.nn.functional.interpolate(image[None], labels.shape, mode='bilinear', antialias=True)[0]
-        painted = paint(shown.permute(1, 2, 0).numpy().clip(0, 1), labels, clear=NOT_SEEN)
-        for file, array in ((target, labels), (overlay_path(target), (255 * painted).round())):
-            with fresh(file) as part:
-                Image.fromarray(array.astype(np.uint8)).save(part, 'PNG')
-        seen = labels[labels != NOT_SEEN]
-        print(f'{target}: {len(np.unique(seen))} segments, {1 - seen.size / labels.size:.0%} of pixels not seen')
-
-
-def segment_targets(images: Sequence[Path], out: Path) -> list[Path]:
-    """Where the labels of every image go: ``out`` and its path below the folder that all images share.
-
-    Images that differ in their ending alone keep it in the name.
-
-    Raises:
-        ValueError: if a result would take the place of an image, or two results of each other.
-    """
-    whole = [path.expanduser().resolve() for path in images]
-    shared = Path(os.path.commonpath([path.parent for path in whole]))
-    stems = [path.relative_to(shared).with_suffix('') for path in whole]
-    names = [path.relative_to(shared) if stems.count(stem) > 1 else stem for path, stem in zip(whole, stems)]
-    targets = [out / name.with_name(f'{name.name}.png') for name in names]
-    written = [path.resolve() for target in targets for path in (target, overlay_path(target))]
-    if set(written) & set(whole):
-        raise ValueError(
-            f'{min(set(written) & set(whole))} is an image and would be written over: choose another --out'
-        )
-    if len(set(written)) < len(written):
-        twice = next(path for path in written if written.count(path) > 1)
-        raise ValueError(f'{twice} would be written twice: name every image once')
-    return targets
-
-
-def overlay_path(target: Path) -> Path:
-    """Where the overlay goes, beside its labels."""
-    return target.with_name(f'{target.stem}_overlay.png')

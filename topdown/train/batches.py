@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from topdown import distributed
 from topdown.config import Config
-from topdown.data.base import PictureSet
+from topdown.data.base import PictureSet, load
 from topdown.data.token_store import stored_tokens
 from topdown.model.encoder import Encoder, encode_all
 
@@ -75,23 +75,24 @@ class TrainData:
                 views = [self.views[flip][index] for index, flip, _ in rows]
                 yield _send(torch.stack(views), device).float()
             return
-        workers = self.config.train.num_workers
-        loader = DataLoader(
-            _Views(self.dataset),
-            batch_sampler=plan,
-            num_workers=workers,
-            pin_memory=device.type == 'cuda',
-            generator=torch.Generator(),  # else the loader draws from the global one, and resuming would differ
-        )
-        for images in loader:
+        options = {'num_workers': self.config.train.num_workers, 'pin_memory': device.type == 'cuda'}
+        for images in load(_Views(self.dataset), batch_sampler=plan, **options):
             yield self.encoder(images.to(device, non_blocking=True))
+
+    def image_ids(self, step: int, config: Config) -> list[int] | list[str]:
+        """Which images all processes together see in a step of an experiment, counted from 0."""
+        (rows,) = _Plan(self.dataset, config, step, step + 1, whole=True)
+        return [self.dataset.ids[index] for index, _, _ in rows]
 
 
 class _Plan:
     """Which pictures, flips and crops every step sees: a function of seed and step alone, so that runs can resume."""
 
-    def __init__(self, dataset: PictureSet, config: Config, first_step: int, last_step: int) -> None:
+    def __init__(
+        self, dataset: PictureSet, config: Config, first_step: int, last_step: int, whole: bool = False
+    ) -> None:
         self.dataset, self.config, self.first, self.last = dataset, config, first_step, last_step
+        self.share = slice(None) if whole else distributed.share(config.train.batch_size)
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -110,7 +111,7 @@ class _Plan:
                 (int(i), int(self.config.data.flip and f < 0.5), (u, v) if self.config.data.random_crop else None)
                 for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
             ]
-            yield rows[distributed.share(batch)]
+            yield rows[self.share]
 
 
 class _Views(Dataset):
