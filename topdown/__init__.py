@@ -16,8 +16,8 @@ _WHERE = {
     'data': 'open_dataset',
     'evaluate.baselines': 'baselines',
     'evaluate.metrics': 'summarize',
-    'evaluate.predict': 'evaluate_model interventions per_image_table predict run_model score segment_image '
-    'slot_categories',
+    'evaluate.predict': 'evaluate_model interventions per_image_table predict run_model score slot_categories',
+    'evaluate.segment': 'segment_image',
     'evaluate.statistics': 'bootstrap_interval compare seed_interval',
     'evaluate.truth': 'EvalSet make_eval_set make_truth_set',
     'model.encoder': 'FrozenEncoder make_encoder',

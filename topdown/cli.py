@@ -23,7 +23,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Str
 from tyro.extras import SubcommandApp
 
 from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, Config, PretrainConfig, owner, parse_object, say_needs
-from topdown.data.sources import SOURCES
+from topdown.datasets import DATASETS
 from topdown.presets import PRESETS
 from topdown.presets import preset as make_config
 from topdown.protocols import PROTOCOLS
@@ -32,9 +32,8 @@ Preset = Literal[*PRESETS]
 Protocol = Literal[*PROTOCOLS]
 Masks = Literal['decoder', 'slots', 'first']
 Split = Literal['train', 'val']
-Fetched = Literal[*SOURCES]
-Readable = Literal[*SOURCES, 'folder']
-Known = Literal[*SOURCES, 'folder', 'toybox']
+Known = Literal[*DATASETS]
+Fetched = Literal[*(name for name, known in DATASETS.items() if known.source.elsewhere)]
 Flag = FlagCreatePairsOff[bool]
 
 
@@ -45,13 +44,13 @@ class _All(dict):
 class _Labels(dict):
     """Parameters that say where labels are and how they are read; those left out are missing."""
 
-    names = ('train_annotations', 'train_images', 'val_annotations', 'val_images', 'keep_crowd', 'void_label')
+    names = ('train_annotations', 'train_images', 'val_annotations', 'val_images', 'void_label')
 
 
 class _Data(dict):
     """Parameters that say what is evaluated; those left out are missing, and stay as the run or preset has them."""
 
-    names = ('dataset', 'data_root', *_Labels.names[2:], 'mask_size', 'void', 'eval_images')
+    names = ('dataset', 'data_root', *_Labels.names[2:], 'keep_crowd', 'mask_size', 'void', 'eval_images')
 
 
 Parameters = Annotated[FlagConversionOff[_All], arg(name='')]
@@ -126,8 +125,8 @@ def evaluate(
 
 @app.command
 def segment(
-    images: Positional[tuple[Path, ...]], checkpoint: Path, out: Path = Path('segments'), size: int = 320,
-    source: Masks = 'decoder',
+    images: Positional[tuple[Path, ...]], checkpoint: Path, out: Path = Path('segments'),
+    size: int | Literal['image', 'grid'] = 'image', source: Masks = 'decoder',
 ) -> None:  # fmt: skip
     """Segment single images: a PNG of labels and an overlay for each.
 
@@ -135,7 +134,8 @@ def segment(
         images: image files.
         checkpoint: checkpoint.safetensors of a run.
         out: folder for label PNGs and overlays.
-        size: side of the masks, in pixels.
+        size: of the labels: image for the image's own, 255 where the encoder did not look (it sees the square in the
+            middle); grid for one a patch; or the side of the square, in pixels.
         source: whose masks.
     """
     from topdown.book.segment import segment_files
@@ -161,13 +161,13 @@ def fetch(name: Positional[Fetched], root: Positional[Path]) -> None:
     Args:
         root: folder to hold it.
     """
-    from topdown.data.check import PREPARED
     from topdown.data.fetch import fetch
 
-    print(f'{SOURCES[name].title}. Licence: {SOURCES[name].licence}')
-    for path in fetch(SOURCES[name], root):
+    known = DATASETS[name]
+    print(f'{known.source.title}. Licence: {known.source.licence}')
+    for path in fetch(known.source, root):
         print(f'{path} is there')
-    if name in PREPARED:
+    if known.prepare:
         print(f'next: topdown data prepare {name} {root}')
 
 
@@ -191,7 +191,7 @@ def prepare(
 
 @data.command
 def check(
-    parameters: LabelParameters, name: Positional[Readable], root: Positional[Path | None] = None,
+    parameters: LabelParameters, name: Positional[Known], root: Positional[Path | None] = None,
     splits: tuple[Split, ...] = (),
 ) -> None:  # fmt: skip
     """Read all of a data set and name every problem; the exit status is 1 if there is one.

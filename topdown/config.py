@@ -14,6 +14,7 @@ import reprlib
 import typing
 from dataclasses import dataclass, field
 
+from topdown.datasets import DATASETS
 from topdown.protocols import get_protocol
 
 
@@ -64,8 +65,7 @@ class DataConfig:
     """Which pictures, and how they are cut."""
 
     dataset: str = 'coco'
-    """toybox, toybox_wide (like VOC's pictures), toybox_clips (like MOVi's), coco, voc, ade20k, cityscapes, folder
-    (pictures with label PNGs), movi_c, movi_d, movi_e or clevr6."""
+    """One of ``datasets.DATASETS``; ``topdown data list`` says what each is and how it is got."""
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
     train_annotations: str = ''
@@ -100,11 +100,7 @@ class DataConfig:
     """Changes to ToyboxConfig, such as {'dissimilarity': 0.5}."""
 
     def __post_init__(self) -> None:
-        known = (
-            'toybox', 'toybox_wide', 'toybox_clips', 'coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c',
-            'movi_d', 'movi_e', 'clevr6',
-        )  # fmt: skip
-        _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
+        _check(self.dataset in DATASETS, f'dataset must be one of {", ".join(DATASETS)}, got {self.dataset!r}')
         if isinstance(self.keep_crowd, bool):  # of earlier versions
             object.__setattr__(self, 'keep_crowd', 'keep' if self.keep_crowd else 'auto')
         crowds = ('auto', 'keep', 'drop')
@@ -431,14 +427,19 @@ OWNERS: dict[str, tuple[str, str]] = {
 }
 """Plain name of every parameter -> its part and its field there."""
 
+
+def _reading(setting: str) -> dict[str, tuple]:
+    return {'dataset': tuple(name for name, known in DATASETS.items() if setting in known.settings)}
+
+
 _PASS, _CODES = {'top_down': (True,)}, {'top_down': (True,), 'quantize': (True,)}
 _SEQUENCE, _PIXELS = {'decoder': ('autoregressive',)}, {'decoder': ('broadcast',)}
 _TOKENS = {'decoder': ('autoregressive', 'mlp', 'slotwise')}
 
 NEEDS: dict[str, dict[str, tuple]] = {
-    'toybox': {'dataset': ('toybox', 'toybox_wide', 'toybox_clips')},
-    **{key: {'dataset': ('coco',)} for key in ('train_annotations', 'train_images', 'val_annotations', 'val_images')},
-    'void_label': {'dataset': ('folder',)},
+    'toybox': {'dataset': tuple(name for name, known in DATASETS.items() if known.make)},
+    **dict.fromkeys(('train_annotations', 'train_images', 'val_annotations', 'val_images'), _reading('annotations')),
+    'void_label': _reading('void'),
     **dict.fromkeys(('layer', 'final_norm', 'pretrained'), _TOKENS),
     **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
     **dict.fromkeys(('quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
