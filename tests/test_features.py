@@ -13,7 +13,7 @@ from PIL import Image
 import topdown
 from topdown.data import token_store as features
 from topdown.data.token_store import store_key, stored_tokens
-from topdown.evaluate.predict import encode_all
+from topdown.model.encoder import encode_all
 
 
 @pytest.fixture
