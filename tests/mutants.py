@@ -140,7 +140,7 @@ MUTANTS = [
     # ---------------------------------------------------------------------------------------- settings, files, data
     Mutant('learning rate decides nothing', 'config.py', "UNDECIDING = (", "UNDECIDING = ('lr', ",
            'test_config.py::test_key_ignores_what_decides_nothing_and_nothing_else'),
-    Mutant('True passes as a number', 'config.py', '(kind is int and isinstance(value, bool)) or not', 'not',
+    Mutant('True passes as a number', 'config.py', ' and not (kind is int and isinstance(value, bool))', '',
            'test_config.py::test_wrong_parameters_are_refused'),
     Mutant('bfloat16 on every GPU', 'precision.py', 'fast = major >= 8', 'fast = major >= 7',
            'test_precision.py::test_gpus_from_ampere_on_compute_bfloat16'),

@@ -65,7 +65,9 @@ def test_key_ignores_what_decides_nothing_and_nothing_else():
             else:
                 assert changed.key not in keys, field.name
                 keys.add(changed.key)
-    assert {'seed', 'data_root'} <= set(UNDECIDING) <= {field for _, field in OWNERS.values()}
+    places = {f'{split}_{what}' for split in ('train', 'val') for what in ('annotations', 'images')}
+    harmless = places | {'data_root', 'seed', 'threads', 'num_workers', 'token_dir', 'tensorboard'}
+    assert {'seed', 'data_root'} <= set(UNDECIDING) <= harmless
     assert c.with_(seeds=9).key == c.key
 
 
@@ -143,7 +145,7 @@ def test_settings_without_effect_are_refused_on_the_command_line(tmp_path, capsy
     for wrong, message in [
         (['--seeds', '3'], 'seeds'), (['--cache-tokens', 'False', '--token-dir', '/tokens'], 'token_dir='),
         (['--decoder-layers', '3'], 'decoder_layers=3 needs'),
-        (['--top-down', 'False', '--codebook-size', '9'], 'needs'),
+        (['--top-down', 'False', '--codebook-size', '9'], 'codebook_size=9 needs'),
     ]:  # fmt: skip
         with pytest.raises(SystemExit) as stop:
             main([*command, *wrong])
@@ -158,6 +160,16 @@ def test_toybox_changes_the_fields_it_names():
     assert changed.data.toybox == {**base.data.toybox, 'max_objects': 3} != base.data.toybox
     changes = parse_changes('{"toybox": {"max_objects": 3}}')
     assert Job('ablation', 'top-down', 0, changes).config('clevr6_smoke').data.toybox == changed.data.toybox
+
+
+def test_a_threshold_among_changes_is_not_scaled_by_the_batch_and_one_left_out_is(tmp_path):
+    both = Job('ablation', 'top-down', 0, {'batch_size': 8, 'dead_code_threshold': 0.2}).config('toybox')
+    assert both.model.dead_code_threshold == 0.2
+    scaled = Job('ablation', 'top-down', 0, {'batch_size': 8}).config('toybox')
+    assert scaled.model.dead_code_threshold == 0.5 * preset('toybox').model.dead_code_threshold
+    main(['train', '--preset', 'smoke', '--folder', str(tmp_path), '--batch-size', '4', '--steps', '1'])
+    shown = json.loads((tmp_path / 'config.json').read_text())['model']
+    assert shown['dead_code_threshold'] == 0.5 * preset('smoke').model.dead_code_threshold
 
 
 def test_plans_keep_the_keys_of_published_rows():

@@ -58,14 +58,14 @@ def error(capsys, arguments):
     return lines[0]
 
 
-@pytest.mark.parametrize('how', ['cache_tokens=false', 'token_dir', 'num_workers=2'])
+@pytest.mark.parametrize('how', ['num_workers=0', 'token_dir', 'num_workers=2'])
 @pytest.mark.parametrize('damaged', ['bomb', 'nothing'], indirect=True)
 def test_in_training(damaged, how, tmp_path, capsys):
-    options = (
-        [f'token_dir={tmp_path / "tokens"}', 'num_workers=1'] if how == 'token_dir' else ['cache_tokens=false', how]
-    )
-    arguments = ['train', '--preset', 'smoke', '--folder', str(tmp_path / 'run'), 'dataset=coco', 'steps=1']
-    line = error(capsys, [*arguments, f'data_root={damaged}', 'batch_size=4', 'mask_size=32', *options])
+    options = ['--token-dir', str(tmp_path / 'tokens'), '--num-workers', '1']
+    if how != 'token_dir':
+        options = ['--cache-tokens', 'False', '--num-workers', how[-1]]
+    arguments = ['train', '--preset', 'smoke', '--folder', str(tmp_path / 'run'), '--dataset', 'coco', '--steps', '1']
+    line = error(capsys, [*arguments, '--data-root', str(damaged), '--batch-size', '4', '--mask-size', '32', *options])
     assert line.startswith('error: ')
     assert '000000000012.jpg cannot be read (' in line
 
@@ -95,8 +95,9 @@ def test_a_loader_of_several_processes_tells_it_as_one_does(coco_root):
     """From the shell, where nothing captures what worker processes print."""
     (coco_root / 'train2017' / '000000000012.jpg').unlink()
     command = [sys.executable, '-m', 'topdown', 'train', '--preset', 'smoke', '--folder', str(coco_root / 'run')]
-    changes = ['dataset=coco', f'data_root={coco_root}', 'batch_size=4', 'mask_size=32', 'cache_tokens=false']
-    found = subprocess.run([*command, *changes, 'num_workers=2'], capture_output=True, text=True, check=False)
+    changes = ['--dataset', 'coco', '--data-root', str(coco_root), '--batch-size', '4', '--mask-size', '32']
+    command += [*changes, '--cache-tokens', 'False', '--num-workers', '2']
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 1
     assert 'Traceback' not in found.stderr
     assert found.stderr.rstrip().splitlines()[-1].startswith('error: ')

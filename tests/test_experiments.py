@@ -267,7 +267,7 @@ def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook
     monkeypatch.setattr(schedule, 'plan', lambda preset_name, only=None: jobs_for_test(1))
     folders = ['--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')]
     main(['tables', '--preset', 'smoke', '--data-root', str(toybox_root), *folders])
-    assert len(list((tmp_path / 'tokens').glob('*/tokens.bin'))) == 1
+    assert len(list((tmp_path / 'tokens').glob('*/*/tokens.bin'))) == 1
     table = pd.read_csv(tmp_path / 'tables' / 'smoke_ablation.csv')
     assert np.isfinite(table.fg_ari).all()
     assert table.variant.isin(VARIANTS).all()

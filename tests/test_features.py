@@ -40,7 +40,7 @@ def test_tokens_come_back_in_both_views(pictures, encoder, tmp_path):
 
     again = stored(pictures, encoder, tmp_path, never)
     assert torch.equal(again[0], plain)
-    assert sorted(p.name for p in tmp_path.glob('*/*')) == [
+    assert sorted(p.name for p in tmp_path.glob('*/0/*')) == [
         'tokens-mirrored.bin', 'tokens-mirrored.rows', 'tokens.bin', 'tokens.rows',
     ]  # fmt: skip
 
@@ -57,7 +57,7 @@ def test_an_interrupted_store_goes_on(pictures, encoder, tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         stored(pictures, encoder, tmp_path, stops, flip=False)
-    (rows,) = tmp_path.glob('*/tokens.rows')
+    (rows,) = tmp_path.glob('*/*/tokens.rows')
     assert (np.fromfile(rows, features.ROW)['tokens'] > 0).tolist() == [True] * 15 + [False] * 9
     counted = []
 
@@ -92,7 +92,7 @@ def counting(encoder, seen):
 def test_damaged_tokens_are_encoded_anew(pictures, encoder, tmp_path):
     (first,) = stored(pictures, encoder, tmp_path, flip=False)
     whole = first.clone()
-    (path,) = tmp_path.glob('*/tokens.bin')
+    (path,) = tmp_path.glob('*/*/tokens.bin')
     content = bytearray(path.read_bytes())
     middle, row = len(content) // 2, 144 * 128 * 2
     content[middle : middle + 20_000] = bytes(20_000)  # within one image
@@ -150,7 +150,7 @@ def test_moved_data_are_found_and_others_of_the_same_names_kept_apart(copied, en
     for i in range(20):
         Image.open(other.path(i)).rotate(180).save(other.path(i))
     (theirs,) = stored(copied.reopen('c'), encoder, folder, flip=False)
-    assert len(list(folder.glob('*/tokens.bin'))) == 2
+    assert len(list(folder.glob('*/*/tokens.bin'))) == 2
     assert not torch.equal(mine, theirs)
     torch.testing.assert_close(mine, stored(copied.reopen('a'), encoder, folder, flip=False)[0])
 
@@ -193,7 +193,7 @@ def test_training_from_the_store_equals_training_with_the_encoder(tiny, encoder,
     config = tiny.with_(cache_tokens=True, token_dir=str(tmp_path / 'tokens'))
     from_store = topdown.train_model(config, tmp_path / 'b', encoder, progress=False)
     np.testing.assert_allclose(from_store.log.loss, in_loop.log.loss, rtol=5e-3)  # bfloat16 tokens
-    assert len(list((tmp_path / 'tokens').glob('*/tokens*.bin'))) == 2
+    assert len(list((tmp_path / 'tokens').glob('*/*/tokens*.bin'))) == 2
     assert config.key == tiny.with_(cache_tokens=True).key  # where tokens lie decides nothing
 
 

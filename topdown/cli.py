@@ -390,11 +390,16 @@ def _options(base: Config) -> ConstructorRegistry:
     registry = ConstructorRegistry()
     groups = {type(part, (dict,), {}): part for part in PARTS}
 
+    def changed(found: dict) -> dict:  # what is left out may depend on what is not, as a threshold on the batch
+        return {name: value for name, value in found.items() if value != base.settings()[name]}
+
     @registry.struct_rule
     def parameters(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | None:
         if info.type is _All:  # a group of the help for each part, put together again
             fields = tuple(StructFieldSpec(part, group, tyro.MISSING) for group, part in groups.items())
-            return StructConstructorSpec(lambda **found: functools.reduce(operator.or_, found.values()), fields)
+            return StructConstructorSpec(
+                lambda **found: changed(functools.reduce(operator.or_, found.values())), fields
+            )
         if info.type in (_Data, _Labels):
             fields = tuple(_option(name, None) for name in info.type.names)
             return StructConstructorSpec(lambda **found: {k: v for k, v in found.items() if v is not None}, fields)

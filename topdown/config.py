@@ -334,7 +334,7 @@ class Config:
         found = dataclasses.replace(self, **own)
         before, after, usual = self.settings(), found.settings(), Config('').settings()
         for key in set(changes) & set(NEEDS):
-            if after[key] != before[key] and (key not in OFF or after[key] != usual[key]):
+            if after[key] != before[key] and (key not in OFF + UNDECIDING or after[key] != usual[key]):
                 _check_effect(key, after)
         return found
 
@@ -452,11 +452,8 @@ NEEDS: dict[str, dict[str, tuple]] = {
 }  # fmt: skip
 """Setting -> the settings, and their values, without which it has no effect. A change to it is refused then."""
 
-OFF = (
-    'toybox', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'void_label', 'feedback_rounds',
-    'share_weights', 'commitment_weight', 'patch_order', 'token_dir',
-)  # fmt: skip
-"""Those of ``NEEDS`` whose default does nothing, so that going back to it is never refused."""
+OFF = ('toybox', 'void_label', 'feedback_rounds', 'share_weights', 'commitment_weight', 'patch_order')
+"""Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
 
 UNDECIDING = (
     'data_root', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'seed', 'threads', 'num_workers',

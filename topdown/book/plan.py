@@ -82,8 +82,8 @@ class Job:
         values = {**VARIANTS[self.variant], **self.changes, 'seed': self.seed, 'data_root': from_project(data_root)}
         values |= {'steps': steps} if steps else {}
         values |= {'token_dir': from_project(token_dir)} if token_dir else {}
-        revived = {name: values.pop(name) for name in ('dead_code_threshold',) if name in values}
-        return preset(preset_name, **revived).with_(**values)  # of a plan's baselines, too, where it has no effect
+        first = {name: values.pop(name) for name in ('batch_size', 'dead_code_threshold') if name in values}
+        return preset(preset_name, **first).with_(**values)  # a plan's threshold is its baselines', too, without effect
 
 
 def parse_changes(text: str) -> dict[str, object]:

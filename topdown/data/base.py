@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from topdown.data.report import DOUBTFUL, Report
 from topdown.protocols import get_protocol
@@ -146,41 +146,36 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def load(dataset: Dataset, **options: object) -> Iterator[Tensor]:
-    """Batches of a ``DataLoader``; what a worker raises about a file arrives as the one message it is.
+def load(data: PictureSet, batches: Iterable[list], **options: object) -> Iterator[Tensor]:
+    """Cut images (B, 3, S, S) from loader processes; what a file makes one of them raise arrives as one message.
 
     Args:
-        dataset: number -> image.
-        options: of the loader. It draws from a generator of its own: from the global one, resuming would differ.
+        data: the images.
+        batches: lists of the arguments of ``view``.
+        options: of ``DataLoader``. It draws from a generator of its own: from the global one, resuming would differ.
 
     Raises:
-        OSError, ValueError: as of the data set.
+        OSError, ValueError: as ``view``.
     """
-    for found in DataLoader(_Told(dataset), collate_fn=_as_it_is, generator=torch.Generator(), **options):
-        if isinstance(found, Exception):
+    options |= {'batch_sampler': batches, 'collate_fn': default_convert, 'generator': torch.Generator()}
+    for found in DataLoader(_Views(data), **options):
+        if isinstance(found, Exception):  # raised by a worker, torch would add its traceback to the message
             raise found
         yield found
 
 
-class _Told(Dataset):
-    """Batches of images, or the error that one of them met: torch would add the worker's traceback to its message."""
+class _Views(Dataset):
+    """Batches of images, or the error that one of them met."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    def __init__(self, data: PictureSet) -> None:
+        self.data = data
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitems__(self, indices: list) -> Tensor | Exception:
+    def __getitems__(self, batch: list) -> Tensor | Exception:
         try:
             with one_thread():
-                return default_collate([self.dataset[i] for i in indices])
+                return default_collate([self.data.view(*arguments) for arguments in batch])
         except (OSError, ValueError) as error:
             return error
-
-
-def _as_it_is(batch: Tensor | Exception) -> Tensor | Exception:
-    return batch
 
 
 def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:

@@ -10,7 +10,6 @@ that were replaced, tokens that were damaged.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import itertools
@@ -18,22 +17,17 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from topdown import distributed
 from topdown.data.base import PictureSet, load
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two writers apart there
-    fcntl = None
+from topdown.files import fresh, locked
 
 VERSION = 2
 
@@ -44,19 +38,6 @@ CHUNK = 256
 
 ROW = np.dtype([('size', 'i8'), ('time', 'i8'), ('content', 'u8'), ('tokens', 'u8')])
 """What is remembered of an image: size, time and digest of its file, digest of its tokens; zeros: not stored yet."""
-
-
-class _Images(Dataset):
-    """Some cut images of a data set."""
-
-    def __init__(self, data: PictureSet, which: np.ndarray, flip: bool) -> None:
-        self.data, self.which, self.flip = data, which, flip
-
-    def __len__(self) -> int:
-        return len(self.which)
-
-    def __getitem__(self, i: int) -> Tensor:
-        return self.data.view(int(self.which[i]), self.flip)
 
 
 def store_key(data: PictureSet, fingerprint: str) -> str:
@@ -100,18 +81,16 @@ def stored_tokens(
         OSError: if the disk is too small.
         ValueError: if the encoder makes other tokens of the images now.
     """
-    folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    key, files, views = store_key(data, fingerprint), _Files(data), []
+    folder, files, views = Path(folder).expanduser() / store_key(data, fingerprint), _Files(data), []
     for name in ('tokens', 'tokens-mirrored') if flip else ('tokens',):
 
         def look(name: str = name) -> _View:
-            place = next(place for n in itertools.count() if files.mostly(place := folder / f'{key}-{n}'))
+            place = next(place for n in itertools.count() if files.mostly(place := folder / str(n)))
             return _View(place / f'{name}.bin', files, shape, progress)
 
         view = look()
         if len(view.to_do) or (view.moved.any() and os.access(view.marks, os.W_OK)):
-            with _alone(folder / f'{key}.lock'):
+            with locked(folder, wait=True):
                 view = look()  # another process may have written in the meantime
                 view.write(encode, name != 'tokens', workers)
         views.append(torch.from_numpy(view.tokens('c')).view(torch.bfloat16))
@@ -124,8 +103,9 @@ class _Files:
 
     def __init__(self, data: PictureSet) -> None:
         self.data, self.paths = data, [data.path(i) for i in range(len(data))]
-        stamps = {path: _stamp(path) for path in set(self.paths)}
-        self.size, self.time = np.array([stamps[path] for path in self.paths], np.int64).T
+        found = {path: path.stat() for path in set(self.paths) if path.is_file()}  # skip_corrupt passes over others
+        stamps = [(f.st_size, f.st_mtime_ns) if (f := found.get(path)) else (-1, 0) for path in self.paths]
+        self.size, self.time = np.array(stamps, np.int64).T
 
     def row(self, i: int) -> tuple[int, int, int]:
         """Size, time and digest of one."""
@@ -181,35 +161,27 @@ class _View:
             count = f'{new} of {self.shape[0]} images to encode, {len(self.to_do) - new} to encode anew'
             print(f'{self.path}: {self.bytes / 1e9:.2f} GB of tokens, {count}')
         self.rows['time'][self.moved] = self.files.time[self.moved]
-        self.rows.tofile(self.marks)
+        with fresh(self.marks) as place:
+            self.rows.tofile(place)
         with self.path.open('ab') as file:
             file.truncate(self.bytes)
         rows, array = np.memmap(self.marks, ROW, 'r+'), self.tokens('r+')
-        images = load(_Images(self.files.data, self.to_do, mirrored), batch_size=CHUNK, num_workers=workers)
+        parts = [self.to_do[first : first + CHUNK] for first in range(0, len(self.to_do), CHUNK)]
+        images = load(self.files.data, [[(int(i), mirrored) for i in part] for part in parts], num_workers=workers)
         with tqdm(total=len(self.to_do), desc=self.path.stem, unit='image', disable=not self.progress) as bar:
-            for first, batch in zip(itertools.count(step=CHUNK), images):
+            for part, batch in zip(parts, images, strict=True):
                 found = encode(batch).to(torch.bfloat16).cpu().view(torch.int16).numpy()
-                part = self.to_do[first : first + CHUNK]
                 array[part] = found
                 array.flush()
                 for i, row in zip(part, found, strict=True):
                     rows[i] = (*self.files.row(i), _digest(row.tobytes()))
                 rows.flush()
-                bar.update(len(found))
+                bar.update(len(part))
 
 
 def _read_rows(path: Path | None, count: int) -> np.ndarray:
     rows = np.fromfile(path, ROW) if path and path.is_file() else np.zeros(0, ROW)
     return rows if len(rows) == count else np.zeros(count, ROW)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of a file; of a missing one, which ``skip_corrupt`` may pass over, none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return -1, 0
-    return found.st_size, found.st_mtime_ns
 
 
 def _digest(content: bytes) -> int:
@@ -219,19 +191,7 @@ def _digest(content: bytes) -> int:
 @functools.lru_cache(2**20)
 def _content(path: Path, time: int) -> int:
     """Digest of a file as it was at some time."""
-    if not path.is_file():
-        return 0
-    with path.open('rb') as file:
-        return int.from_bytes(hashlib.file_digest(file, 'sha256').digest()[:8], 'little')
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time; the system lets go of a dead one's lock."""
-    with path.open('a') as file:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return _digest(path.read_bytes()) if path.is_file() else 0
 
 
 def _verify(data: PictureSet, encode: Callable[[Tensor], Tensor], tokens: Tensor, path: Path, mirrored: bool) -> None:

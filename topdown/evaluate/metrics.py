@@ -370,11 +370,7 @@ def summarize(rows: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def _as_labels(labels_BHW: Tensor | np.ndarray) -> Tensor:
-    """Predicted labels of any type of numbers as int32, large ones renumbered in each image, so that counting is cheap.
-
-    Raises:
-        ValueError: if they are not whole numbers from 0.
-    """
+    """Predicted labels of any type as int32, large ones renumbered in each image, so that counting is cheap."""
     array = _whole(labels_BHW, 'labels', 0)
     if array.max(initial=0) > 1000:
         array = np.stack([np.unique(image, return_inverse=True)[1].reshape(image.shape) for image in array])
@@ -389,11 +385,7 @@ def _masks(masks: np.ndarray) -> np.ndarray:
 
 
 def _whole(values: Tensor | np.ndarray, what: str, lowest: int = -(2**63)) -> np.ndarray:
-    """Any array of whole numbers as int64.
-
-    Raises:
-        ValueError: for other types, fractions, NaN, infinities, numbers below ``lowest`` or too large.
-    """
+    """Any array of whole numbers from ``lowest`` as int64; whatever else it holds is refused."""
     array = np.asarray(values.cpu() if torch.is_tensor(values) else values)
     if not array.size:
         return array.astype(np.int64)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from topdown import distributed
@@ -76,7 +75,7 @@ class TrainData:
                 yield _send(torch.stack(views), device).float()
             return
         options = {'num_workers': self.config.train.num_workers, 'pin_memory': device.type == 'cuda'}
-        for images in load(_Views(self.dataset), batch_sampler=plan, **options):
+        for images in load(self.dataset, plan, **options):
             yield self.encoder(images.to(device, non_blocking=True))
 
     def image_ids(self, step: int, config: Config) -> list[int] | list[str]:
@@ -112,20 +111,6 @@ class _Plan:
                 for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
             ]
             yield rows[self.share]
-
-
-class _Views(Dataset):
-    """Maps a row of the plan to its picture."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, row: tuple[int, int, tuple[float, float] | None]) -> Tensor:
-        index, flip, at = row
-        return self.dataset.view(index, bool(flip), at)
 
 
 def _send(x: Tensor, device: torch.device) -> Tensor:
