@@ -1,6 +1,8 @@
 """topdown data: faults put into a data set, and what is said of each."""
 
+import inspect
 import json
+import pkgutil
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from topdown.cli import main
 from topdown.data import coco
+from topdown.data.base import PictureSet
 from topdown.data.check import check
 from topdown.data.coco import CocoInstances
 from topdown.datasets import DATASETS
@@ -111,6 +114,15 @@ def test_records_of_clips_are_verified(movi_root, monkeypatch, capsys):  # noqa:
     printed = capsys.readouterr().out
     assert '00001-of-00002: record 0 does not fit its checksum: delete the file and get it again' in printed
     assert '1 problem(s)' in printed
+
+
+def test_what_a_set_is_registered_with_is_there():
+    for known in DATASETS.values():
+        assert issubclass(pkgutil.resolve_name(known.reader), PictureSet)
+        assert all(callable(pkgutil.resolve_name(name)) for name in (known.make, known.prepare) if name)
+        assert known.make or known.help
+        takes = inspect.signature(pkgutil.resolve_name(known.reader)).parameters
+        assert {*known.settings, *known.fixed} <= set(takes)
 
 
 def test_list_names_every_set(capsys):

@@ -117,6 +117,17 @@ def test_crowds_are_a_setting(tmp_path, capsys):
     assert '16 of 16 objects are marked as crowd and kept' in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings('ignore:.*kept:UserWarning')
+def test_crowds_follow_the_settings_and_not_the_opened_set(tmp_path):
+    config = preset('coco', **export(tmp_path, 'darwin_drawn'))
+    data = open_dataset(config, 'val')
+    kept, dropped = (make_truth_set(config.with_(keep_crowd=how), dataset=data) for how in ('keep', 'drop'))
+    assert (kept.instances[0].max(), dropped.instances[0].max()) == (9, 9 - 2)
+    assert (make_truth_set(config, dataset=data).instances == kept.instances).all()  # auto: not COCO's own file
+    data.official = True
+    assert (make_truth_set(config, dataset=data).instances == dropped.instances).all()
+
+
 def test_an_unlabelled_set_of_boxes_says_so(tmp_path):
     write(tmp_path, {
         'images': [{'id': 1, 'file_name': 'a.jpg'}], 'categories': [{'id': 1, 'name': 'a'}],
