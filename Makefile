@@ -7,7 +7,7 @@ DATA ?=
 WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
-.PHONY: help install bench train tables test lint unit notebooks book pair execute clean
+.PHONY: help install bench train tables test lint unit notebooks book pair execute soak clean
 
 help:
 	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test     lint, unit tests, notebook validation, book build'
 	@echo 'make book     build the book only'
 	@echo 'make bench    time training steps and write the rows of the chapter on costs'
+	@echo 'make soak     kill runs at random times and damage checkpoints; counts what was survived'
 	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
 	@echo 'make execute  run every chapter with its default parameters and store the outputs'
 
@@ -75,6 +76,10 @@ pair: install
 execute: pair
 	set -e; for f in $(NOTEBOOKS); do $(BIN)/papermill --cwd . -k python3 $$f $$f; done
 	$(BIN)/python tests/tidy_notebooks.py $(NOTEBOOKS)
+
+# Runs killed at random times and damaged checkpoints: about half an hour on two cores.
+soak: install
+	$(BIN)/python tests/soak.py
 
 clean:
 	rm -rf _build runs .pytest_cache .ruff_cache
