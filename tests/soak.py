@@ -1,6 +1,6 @@
 """The long form of the fault tests: runs killed at random times, damaged checkpoints; prints how many were survived.
 
-``python tests/soak.py --kills 100 --flips 2000`` (``make soak``). A killed run is called again, and killed again, until it
+``python tests/soak.py --kills 100 --flips 2000`` (``make soak``). A killed run is called again, and again, until it
 ends; it must end with the uninterrupted run's weights, bit for bit, with whole tables and with nothing left behind.
 """
 
