@@ -7,13 +7,15 @@ DATA ?=
 WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
-.PHONY: help install bench train tables test lint unit notebooks book pair execute soak clean
+.PHONY: help install bench train tables test lint unit mutants fuzz notebooks book pair execute soak clean
 
 help:
 	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
 	@echo 'make tables   make the runs behind the tables (PRESET=, DATA=, WORKERS=2) and gather them'
 	@echo 'make test     lint, unit tests, notebook validation, book build'
+	@echo 'make mutants  put faults into a copy of the package, one by one: the tests must notice each'
 	@echo 'make book     build the book only'
+	@echo 'make fuzz     100,000 made-up annotation files (a few hundred are part of make test)'
 	@echo 'make bench    time training steps and write the rows of the chapter on costs'
 	@echo 'make soak     kill runs at random times and damage checkpoints; counts what was survived'
 	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
@@ -31,14 +33,14 @@ train: install
 	@mkdir -p runs
 	$(BIN)/papermill book/03_train_coco.ipynb runs/03_train_coco.ipynb --cwd . --no-progress-bar --log-output \
 	  -k python3 -p preset $(PRESET) $(if $(DATA),-p data_root $(DATA))
-	@$(BIN)/python -m topdown.results runs/$(PRESET)
+	@$(BIN)/topdown show runs/$(PRESET)
 
 # What is done is not done again; a stopped or failed run goes on from its checkpoint.
 tables: install
-	$(BIN)/python -m topdown.experiments --preset $(PRESET) --workers $(WORKERS) $(if $(DATA),--data-root $(DATA))
-	$(BIN)/python -m topdown.experiments --preset $(PRESET) --growth $(if $(DATA),--data-root $(DATA))
-	$(BIN)/python -m topdown.experiments --preset $(PRESET) --probe $(if $(DATA),--data-root $(DATA))
-	@$(BIN)/python -m topdown.tables
+	$(BIN)/topdown tables --preset $(PRESET) --workers $(WORKERS) $(if $(DATA),--data-root $(DATA))
+	$(BIN)/topdown tables growth --preset $(PRESET) $(if $(DATA),--data-root $(DATA))
+	$(BIN)/topdown tables probes --preset $(PRESET) $(if $(DATA),--data-root $(DATA))
+	@$(BIN)/topdown tables claims
 
 test: lint unit notebooks book
 
@@ -49,6 +51,12 @@ lint: install
 
 unit: install
 	$(BIN)/pytest tests
+
+fuzz: install
+	TOPDOWN_FUZZ=100000 $(BIN)/pytest tests/test_records.py
+
+mutants: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 
 # The chapters' default parameters train for minutes. TOPDOWN_PRESET replaces the preset by one of seconds; see the
 # README, 'Checking the notebooks'.
@@ -61,21 +69,20 @@ book: install
 	$(BIN)/python tests/check_book.py
 
 bench: install
-	$(BIN)/topdown bench --preset coco --batch 8 --precision bf16 --models baseline top-down six-iterations \
+	$(BIN)/topdown bench --preset coco --batch-size 8 --precision bf16 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv --evaluation
-	$(BIN)/topdown bench --preset coco --batch 8 --precision fp32 --models baseline top-down six-iterations \
+	$(BIN)/topdown bench --preset coco --batch-size 8 --precision fp32 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv
 	$(BIN)/topdown bench --preset toybox --rounds 60 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv
-	$(BIN)/topdown bench --preset coco --batch 4 --rounds 5 --grow figures/tables/bench_growth.csv
-	$(BIN)/topdown bench --preset coco --batch 8 --store figures/tables/token_store.csv
+	$(BIN)/topdown bench --preset coco --batch-size 4 --rounds 5 --grow figures/tables/bench_growth.csv
+	$(BIN)/topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv
 
 pair: install
-	cd book && $(BIN)/jupytext --quiet --to ipynb --update [0-9]*.py
+	$(BIN)/python tests/tidy_notebooks.py pair
 
-execute: pair
-	set -e; for f in $(NOTEBOOKS); do $(BIN)/papermill --cwd . -k python3 $$f $$f; done
-	$(BIN)/python tests/tidy_notebooks.py $(NOTEBOOKS)
+execute: install
+	$(BIN)/python tests/tidy_notebooks.py execute
 
 # Runs killed at random times and damaged checkpoints: about half an hour on two cores.
 soak: install

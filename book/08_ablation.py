@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -30,7 +29,7 @@
 # An interval that holds zero does not say that there is no effect. It says that effects outside of it are unlikely.
 #
 # The chapter trains nothing: it reads `figures/tables/<preset>_ablation.csv`, which
-# `python -m topdown.experiments --only ablation` writes, and shows *not run* where the file or a row is missing.
+# `topdown tables --only ablation` writes, and shows *not run* where the file or a row is missing.
 
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such as coco

@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -26,7 +25,7 @@
 # that a code gets. Otherwise a larger codebook would also be a more restless one.
 #
 # The chapter trains nothing: it reads `figures/tables/<preset>_codebook.csv`, `_categories.csv` and `_ablation.csv`,
-# which `python -m topdown.experiments` writes, and shows *not run* where a file or a row is missing.
+# which `topdown tables` writes, and shows *not run* where a file or a row is missing.
 
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or coco

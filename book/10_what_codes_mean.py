@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -30,7 +29,7 @@
 #
 # The chapter trains nothing: it reads `figures/tables/<preset>_<experiment>.csv`, where `topdown.book.codes` has added
 # its measures to every run with a codebook, and `<preset>_probe.csv`, which
-# `python -m topdown.experiments --preset <preset> --probe` writes; and it shows *not run* where there is none.
+# `topdown tables probes --preset <preset>` writes; and it shows *not run* where there is none.
 
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such as coco

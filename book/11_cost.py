@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -21,9 +20,9 @@
 # torch's own counter. Times and memory were measured by `topdown bench`; their rows carry the commit and the date.
 #
 # ```bash
-# topdown bench --preset coco --batch 8 --models baseline top-down six-iterations --table figures/tables/bench.csv
-# topdown bench --preset coco --batch 4 --grow figures/tables/bench_growth.csv
-# topdown bench --preset coco --batch 8 --store figures/tables/token_store.csv
+# topdown bench --preset coco --batch-size 8 --models baseline top-down six-iterations --table figures/tables/bench.csv
+# topdown bench --preset coco --batch-size 4 --grow figures/tables/bench_growth.csv
+# topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv
 # ```
 
 # %% tags=["parameters"]
@@ -155,7 +154,7 @@ if measured is not None:
 # %%
 stored = read('token_store.csv')
 if stored is None:
-    print('not run: topdown bench --preset coco --batch 8 --store figures/tables/token_store.csv')
+    print('not run: topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv')
 else:
     columns = {
         'loop_s': 'step with encoder, s', 'store_s': 'step from store, s', 'times_faster': 'times faster',
@@ -172,7 +171,7 @@ else:
 # %%
 growth = read('bench_growth.csv')
 if growth is None:
-    print('not run: topdown bench --preset coco --batch 4 --grow figures/tables/bench_growth.csv')
+    print('not run: topdown bench --preset coco --batch-size 4 --grow figures/tables/bench_growth.csv')
 else:
     _ = plots.show_growth(growth)
 

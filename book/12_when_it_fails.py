@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -23,7 +22,7 @@
 # slots, a codebook of two, and grounds from plain to strong.
 #
 # The chapter trains nothing: it reads `figures/tables/<preset>_difficulty.csv`, which
-# `python -m topdown.experiments --only difficulty` writes, and shows *not run* where the file or a row is missing.
+# `topdown tables --only difficulty` writes, and shows *not run* where the file or a row is missing.
 
 # %% tags=["parameters"]
 preset = 'toybox'  # a Toybox preset: the settings are changes to its generator
@@ -175,7 +174,7 @@ else:
 #
 # 1. *few slots* leaves fewer slots than some pictures have segments. Which metric must suffer, and which need not?
 # 2. Why does *easy parts* not make the task trivial?
-# 3. Add a setting of your own and run it: which line of `topdown/experiments.py` must change?
+# 3. Add a setting of your own and run it: which line of `topdown/book/plan.py` must change?
 #
 # **Solutions**
 #

@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -17,7 +16,7 @@
 # **Question of this page: what does one model, trained with one seed, come to?**
 #
 # Every run behind the book's tables is this notebook, executed with other parameters by
-# `python -m topdown.experiments` (or `make tables`). The executed copy lies beside the run's checkpoint, so each row of
+# `topdown tables` (or `make tables`). The executed copy lies beside the run's checkpoint, so each row of
 # a table can be opened and read. It trains, or goes on from the last checkpoint, or only reads what a finished run
 # wrote, and leaves `row.json`, from which the tables are gathered.
 #
@@ -56,7 +55,7 @@ print(
 # %% [markdown]
 # ## Training and measuring
 #
-# One call. `topdown.experiments.run_job` is all that a run is: the training loop of the
+# One call. `topdown.book.runs.run_job` is all that a run is: the training loop of the
 # [training chapter](03_train_coco.ipynb), the metrics of [evaluation](evaluation.md) on the validation set, and, where
 # there is a codebook, how well codes agree with what slots cover. Metrics are in percent, for the decoder's masks;
 # `first_` marks those of the first pass, `slots_` those of slot attention where they differ from the decoder's.

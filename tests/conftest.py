@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import Phase, settings
 from PIL import Image
 from pycocotools import mask as mask_tools
 
@@ -15,8 +15,8 @@ from topdown.presets import preset
 from topdown.toybox.make import make_toybox
 from topdown.toybox.scenes import ToyboxConfig
 
-torch.set_num_threads(max(1, torch.get_num_threads()))
 TINY = {'num_train': 24, 'num_val': 8}
+settings.register_profile('no_shrinking', phases=[Phase.explicit, Phase.generate])  # for mutants: any failure will do
 
 
 @pytest.fixture(scope='session')

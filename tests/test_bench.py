@@ -110,7 +110,7 @@ def test_growth_covers_every_quantity(config, monkeypatch):
         (['--models', 'baseline', 'nonsense'], 'models must be among'),
         (['--device', 'cuda'], 'torch sees no GPU'),
         (['--rounds', '0'], 'rounds must be at least 1'),
-        (['--batch', '-1'], 'batch_size must be at least 1'),
+        (['--batch-size', '-1'], 'batch_size must be at least 1'),
     ],
 )
 def test_impossible_options_are_refused(arguments, message, capsys, monkeypatch):

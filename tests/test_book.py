@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.check_book import listed, written
@@ -28,9 +27,11 @@ def test_every_module_is_in_the_reference_once():
     assert sorted(documented) == names
 
 
-@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.name)
-def test_figures_have_words_for_those_who_cannot_see_them(path):
-    for figure in re.findall(r'^```\{(?:figure|image)\}.*?^```', path.read_text(), flags=re.M | re.S):
+def test_figures_have_words_for_those_who_cannot_see_them():
+    text = '\n'.join(path.read_text() for path in PAGES)
+    figures = re.findall(r'^```\{(?:figure|image)\}.*?^```', text, flags=re.M | re.S)
+    assert len(figures) == text.count('{figure}') + text.count('{image}') > 0
+    for figure in figures:
         alt = re.search(r':alt: (.+)', figure)
         assert alt, figure
         assert len(alt[1]) > 20
@@ -53,6 +54,14 @@ def test_mathematics_needs_no_network():
 
 def test_citations_are_in_the_bibliography():
     known = set(re.findall(r'^@\w+\{(\w+),', (ROOT / 'book' / 'references.bib').read_text(), flags=re.M))
-    for path in [*PAGES, *(ROOT / 'book').glob('*.py')]:
-        for keys in re.findall(r'\{cite\}`([^`]+)`', path.read_text()):
-            assert set(keys.replace(' ', '').split(',')) <= known, path.name
+    texts = [path.read_text() for path in [*PAGES, *(ROOT / 'book').glob('*.py')]]
+    cited = {
+        key for text in texts for keys in re.findall(r'\{cite\}`([^`]+)`', text) for key in re.split(r',\s*', keys)
+    }
+    assert 'kim2024topdown' in cited <= known
+
+
+def test_readme_names_every_folder_of_the_package_and_no_other():
+    named = set(re.findall(r'^\| `(topdown/[\w/]*)` \|', (ROOT / 'README.md').read_text(), flags=re.M))
+    there = {f'{path.parent.relative_to(ROOT)}/' for path in (ROOT / 'topdown').rglob('__init__.py')}
+    assert named == there

@@ -48,7 +48,9 @@ def test_the_environment_takes_the_place_of_the_preset(monkeypatch):
     ('options', 'message'),
     [
         ({'name': 'coco'}, 'preset must be one of voc_toybox'), ({'models': 'basline'}, 'models must be among'),
-        ({'fresh': 'yes'}, 'fresh must'), ({'steps': -1}, 'steps must'), ({'colour': 1}, 'unknown parameter'),
+        ({'fresh': 'yes'}, 'fresh must'), ({'run_dir': None}, 'run_dir must'), ({'models': None}, 'models must'),
+        ({'name': []}, 'preset must be of type str'), ({'steps': None}, 'steps must'),
+        ({'steps': -1}, 'steps must'), ({'colour': 1}, 'unknown parameter'),
     ],
 )  # fmt: skip
 def test_impossible_parameters_are_refused_before_anything_is_made(options, message, tmp_path):

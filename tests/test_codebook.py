@@ -22,7 +22,7 @@ def ready(size=5, width=3, **options):
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 9), width=st.integers(1, 5), count=st.integers(1, 30))
-def test_assignment_and_update_equal_reference(seed, size, width, count):
+def test_equals_reference(seed, size, width, count):
     torch.manual_seed(seed)
     book = ready(size, width, ema_decay=0.9, dead_code_threshold=0.0)
     codes, hits, sums = (t.clone().double().numpy() for t in (book.codes, book.cluster_size, book.code_sum))

@@ -31,10 +31,11 @@ def command(processes, folder, tiny, *changes, options=()):
         start += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
     return [
         *start, '-m', 'topdown.train', '--preset', 'smoke', '--folder', str(folder), *options,
+        *(f'--{change}' for change in (
         f'data_root={tiny.data.data_root}', f'toybox={json.dumps(tiny.data.toybox)}', 'steps=6', 'batch_size=4',
         'eval_every=3', 'checkpoint_every=0', 'eval_images=6', 'codebook_size=8',
         'dead_code_threshold=0.2', 'precision=fp32',
-        *changes,
+        *changes)),
     ]  # fmt: skip
 
 

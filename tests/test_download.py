@@ -1,6 +1,7 @@
 """Downloads from a local server with ranges, resets, wrong checksums and truncated files."""
 
 import base64
+import errno
 import hashlib
 import io
 import json
@@ -9,14 +10,15 @@ import threading
 import urllib.parse
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
+import google_crc32c
 import pytest
 
 from topdown.data import fetch as fetch_module
 from topdown.data.fetch import download, fetch, list_bucket
-from topdown.data.sources import SOURCES, Archive, Bucket, Source
-from topdown.data.tfrecord import crc32c
+from topdown.datasets import DATASETS, Archive, Bucket, RemoteFile, Source
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -42,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
             item = {
                 'name': name, 'size': str(len(content)),
                 'md5Hash': base64.b64encode(hashlib.md5(content).digest()).decode(),
-                'crc32c': base64.b64encode(crc32c(content).to_bytes(4, 'big')).decode(),
+                'crc32c': base64.b64encode(google_crc32c.Checksum(content).digest()).decode(),
             } | self.listed.get(name, {})  # fmt: skip
             items.append({key: value for key, value in item.items() if value is not None})
         page = {'items': items} if items else {}
@@ -105,54 +107,55 @@ CONTENT = bytes(range(256)) * 4000
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
+def get(server, name, folder, md5=MD5):
+    return download(RemoteFile(f'{server}/{name}', folder / name, 0, md5), folder)
+
+
 def test_a_cut_connection_is_resumed_where_it_stopped(server, tmp_path):
     Handler.files['/a.bin'], Handler.faults['/a.bin'] = CONTENT, ['cut', 'error', 'cut']
-    target = download(f'{server}/a.bin', tmp_path / 'a.bin', MD5)
+    target = get(server, 'a.bin', tmp_path)
     assert target.read_bytes() == CONTENT
     ranges = [wanted for _, _, wanted in Handler.requests]
     assert ranges[0] is None
     assert ranges[-1] not in (None, 'bytes=0-')
     assert [p.name for p in tmp_path.iterdir()] == ['a.bin']
-    count = len(Handler.requests)
-    download(f'{server}/a.bin', tmp_path / 'a.bin', MD5)  # there already
-    assert len(Handler.requests) == count
 
 
 def test_a_part_from_an_earlier_day_is_used(server, tmp_path):
     Handler.files['/a.bin'] = CONTENT
     (tmp_path / 'a.bin.part').write_bytes(CONTENT[:1000])
-    assert download(f'{server}/a.bin', tmp_path / 'a.bin', MD5).read_bytes() == CONTENT
+    assert get(server, 'a.bin', tmp_path).read_bytes() == CONTENT
     assert Handler.requests == [('GET', '/a.bin', 'bytes=1000-')]
     (tmp_path / 'b.bin.part').write_bytes(CONTENT)  # whole, but not yet moved
     Handler.files['/b.bin'] = CONTENT
-    assert download(f'{server}/b.bin', tmp_path / 'b.bin', MD5).read_bytes() == CONTENT
+    assert get(server, 'b.bin', tmp_path).read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_starts_over(server, tmp_path):
     Handler.files['/a.bin'], Handler.faults['/a.bin'] = CONTENT, ['no ranges']
     (tmp_path / 'a.bin.part').write_bytes(CONTENT[:1000])
-    assert download(f'{server}/a.bin', tmp_path / 'a.bin', MD5).read_bytes() == CONTENT
+    assert get(server, 'a.bin', tmp_path).read_bytes() == CONTENT
 
 
 def test_wrong_checksums_are_deleted_and_named(server, tmp_path):
     Handler.files['/a.bin'] = CONTENT[:-1] + b'x'
     with pytest.raises(OSError, match=r'a.bin is damaged: its checksum is .* try again'):
-        download(f'{server}/a.bin', tmp_path / 'a.bin', MD5)
+        get(server, 'a.bin', tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_came_is_kept_when_tries_run_out(server, tmp_path):
     Handler.files['/a.bin'], Handler.faults['/a.bin'] = CONTENT, ['cut'] + ['error'] * 9
     with pytest.raises(OSError, match=r'in 5 tries .*a.bin.part'):
-        download(f'{server}/a.bin', tmp_path / 'a.bin')
+        get(server, 'a.bin', tmp_path, '')
     assert 0 < (tmp_path / 'a.bin.part').stat().st_size < len(CONTENT)
     Handler.faults['/a.bin'] = []
-    assert download(f'{server}/a.bin', tmp_path / 'a.bin', MD5).read_bytes() == CONTENT
+    assert get(server, 'a.bin', tmp_path).read_bytes() == CONTENT
 
 
 def test_a_missing_address_is_said_at_once(server, tmp_path):
     with pytest.raises(OSError, match='answers 404'):
-        download(f'{server}/nothing.zip', tmp_path / 'nothing.zip')
+        get(server, 'nothing.zip', tmp_path, '')
     assert len(Handler.requests) == 1
 
 
@@ -188,9 +191,97 @@ def test_a_damaged_archive_leaves_no_half_data(server, tmp_path):
     whole = archives(server)
     Handler.files['/p.zip'] = Handler.files['/p.zip'][:60]
     source = Source('Toys', 'free', (Archive(whole.archives[0].url, 'data/pictures'), whole.archives[1]))
-    with pytest.raises(OSError, match='no whole archive'):
+    with pytest.raises(OSError, match=r'p.zip cannot be unpacked'):
         fetch(source, tmp_path, progress=False)
     assert not (tmp_path / 'data').exists()
+
+
+def packed(kind, name, content):
+    """An archive of one file."""
+    buffer = io.BytesIO()
+    if kind == 'zip':
+        with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as file:
+            file.writestr(name, content)
+    else:
+        with tarfile.open(fileobj=buffer, mode='w:gz') as file:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return bytearray(buffer.getvalue())
+
+
+def encrypted():
+    """A zip whose headers say that its file is encrypted."""
+    content = packed('zip', 'data/a', b'a')
+    content[6] |= 1
+    content[content.rfind(b'PK\x01\x02') + 8] |= 1
+    return content
+
+
+def understated():
+    """A zip whose headers say that its file of a million bytes has one."""
+    content = packed('zip', 'data/a', bytes(1_000_000))
+    for header, at in ((b'PK\x03\x04', 22), (b'PK\x01\x02', 24)):
+        place = content.rfind(header) + at
+        content[place : place + 4] = (1).to_bytes(4, 'little')
+    return content
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (packed('zip', 'data/a', bytes(10_000_000)), 'more than 20 times its size'),
+        (packed('tar', 'data/a', bytes(10_000_000)), 'more than 20 times its size'),
+        (understated(), 'Bad CRC-32'),
+        (encrypted(), 'encrypted'),
+        (packed('tar', '../a', b'a'), 'outside the destination'),
+        (b'', 'could not be opened'),
+    ],
+    ids=['zip bomb', 'tar bomb', 'understated zip', 'encrypted', 'tar that leaves', 'empty'],
+)
+def test_archives_that_cannot_be_trusted_are_refused_and_leave_nothing(server, tmp_path, content, message):
+    Handler.files['/p.zip'] = bytes(content)
+    root = tmp_path / 'root'
+    with pytest.raises(OSError, match=rf'p.zip cannot be unpacked \(.*{message}'):
+        fetch(Source('Toys', 'free', (Archive(f'{server}/p.zip', 'data'),)), root, progress=False)
+    assert [path.name for path in tmp_path.rglob('*')] == ['root']
+
+
+def test_names_in_a_zip_cannot_leave_the_folder(server, tmp_path):
+    Handler.files['/p.zip'] = bytes(packed('zip', '../../data/a', b'a'))
+    fetch(Source('Toys', 'free', (Archive(f'{server}/p.zip', 'data'),)), tmp_path / 'root', progress=False)
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*') if p.is_file()] == ['root/data/a']
+
+
+class Full(io.FileIO):
+    """A file on a disk that takes 1000 bytes."""
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, 'No space left on device') if len(data) > 1000 else super().write(data)
+
+
+@pytest.mark.parametrize('where', ['download', 'unpacking'])
+def test_a_disk_that_fills_up_is_said_once_and_cleared(server, tmp_path, monkeypatch, where):
+    source, whole = archives(server), Path.open
+    if where == 'download':
+        Handler.files['/p.zip'] += bytes(2000)
+
+        def opened(path, mode='r', *args, **kwargs):
+            return (Full if mode in ('ab', 'wb') else whole)(path, mode, *args, **kwargs)
+
+        monkeypatch.setattr(Path, 'open', opened)
+    else:
+
+        def extract(self, folder):
+            (folder / 'data').mkdir(parents=True)
+            raise OSError(errno.ENOSPC, 'No space left on device')
+
+        monkeypatch.setattr(zipfile.ZipFile, 'extractall', extract)
+    with pytest.raises(OSError, match='is full') as refused:
+        fetch(source, tmp_path, progress=False)
+    assert refused.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+    assert sum(path == '/p.zip' for _, path, _ in Handler.requests) == 1  # not tried again
 
 
 def test_a_small_disk_is_noticed_before_the_start(server, tmp_path, monkeypatch):
@@ -236,7 +327,7 @@ def test_a_bucket_is_resumed_after_resets(server, tmp_path):
     with pytest.raises(OSError, match=r'00001-of-00002 could not be downloaded in 5 tries .* goes on from there'):
         fetch(source, tmp_path, workers=1, progress=False)
     there = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()}
-    assert there == {f'a/1.0.0/{NAMES[0]}', f'.download/{NAMES[1]}.part'}  # the third was not begun
+    assert there == {f'a/1.0.0/{NAMES[0]}', f'.download/{NAMES[1]}.part', '.download/.lock'}  # the third was not begun
     Handler.faults, Handler.requests = {}, []
     paths = fetch(source, tmp_path, progress=False)
     assert [p.read_bytes() for p in paths] == [CONTENT[n:] for n in range(3)]
@@ -285,6 +376,22 @@ def test_a_bucket_that_is_moved_or_hidden_is_said(server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize('name', ['..', '.', '.lock', 'a\0b', 'a\nb', '..\\a', ''])
+def test_names_that_are_none_are_refused(server, tmp_path, name):
+    source = bucket(server)
+    Handler.listed['sets/a/1.0.0/' + NAMES[2]] = {'name': f'sets/a/1.0.0/{name}' if name else ''}
+    with pytest.raises(OSError, match=r'is no listing of a bucket .*cannot be the name of a file'):
+        fetch(source, tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_files_of_one_name_are_refused(server, tmp_path):
+    source = bucket(server)
+    Handler.files[f'/toys/sets/a/1.0.0/more/{NAMES[0]}'] = b'x'
+    with pytest.raises(OSError, match='two files of one name'):
+        fetch(source, tmp_path, progress=False)
+
+
 def test_a_small_disk_is_noticed_before_a_bucket_is_got(server, tmp_path, monkeypatch):
     source = bucket(server)
     need = sum(len(CONTENT) - n for n in range(3))
@@ -301,17 +408,17 @@ def test_a_small_disk_is_noticed_before_a_bucket_is_got(server, tmp_path, monkey
 
 def test_official_buckets_are_where_the_readers_look():
     for name in ('movi_c', 'movi_d', 'movi_e'):
-        place = SOURCES[name].bucket
+        place = DATASETS[name].source.bucket
         assert (place.name, place.prefix, place.into) == (
             'kubric-public', f'tfds/{name}/128x128/1.0.0/', f'{name}/128x128/1.0.0',
         )  # fmt: skip
-        assert 'Apache-2.0' in SOURCES[name].licence
-    assert SOURCES['clevr6'].bucket.prefix.endswith('/clevr_with_masks_train.tfrecords')
-    assert SOURCES['clevr6'].licence == 'CC BY 4.0'
+        assert 'Apache-2.0' in DATASETS[name].source.licence
+    assert DATASETS['clevr6'].source.bucket.prefix.endswith('/clevr_with_masks_train.tfrecords')
+    assert DATASETS['clevr6'].source.licence == 'CC BY 4.0'
 
 
 def test_sets_behind_a_login_say_how_to_get_them(tmp_path):
     with pytest.raises(PermissionError, match='Log in at'):
-        fetch(SOURCES['cityscapes'], tmp_path)
-    assert all(s.licence and (s.archives or s.login or s.bucket) for s in SOURCES.values())
-    assert all(len(a.md5) == 32 for source in SOURCES.values() for a in source.archives)
+        fetch(DATASETS['cityscapes'].source, tmp_path)
+    assert all(known.source.licence for known in DATASETS.values())
+    assert all(len(a.md5) == 32 for known in DATASETS.values() for a in known.source.archives)

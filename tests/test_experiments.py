@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from topdown.book import runs, schedule
 from topdown.book.plan import Job, parse_changes, plan, revival
 from topdown.book.runs import run_job
 from topdown.book.schedule import Places, unique_tasks
+from topdown.cli import main
 from topdown.presets import PRESETS, VARIANTS
 from topdown.toybox.catalogue import CATEGORIES
 from topdown.toybox.scenes import ToyboxConfig, scene_at
@@ -138,7 +140,8 @@ def test_one_run_leaves_a_row_and_is_not_made_again(tmp_path, toybox_root, monke
 
 
 def test_masks_of_slots_are_scored_where_they_differ(tmp_path, toybox_root):
-    job = Job('ablation', 'baseline', 0, {**CHANGES, 'decoder': 'mlp'})
+    changes = {name: value for name, value in CHANGES.items() if name != 'codebook_size'}
+    job = Job('ablation', 'baseline', 0, {**changes, 'decoder': 'mlp'})
     row = run_job(job, 'smoke', tmp_path, str(toybox_root), progress=False)
     assert 'slots_fg_ari' in row
     assert 'first_fg_ari' not in row
@@ -184,10 +187,10 @@ def test_failed_and_killed_runs_leave_the_others_and_are_tried_again(tmp_path, f
         '--tables',
         str(tmp_path / 'tables'),
     ]
-    schedule.main([*arguments, '--dry-run'])
+    main(['tables', 'plan', *arguments])
     assert 'all, each once     5     0      5' in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
-        schedule.main(arguments)
+        main(['tables', *arguments])
     assert stopped.value.code == 1
     said = capsys.readouterr().err
     assert '2 runs failed' in said
@@ -199,16 +202,33 @@ def test_failed_and_killed_runs_leave_the_others_and_are_tried_again(tmp_path, f
     assert table.preset_variable.isna().all()  # the environment's preset does not reach the runs
     assert json.loads(table.changes[0]) == CHANGES
     fake_runs.clear()
-    schedule.main(arguments)
+    main(['tables', *arguments])
     said = capsys.readouterr().out
     assert 'all, each once     5     3      2' in said
     assert '7 s a finished run' in said
     assert pd.read_csv(tmp_path / 'tables' / 'smoke_ablation.csv').seed.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_an_interruption_ends_the_runs_and_begins_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, 'command', lambda task, *_: ['sleep', '60' if task.job.seed else '0'])
+    places = Places('smoke', tmp_path, '')
+    tasks = unique_tasks(jobs_for_test(5), places)
+    for task in tasks:
+        task.folder.mkdir(parents=True)
+
+    def interrupt(task):
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        schedule.run_local(tasks, places, 2, tmp_path, interrupt)
+    assert time.monotonic() - start < 30
+    assert len(list(tmp_path.rglob('run.log'))) <= 3
+
+
 def test_collecting_says_what_is_missing_and_runs_nothing(tmp_path, fake_runs, capsys):
     fake_runs.update(range(5))
-    schedule.main(['--preset', 'smoke', '--collect', '--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')])
+    main(['tables', 'collect', '--preset', 'smoke', '--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')])
     assert capsys.readouterr().out.strip().split('\n')[-1].split() == ['ablation', '0', '5', '-']
     assert not (tmp_path / 'tables').exists()
 
@@ -216,20 +236,29 @@ def test_collecting_says_what_is_missing_and_runs_nothing(tmp_path, fake_runs, c
 def test_wrong_arguments_are_named(capsys):
     for arguments, message in ((['--only', 'nothing'], "no experiment 'nothing'"), (['--workers', '0'], 'workers')):
         with pytest.raises(SystemExit):
-            schedule.main([*arguments, '--dry-run'])
+            main(['tables', 'plan', *arguments])
         assert message in capsys.readouterr().err
 
 
-def test_runs_on_a_cluster(tmp_path, fake_runs):
-    """submitit's own processes stand in for SLURM's."""
-    pytest.importorskip('submitit')
+def test_runs_on_a_cluster(tmp_path, fake_runs, monkeypatch):
+    """submitit's own processes stand in for SLURM's; the job of seed 2 is killed, not its command."""
+    submitit, fake = pytest.importorskip('submitit'), schedule.command
+    monkeypatch.setattr(submitit.core.core.Job, '_results_timeout_s', 1)
+
+    def command(task, *others):
+        return ['sh', '-c', 'kill -9 $PPID'] if task.job.seed == 2 else fake(task, *others)
+
+    monkeypatch.setattr(schedule, 'command', command)
     places, ended = Places('smoke', tmp_path, ''), []
-    tasks = [task for task in unique_tasks(jobs_for_test(3), places) if task.job.seed != 2]
+    tasks = unique_tasks(jobs_for_test(3), places)
     for task in tasks:
         task.folder.mkdir(parents=True)
     schedule.run_cluster(tasks, places, 2, tmp_path, ended.append, 'local', {'cpus_per_task': 1})
-    assert {task.job.seed: task.done for task in ended} == {0: True, 1: False}
+    assert {task.job.seed: task.done for task in ended} == {0: True, 1: False, 2: False}
     assert 'out of luck' in (tasks[1].folder / 'run.log').read_text()
+    assert [words in schedule._last_words(tasks[seed]) for seed, words in ((1, 'Failed'), (2, 'any output'))] == [
+        True
+    ] * 2
 
 
 def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook(
@@ -237,8 +266,8 @@ def test_data_and_tokens_are_made_beforehand_and_a_run_goes_through_its_notebook
 ):
     monkeypatch.setattr(schedule, 'plan', lambda preset_name, only=None: jobs_for_test(1))
     folders = ['--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')]
-    schedule.main(['--preset', 'smoke', '--data-root', str(toybox_root), *folders])
-    assert len(list((tmp_path / 'tokens').glob('*/tokens.bin'))) == 1
+    main(['tables', '--preset', 'smoke', '--data-root', str(toybox_root), *folders])
+    assert len(list((tmp_path / 'tokens').glob('*/*/tokens.bin'))) == 1
     table = pd.read_csv(tmp_path / 'tables' / 'smoke_ablation.csv')
     assert np.isfinite(table.fg_ari).all()
     assert table.variant.isin(VARIANTS).all()
@@ -267,7 +296,7 @@ def test_probes_are_made_of_the_ablations_own_runs(tiny, tmp_path, monkeypatch, 
     monkeypatch.setitem(PRESETS, 'smoke', tiny)
     monkeypatch.setattr(semantics, 'COVERED', 0.2)  # a model of six steps covers little
     folders = ['--run-dir', str(tmp_path), '--tables', str(tmp_path / 'tables')]
-    schedule.main(['--preset', 'smoke', '--probe', *folders])
+    main(['tables', 'probes', '--preset', 'smoke', *folders])
     found = pd.read_csv(tmp_path / 'tables' / 'smoke_probe.csv')
     assert found.groupby('split').size().to_dict() == {'train': 30, 'val': 30}
     assert (found.config == tiny.key).all()

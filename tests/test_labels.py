@@ -6,6 +6,7 @@ from PIL import Image
 
 import topdown
 from topdown import preset
+from topdown.data.base import read_labels, voc_colours
 from topdown.data.labels import Ade20k, Cityscapes, LabelFolder, VocSegmentation
 from topdown.evaluate import metrics
 from topdown.evaluate.truth import make_truth_set
@@ -61,10 +62,9 @@ def test_voc_reads_instances_classes_and_void(voc_root):
     assert [data.category_names[c] for c in truth.categories] == ['person', 'aeroplane']
     assert truth.void.sum() == 2 * 20
     assert not truth.crowd.any()
-    sample = data[0]
-    assert (sample.image.shape, sample.masks.shape, sample.void.shape) == ((3, 32, 32), (2, 50, 50), (50, 50))
-    np.testing.assert_array_equal(sample.void, truth.void[:, 10:60])  # the short side already fits: a centre crop
-    assert sample.size == (50, 70)
+    cut = truth.cut(50)
+    assert (data.view(0).shape, cut.masks.shape, cut.void.shape) == ((3, 32, 32), (2, 50, 50), (50, 50))
+    np.testing.assert_array_equal(cut.void, truth.void[:, 10:60])  # the short side already fits: a centre crop
 
 
 def test_voc_training_list_comes_from_the_data(voc_root):
@@ -80,7 +80,7 @@ def test_void_is_background_or_ignored(voc_root):
     data = VocSegmentation(voc_root, 'val', 32, 50)
     config = preset('voc', data_root=str(voc_root), mask_size=50)
     background, ignored = (make_truth_set(config.with_(void=how)).instances for how in ('background', 'ignore'))
-    void = data[0].void
+    void = data.annotation(0).cut(50).void
     assert (background[0][void] == 0).all()
     assert (ignored[0][void] == metrics.IGNORE).all()
     np.testing.assert_array_equal(background[0][~void], ignored[0][~void])
@@ -145,13 +145,13 @@ def test_labels_that_are_colours_or_of_another_size_are_refused(tmp_path):
     picture(tmp_path / 'val' / 'labels' / 'a.png', 20, 30)
     data = LabelFolder(tmp_path, 'val', 16, 16)
     with pytest.raises(ValueError, match='holds colours'):
-        data[0]
+        data.annotation(0)
     Image.fromarray(np.zeros((30, 20), np.uint8)).save(tmp_path / 'val' / 'labels' / 'a.png')
     with pytest.raises(ValueError, match='do not belong together'):
-        data[0]
+        data.annotation(0)
     (tmp_path / 'val' / 'labels' / 'a.png').unlink()
     with pytest.raises(FileNotFoundError, match=r'a.png is missing'):
-        data[0]
+        data.annotation(0)
 
 
 @pytest.mark.parametrize('dataset', ['coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c', 'movi_e'])
@@ -173,3 +173,31 @@ def test_voc_trains_and_is_evaluated(voc_root, encoder):
     )  # fmt: skip
     run = topdown.train_model(config, voc_root / 'run', encoder, progress=False)
     assert np.isfinite(run.evaluations[['fg_ari', 'mbo_i', 'mbo_c', 'miou']].to_numpy()).all()
+
+
+@pytest.mark.parametrize('kind', ['gray', 'voc', 'own', 'black'])
+def test_renumbered_palettes_give_the_labels_they_were_made_from(tmp_path, kind):
+    """What programs that make PNGs smaller do: colours stay, indices become 0, 1, 2, ..."""
+    labels = np.repeat(np.array([0, 3, 5, 255], np.uint8), 4).reshape(4, 4)
+    palette = {
+        'gray': [(n, n, n) for n in range(256)], 'voc': voc_colours(), 'own': [(9, n, 7) for n in range(256)],
+        'black': [(0, 0, 0)] * 256,
+    }[kind]  # fmt: skip
+    whole = Image.frombytes('P', (4, 4), labels.tobytes())
+    whole.putpalette([value for colour in palette for value in colour])
+    whole.save(tmp_path / 'whole.png')
+    np.testing.assert_array_equal(read_labels(tmp_path / 'whole.png'), labels)
+    used, indices = np.unique(labels, return_inverse=True)
+    small = Image.frombytes('P', (4, 4), indices.astype(np.uint8).tobytes())
+    small.putpalette([value for label in used for value in palette[label]])
+    small.save(tmp_path / 'small.png')
+    expected = labels if kind in ('gray', 'voc') else indices.reshape(4, 4)  # other palettes do not tell
+    np.testing.assert_array_equal(read_labels(tmp_path / 'small.png'), expected)
+
+
+def test_colours_of_voc_are_the_published_ones():
+    colours = voc_colours()
+    assert colours[:4] == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
+    assert colours[20] == (0, 64, 128)  # tv monitor
+    assert colours[255] == (224, 224, 192)  # the border
+    assert len(set(colours)) == 256

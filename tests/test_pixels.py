@@ -60,7 +60,7 @@ def test_position_equals_the_hand_formula():
             torch.testing.assert_close(position(x)[:, row, column], x[:, row, column] + weight @ place + bias)
 
 
-def test_stem_equals_convolutions_position_and_head():
+def test_stem_equals_its_parts_in_a_row():
     torch.manual_seed(0)
     stem = PixelStem(SIDE, 4, 6)
     x = pixels()

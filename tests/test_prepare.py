@@ -1,10 +1,12 @@
 """topdown data prepare, card and speed."""
 
 import functools
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import topdown
@@ -33,7 +35,7 @@ def fails(capsys, *arguments):
 @pytest.fixture
 def small_toybox(monkeypatch):
     """The default Toybox in small."""
-    monkeypatch.setattr('topdown.toybox.scenes.ToyboxConfig', functools.partial(ToyboxConfig, **TINY))
+    monkeypatch.setattr('topdown.toybox.scenes.toybox_config', lambda changes: ToyboxConfig(**{**TINY, **changes}))
 
 
 def test_clevr_is_converted_and_then_there(root, monkeypatch, capsys):  # noqa: F811
@@ -47,7 +49,7 @@ def test_clevr_is_converted_and_then_there(root, monkeypatch, capsys):  # noqa: 
         capsys, 'data', 'prepare', 'clevr6', root, '--tokens', root / 'tokens'
     )
     main(['data', 'prepare', 'clevr6', str(root), '--tokens', str(root / 'tokens'), '--preset', 'smoke'])
-    files = sorted((root / 'tokens').glob('*/*'))
+    files = sorted((root / 'tokens').glob('*/*/*.bin'))
     assert [(p.name, p.stat().st_size) for p in files] == [
         (name, 4 * 144 * 128 * 2) for name in ('tokens-mirrored.bin', 'tokens.bin')
     ]
@@ -70,13 +72,13 @@ def test_toybox_is_made_and_its_tokens_stored_and_used(tmp_path, monkeypatch, ca
     monkeypatch.setattr(features, '_verify', real)
     main([*command, '--preset', 'smoke'])
     printed = capsys.readouterr().out
-    assert 'GB of tokens, 0 of 48 pictures done' in printed
-    assert 'token_dir=' in printed
-    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*')}
+    assert 'GB of tokens, 48 of 48 images to encode, 0 to encode anew' in printed
+    assert '--token-dir' in printed
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*/*')}
     assert len(stamps) == 2
     config = topdown.preset('smoke', data_root=str(tmp_path), token_dir=str(tmp_path / 'tokens'), steps=2)
     topdown.train_model(config, tmp_path / 'run', encoder, progress=False)
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*')} == stamps  # found, not made again
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*/*')} == stamps  # found, not made again
 
 
 def test_random_crops_and_missing_data_are_refused(coco_root, tmp_path, capsys):
@@ -147,13 +149,26 @@ def test_card_of_clips(movi_root, tmp_path, capsys):  # noqa: F811
     assert (row.pictures, row.objects, row.objects_min, row.objects_max) == (10, 15, 1, 2)
 
 
-def test_speed_is_measured_on_one_thread(small_toybox, toybox_root, capsys):
-    import torch
-
-    threads = torch.get_num_threads()
+def test_speed_is_said_for_both_protocols(small_toybox, toybox_root, capsys):
     main(['data', 'speed', 'toybox', str(toybox_root), '--count', '5'])
     printed = capsys.readouterr().out
-    assert 'toybox, oclf, 5 pictures to 96 x 96: ' in printed
+    assert 'toybox, oclf, 5 images to 96 x 96: ' in printed
     assert 'toybox, spot, ' in printed
-    assert torch.get_num_threads() == threads
-    assert reading_speed(topdown.open_dataset(topdown.preset('smoke', data_root=str(toybox_root)), 'val')) > 0
+
+
+def test_speed_is_images_by_seconds_on_one_thread(monkeypatch):
+    seen, clock = [], iter((10.0, 12.0))
+
+    class Three:
+        __len__ = lambda self: 3  # noqa: E731
+        view = lambda self, i: seen.append((i, torch.get_num_threads()))  # noqa: E731
+
+    monkeypatch.setattr('topdown.data.card.time', types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert reading_speed(Three()) == 1.5
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [(0, 1), (0, 1), (1, 1), (2, 1)]  # the first image twice: what is done once is not counted

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.pages import WORDS, check_quotes
 from topdown import VARIANTS, preset, provenance
 from topdown.book import places, publish, summaries
+from topdown.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,7 +20,7 @@ def test_provenance_names_the_run():
     assert row['seed'] == 3
     assert row['seconds'] == 12.3
     assert row['config'] == preset('toybox').key
-    assert all(str(value) for value in row.values())
+    assert not [name for name, value in row.items() if value is None or value == '']
 
 
 def test_rows_are_appended_and_replaced(tmp_path):
@@ -186,51 +188,91 @@ def test_pictures_without_objects_do_not_spoil_intervals():
 
 def test_command_line_without_results(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        publish.main([str(tmp_path)])
+        main(['show', str(tmp_path)])
     assert 'results.csv is missing' in capsys.readouterr().err
 
 
-def test_the_page_on_the_long_runs_says_what_its_tables_hold():
+TITLES = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO', 'miou': 'mIoU'}
+
+
+def test_the_page_on_the_long_runs_quotes_its_tables():
     tables = ROOT / 'figures' / 'tables'
     runs = pd.read_csv(tables / 'toybox_long.csv')
     runs = runs[runs.model.isin(VARIANTS)]
-    assert runs.groupby('model').size().to_dict() == {'baseline': 5, 'top-down': 5, 'six-iterations': 5}
-    effects = summaries.effect_table(runs, metrics=('fg_ari', 'mbo_i', 'miou'), by='model').set_index(
-        ['model', 'metric']
-    )
-    clear = (effects.low > 0) | (effects.high < 0)
-    assert not clear['top-down'].any()  # no metric of objects tells the top-down model from the baseline
-    assert clear['six-iterations'].to_dict() == {'fg_ari': False, 'mbo_i': True, 'miou': True}
-    assert (effects.difference['six-iterations'][['mbo_i', 'miou']] > 0).all()
+    seeds = runs.seed.nunique()
+    effects = summaries.effect_table(runs, metrics=tuple(TITLES), by='model').set_index(['model', 'metric'])
+    gains = {name: [TITLES[m] for m in TITLES if effects.low[name, m] > 0] for name in ('top-down', 'six-iterations')}
+    losses = [key for key, row in effects.iterrows() if row.high < 0]
+    by_metric = {m: runs.pivot(index='seed', columns='model', values=m) for m in (*TITLES, 'ari')}
+    gain = {m: table['top-down'] - table['baseline'] for m, table in by_metric.items()}
     parts = pd.read_csv(tables / 'toybox_long_interventions.csv').pivot(
         index='seed', columns='intervention', values='mbo_i'
     )
     lost = parts.sub(parts['both'], axis=0)
-    assert len(lost) == 5
-    for name in ('channel only', 'spatial of another slot'):
-        assert lost[name].abs().max() < 1.0
-    ignored = (lost[['mean channel', 'shuffled codes']].abs() < 0.5).all(axis=1)
-    assert ignored.sum() == 3
-    gain = runs.pivot(index='seed', columns='model', values='mbo_i')
-    gain = gain['top-down'] - gain['baseline']
-    assert set(gain.nlargest(2).index) == set(ignored[~ignored].index)
-    ari = runs.pivot(index='seed', columns='model', values='ari')
-    assert (ari['top-down'] > ari['baseline']).all()
-    assert (lost['spatial only'] - lost['none']).abs().max() < 2
-    paired = pd.read_csv(tables / 'toybox_long_paired.csv')
-    for _, row in paired.iterrows():
-        signs = {float(d) > 0 for d in row['by seed'].split()}
-        if row['model'].startswith('top-down'):
-            assert len(signs) == 2, row['metric']  # no metric gains, or loses, in every seed
+    where = lost[['channel only', 'spatial of another slot']].abs().max(axis=None)
+    unused = (lost[['mean channel', 'shuffled codes']].abs() < 0.5).all(axis=1)
+    used = unused.index[~unused]
+    rest = [title for title in TITLES.values() if title not in gains['six-iterations']]
+    check_quotes('toybox_long.md', {
+        f'**{WORDS[seeds].capitalize()} seeds of three models': (runs.groupby('model').size() == seeds).all(),
+        'In no metric of objects (FG-ARI, mBO, mIoU) do the seeds tell the top-down model from the baseline': (
+            not gains['top-down'] and not losses
+        ),
+        'in each of them the sign changes with the seed': all(len(set(np.sign(gain[m]))) == 2 for m in TITLES),
+        f'with {WORDS[seeds]} seeds it cannot be smaller than {2 / 2**seeds:g}': True,
+        f'gain more in {" and ".join(gains["six-iterations"])} and nothing in {" and ".join(rest)}': not losses,
+        f'is ahead of the baseline in all {WORDS[seeds]} seeds': (gain['ari'] > 0).all(),
+        'every seed loses less than a point': where < 1,
+        f'In {WORDS[unused.sum()]} of the {WORDS[seeds]} seeds neither costs anything to speak of': True,
+        f'In the other {WORDS[len(used)]} points are lost': (lost.loc[used, 'mean channel'] < -1).all(),
+        f'These {WORDS[len(used)]} also gain most over the baseline of their seed': (
+            set(gain['mbo_i'].nlargest(len(used)).index) == set(used)
+        ),
+        '*spatial only* falls to the level of *none*': (lost['spatial only'] - lost['none']).abs().max() < 2,
+    })  # fmt: skip
 
 
-def test_no_row_on_the_patch_grid_is_a_bound_as_the_page_on_evaluation_says():
+@pytest.mark.parametrize('preset_name', ['toybox', 'toybox_long', 'voc_toybox', 'movi_toybox', 'clevr6_toybox'])
+def test_paired_tables_are_those_of_the_rows(preset_name):
+    tables = ROOT / 'figures' / 'tables'
+    rows = pd.read_csv(tables / f'{preset_name}.csv')
+    rows = rows[rows.masks == 'decoder'].set_index(['model', 'seed'])
+    paired = pd.read_csv(tables / f'{preset_name}_paired.csv')
+    assert len(paired)
+    for row in paired.itertuples():
+        model, against = row.model.split(' - ')
+        found = rows[row.metric][model] - rows[row.metric][against]
+        shown = [float(value) for value in paired['by seed'][row.Index].split()]
+        np.testing.assert_allclose(shown, found.sort_index(), atol=0.051)
+        assert row.difference == pytest.approx(found.mean(), abs=0.0051)
+
+
+def test_tables_of_interventions_are_those_of_the_rows():
+    tables = ROOT / 'figures' / 'tables'
+    rows = pd.read_csv(tables / 'toybox_long_interventions.csv')
+    summary = pd.read_csv(tables / 'toybox_long_interventions_summary.csv')
+    made = summaries.mean_and_spread(rows, 'intervention').reset_index()
+    pd.testing.assert_frame_equal(made.astype(str), summary.astype(str), check_dtype=False)
+    shown = pd.read_csv(tables / 'toybox_long_interventions_by_seed.csv', index_col='seed')
+    values = rows.pivot(index='seed', columns='intervention', values='mbo_i')
+    np.testing.assert_allclose(shown, values.sub(values['both'], axis=0)[list(shown)], atol=0.051)
+
+
+def test_the_page_on_evaluation_quotes_the_rows_on_the_patch_grid():
     table = pd.read_csv(ROOT / 'figures' / 'tables' / 'toybox.csv').groupby('model')[['fg_ari', 'mbo_i']].mean()
-    for model in ('baseline', 'top-down', 'k-means on tokens', 'truth at token means'):
-        assert table.fg_ari[model] > table.fg_ari['truth pooled to patches']
-    shares = table.loc['truth as shares of patches']
-    assert table.fg_ari['truth at token means'] > shares.fg_ari
-    assert (shares - table.loc['truth pooled to patches'] > 5).all()  # more than models differ by
+    shares, pooled = (table.loc[f'truth {name}'] for name in ('as shares of patches', 'pooled to patches'))
+    models = table.loc[['baseline', 'top-down']]
+    others = table.fg_ari[[*models.index, 'k-means on tokens', 'truth at token means']]
+    check_quotes('evaluation.md', {
+        'models, k-means on tokens and *truth at token means* do score above *truth pooled to patches* in FG-ARI': (
+            (others > pooled.fg_ari).all()
+        ),
+        '*truth at token means* above *truth as shares of patches*, too': (
+            table.fg_ari['truth at token means'] > shares.fg_ari
+        ),
+        'The two ways differ by more than models do': (shares - pooled > models.max() - models.min()).all(),
+        'score several points lower in FG-ARI and mBO': (shares - pooled > 2).all(),
+    })  # fmt: skip
 
 
 @pytest.mark.parametrize('preset_name', ['toybox', 'toybox_long'])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.pages import WORDS, check_quotes
 from topdown import VARIANTS, preset
 from topdown.book import codes as semantics
 from topdown.book import tables
@@ -218,28 +219,39 @@ def test_codes_of_a_trained_model(tiny, encoder, tmp_path):
         semantics.code_meaning(build_model(tiny.with_(top_down=False), encoder), data)
 
 
-def test_the_pages_say_of_probes_what_their_table_holds():
+def test_the_pages_on_probes_quote_their_table():
     rows = pd.read_csv(TABLES / 'toybox_probe.csv')
     shown = pd.read_csv(TABLES / 'toybox_probe_summary.csv')
     made = tables.probe_summary(rows)
     pd.testing.assert_frame_equal(made.astype(str), shown.astype(str), obj='toybox_probe_summary.csv')
     assert (rows.config == preset('toybox', **VARIANTS['top-down']).key).all()
     assert rows.seed.nunique() == 5
-    means = {}
+    right, ami = {}, {}
     for split in ('val', 'train'):
         part = rows[rows.split == split]
-        right = part[part.target == 'category'].pivot(index='seed', columns='features', values='accuracy')
-        ami = part.groupby(['features', 'target']).ami.mean()
-        means[split] = right.mean()
-        assert (right['mean tokens'] > 0.5).all()  # most toys
-        assert (right['first-pass slots'] > right['position and size']).all()
-        assert (right['second-pass slots'] > right['first-pass slots']).all()
-        assert (right['mean tokens'] > 1.5 * right['second-pass slots']).all()  # much is lost on the way to slots
-        assert right['codes'].mean() - right['most frequent'].mean() < 0.02  # codes keep next to nothing
-        assert (right['codes'] < right['position and size']).all()
-        assert abs(right['codes'].mean() - right['k-means on slots'].mean()) < 0.01
-        assert right['mean tokens'].mean() > 0.6  # and still
-        assert ami['k-means on mean tokens', 'category'] < 0.1
-        assert ami['k-means on mean tokens'][['position', 'colour']].min() > ami['k-means on mean tokens', 'category']
-        assert ami['codes', 'position'] > 10 * ami['codes', 'category']  # codes go by place
-    assert (means['train'] > means['val'])[['mean tokens', 'first-pass slots', 'second-pass slots']].all()
+        right[split] = part[part.target == 'category'].pivot(index='seed', columns='features', values='accuracy')
+        ami[split] = part.groupby(['features', 'target']).ami.mean()
+    seen, codes = right['val'], ami['val']['codes']
+    above_place = seen['first-pass slots'] > seen['position and size']
+    loss = seen['mean tokens'] > 1.5 * seen['second-pass slots']
+    alike = abs(seen['codes'].mean() - seen['k-means on slots'].mean()) < 0.01
+    blind = max(ami[split]['k-means on mean tokens', 'category'] for split in ami)
+    check_quotes('toybox_long.md', {
+        f'for {WORDS[rows.seed.nunique()]} top-down models': True,
+        'gives it away for most toys': (seen['mean tokens'] > 0.5).all(),
+        'Slots of the first pass keep some of it, more than position and size would tell': above_place.all(),
+        'and slots of the second pass more.': (seen['second-pass slots'] > seen['first-pass slots']).all(),
+        'The code, an index, keeps next to nothing.': seen['codes'].mean() - seen['most frequent'].mean() < 0.02,
+        'much is lost between tokens and slots': loss.all(),
+        'k-means on the same slots does not': alike,
+        'has an AMI with it of less than a tenth': blind < 0.1,
+        'goes by what varies most among slots, which is place': codes.idxmax() == 'position',
+    })  # fmt: skip
+    few = all((table['codes'] <= table['position and size']).all() for table in right.values())
+    check_quotes('10_what_codes_mean.py', {
+        'a probe on the index is no better than position and size': few,
+        'do hold some of it, those of the second pass more': above_place.all(),
+        'there are more of them, and a probe finds more, the more objects it is fitted on': (
+            right['train'].mean() > right['val'].mean()
+        )[['mean tokens', 'first-pass slots', 'second-pass slots']].all(),
+    })  # fmt: skip

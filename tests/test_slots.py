@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import erf
 
-from tests.reference.slot_attention import gru, slot_attention
+from tests.reference.slot_attention import gru, layer_norm, slot_attention
 from topdown.model.modulation import Modulation, Scales
 from topdown.model.slot_attention import InputHead, SlotAttention, SlotInit
 
@@ -97,6 +98,23 @@ def test_shifted_scale_has_mean_one():
     assert Modulation(4, 6, shift_attention=False)(torch.randn(2, 3, 4), attention).spatial is attention
 
 
+def test_scales_by_code_equal_hand_formulas():
+    torch.manual_seed(0)
+    codes, attention = torch.randn(2, 3, 8).double(), torch.rand(2, 3, 10).double()
+    for predictor in ('linear', 'mlp'):
+        module = Modulation(8, 6, 20, queries=True, mlp=True, predictor=predictor).double()
+        scales = module(codes, attention)
+        for name, found in (('channel', scales.channel), ('query', scales.query), ('mlp', scales.mlp)):
+            p = {key: t.numpy() for key, t in getattr(module, name).state_dict().items()}
+            x = codes.numpy()
+            if predictor == 'mlp':
+                x = x @ p['0.weight'].T + p['0.bias']
+                assert x.shape[-1] == 8 // 4
+                x = x * (1 + erf(x / 2**0.5)) / 2
+                p = {'weight': p['2.weight'], 'bias': p['2.bias']}
+            np.testing.assert_allclose(found.detach().numpy(), x @ p['weight'].T + p['bias'], atol=1e-12)
+
+
 @pytest.mark.parametrize('predictor', ['linear', 'mlp'])
 def test_modulation_parts_can_be_switched(predictor):
     codes, attention = torch.randn(2, 3, 4), torch.rand(2, 3, 10)
@@ -126,8 +144,11 @@ def test_impossible_parameters_are_refused():
 
 def test_head_and_start():
     head = InputHead(6, 4)
-    assert head(torch.randn(2, 5, 6)).shape == (2, 5, 4)
+    x = torch.randn(2, 5, 6)
+    p = {name: t.detach().numpy() for name, t in head.state_dict().items()}
+    hidden = layer_norm(x.numpy(), p['norm.weight'], p['norm.bias']) @ p['hidden.weight'].T + p['hidden.bias']
+    expected = np.maximum(hidden, 0) @ p['out.weight'].T + p['out.bias']
+    np.testing.assert_allclose(head(x).detach().numpy(), expected, atol=1e-5)
     init = SlotInit(4)
-    assert init.log_std.abs().max() < 1.6  # xavier-uniform: the spread starts near one
     noise = torch.randn(2, 3, 4)
     torch.testing.assert_close(init(noise), init.mean + init.log_std.exp() * noise)

@@ -9,6 +9,7 @@ import pytest
 from topdown import VARIANTS
 from topdown.book import claims as judge
 from topdown.book import tables
+from topdown.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAPER, TABLES = ROOT / 'figures' / 'paper', ROOT / 'figures' / 'tables'
@@ -293,15 +294,15 @@ def test_the_committed_claims_are_those_of_the_committed_tables():
     claims = tables.read(PAPER / 'claims.csv')
     made = judge.verdicts(claims, judge.read_all(TABLES))
     shown = tables.read(TABLES / 'claims.csv')
-    pd.testing.assert_frame_equal(made, shown, check_dtype=False, obj='claims.csv (run python -m topdown.tables)')
+    pd.testing.assert_frame_equal(made, shown, check_dtype=False, obj='claims.csv (run topdown tables claims)')
     for page in claims.page:
-        assert page.endswith(('.md', '.ipynb'))
+        assert (ROOT / 'book' / page).is_file(), page
 
 
 def test_command_line_writes_the_claims(tmp_path, capsys):
     (tmp_path / 'paper').mkdir()
     (tmp_path / 'tables').mkdir()
     (tmp_path / 'paper' / 'claims.csv').write_text((PAPER / 'claims.csv').read_text())
-    judge.main(['--figures', str(tmp_path)])
+    main(['tables', 'claims', '--tables', str(tmp_path / 'tables')])
     assert judge.NEEDS_GPU in capsys.readouterr().out
     assert len(tables.read(tmp_path / 'tables' / 'claims.csv')) == len(tables.read(PAPER / 'claims.csv'))

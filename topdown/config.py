@@ -10,10 +10,11 @@ import dataclasses
 import hashlib
 import json
 import math
-import types
+import reprlib
 import typing
 from dataclasses import dataclass, field
 
+from topdown.datasets import DATASETS
 from topdown.protocols import get_protocol
 
 
@@ -22,13 +23,49 @@ def _check(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def typed(name: str, value: object, kind: type) -> object:
+    """A parameter's value as the type of its field; whole numbers pass as floats, since papermill passes them so.
+
+    Raises:
+        ValueError: for another type, a number that is not finite or beyond 64 bits, or a dictionary of anything but
+            names and numbers, texts and booleans.
+    """
+    if isinstance(value, (int, float)):
+        _check(
+            abs(value) < (math.inf if isinstance(value, float) else 2**63),
+            f'{name} must be finite and fit into 64 bits',
+        )
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    _check(fits, f'{name} must be of type {kind.__name__}, got {reprlib.repr(value)}')
+    if kind is dict:
+        flat = all(isinstance(k, str) and isinstance(v, (str, int, float)) for k, v in value.items())
+        _check(flat, f'{name} must give names numbers, texts or booleans, got {reprlib.repr(value)}')
+    return value
+
+
+def parse_object(text: str, what: str) -> dict[str, object]:
+    """A JSON object as an option or a notebook's parameter holds it.
+
+    Raises:
+        ValueError: if it is not one, saying that ``what`` must be.
+    """
+    wanted = f'{what} must be a JSON object such as {{"name": 5}}, got {reprlib.repr(text)}'
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f'{wanted}: {error}') from error
+    _check(isinstance(found, dict), wanted)
+    return found
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which pictures, and how they are cut."""
 
     dataset: str = 'coco'
-    """toybox, toybox_wide (like VOC's pictures), toybox_clips (like MOVi's), coco, voc, ade20k, cityscapes, folder
-    (pictures with label PNGs), movi_c, movi_d, movi_e or clevr6."""
+    """One of ``datasets.DATASETS``; ``topdown data list`` says what each is and how it is got."""
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
     train_annotations: str = ''
@@ -63,11 +100,7 @@ class DataConfig:
     """Changes to ToyboxConfig, such as {'dissimilarity': 0.5}."""
 
     def __post_init__(self) -> None:
-        known = (
-            'toybox', 'toybox_wide', 'toybox_clips', 'coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c',
-            'movi_d', 'movi_e', 'clevr6',
-        )  # fmt: skip
-        _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
+        _check(self.dataset in DATASETS, f'dataset must be one of {", ".join(DATASETS)}, got {self.dataset!r}')
         if isinstance(self.keep_crowd, bool):  # of earlier versions
             object.__setattr__(self, 'keep_crowd', 'keep' if self.keep_crowd else 'auto')
         crowds = ('auto', 'keep', 'drop')
@@ -106,13 +139,13 @@ class ModelConfig:
     """Slot attention, the top-down pathway and the decoder."""
 
     num_slots: int = 7
-    """K."""
+    """Number of slots, K."""
     slot_size: int = 256
-    """d."""
+    """Width of a slot, d."""
     qkv_size: int = 0
     """Width of queries, keys and values; 0 means d."""
     num_iterations: int = 3
-    """T, steps of one pass."""
+    """Steps of one pass of slot attention, T."""
     num_heads: int = 1
     """Heads of slot attention."""
     top_down: bool = True
@@ -136,7 +169,7 @@ class ModelConfig:
     share_weights: bool = True
     """One slot attention for all passes; off: the modulated passes have weights of their own."""
     codebook_size: int = 512
-    """E."""
+    """Number of codes, E."""
     ema_decay: float = 0.99
     """Decay of the codebook's moving averages."""
     dead_code_threshold: float = 0.8
@@ -178,24 +211,14 @@ class ModelConfig:
             f"patch_order must be 'raster' or 'random', got {self.patch_order!r}",
         )
         by_code = self.channel_modulation or self.modulate_queries or self.modulate_mlp
-        if self.top_down:
-            _check(
-                by_code or self.spatial_modulation,
-                'top_down needs something to modulate, such as channel_modulation or spatial_modulation; for nothing, '
-                'set top_down=False',
-            )
-        else:
-            rounds = self.feedback_rounds
-            _check(rounds == 1, f'feedback_rounds={rounds} needs top_down=True: without it there is no feedback')
-            _check(self.share_weights, 'share_weights=False needs top_down=True: there is no second pass without it')
         _check(
-            not self.commitment_weight or (self.quantize and self.top_down),
-            'commitment_weight needs quantize=True and top_down=True: there are no codes without them',
+            not self.top_down or by_code or self.spatial_modulation,
+            'top_down needs something to modulate, such as channel_modulation or spatial_modulation; for nothing, '
+            'set top_down=False',
         )
-        _check(
-            self.patch_order == 'raster' or self.decoder == 'autoregressive',
-            f'patch_order={self.patch_order!r} needs the autoregressive decoder, not {self.decoder!r}',
-        )
+        for field_ in dataclasses.fields(self):
+            if field_.name in OFF and getattr(self, field_.name) != field_.default:
+                _check_effect(field_.name, vars(self))
         qkv = self.qkv_size or self.slot_size
         _check(
             qkv % self.num_heads == 0,
@@ -208,11 +231,13 @@ class TrainConfig:
     """The optimisation."""
 
     steps: int = 500_000
+    """Steps of the optimiser."""
     batch_size: int = 64
+    """Images a step, of all processes together."""
     lr: float = 4e-4
     """Adam's learning rate after warm-up."""
     warmup_steps: int = 10_000
-    """Linear warm-up."""
+    """Steps of linear warm-up."""
     lr_half_life: int = 100_000
     """The learning rate halves every so many steps (exponential decay)."""
     grad_clip: float = 1.0
@@ -240,6 +265,7 @@ class TrainConfig:
     tensorboard: bool = False
     """Show the log to TensorBoard, too (``pip install tensorboard``): ``tensorboard --logdir FOLDER``."""
     seed: int = 0
+    """Of weights, noise and the order of images."""
 
     def __post_init__(self) -> None:
         for name in ('steps', 'batch_size', 'log_every', 'lr_half_life'):
@@ -267,6 +293,7 @@ class Config:
     """Runs of every model, with seeds 0, 1, ..."""
 
     def __post_init__(self) -> None:
+        _check(self.seeds >= 1, f'seeds must be at least 1, got {self.seeds}')
         pixels = self.encoder.name == 'pixels'
         _check(
             pixels == (self.model.decoder == 'broadcast'),
@@ -283,31 +310,37 @@ class Config:
     def with_(self, **changes: object) -> Config:
         """A copy with fields changed by their plain names; the encoder's name goes by ``encoder``.
 
-        Hits a step grow with the batch: with ``batch_size`` and without ``dead_code_threshold`` among the changes, the
-        threshold is scaled by the batch.
+        ``toybox`` changes the fields it names and leaves the others as they are here. Hits a step grow with the batch:
+        with ``batch_size`` and without ``dead_code_threshold`` among the changes, the threshold is scaled by the batch.
 
         Raises:
-            ValueError: for an unknown name, a wrong type or an impossible value.
+            ValueError: for an unknown name, a wrong type, an impossible value, or a changed setting that has no effect
+                beside the others (see ``NEEDS``).
         """
         parts: dict[str, dict[str, object]] = {}
         own: dict[str, object] = {}
         for key, value in changes.items():
             if key == 'seeds':
-                own[key] = _typed(key, value, int)
-            elif key in OWNERS:
-                part, name = OWNERS[key]
-                kind = typing.get_type_hints(PARTS[part])[name]
-                parts.setdefault(part, {})[name] = _typed(key, value, kind)
-            elif key in RENAMED:
-                raise ValueError(f'parameter {key!r} is called {RENAMED[key]!r} now')
-            else:
-                raise ValueError(f'unknown parameter {key!r}; known: {", ".join(sorted([*OWNERS, "seeds"]))}')
+                own[key] = typed(key, value, int)
+                continue
+            part, name = owner(key)
+            value = typed(key, value, typing.get_type_hints(PARTS[part])[name])
+            parts.setdefault(part, {})[name] = {**self.data.toybox, **value} if key == 'toybox' else value
         if 'batch_size' in changes and 'dead_code_threshold' not in changes:
             scale = changes['batch_size'] / self.train.batch_size
             parts.setdefault('model', {})['dead_code_threshold'] = self.model.dead_code_threshold * scale
         for part, values in parts.items():
             own[part] = dataclasses.replace(getattr(self, part), **values)
-        return dataclasses.replace(self, **own)
+        found = dataclasses.replace(self, **own)
+        before, after, usual = self.settings(), found.settings(), Config('').settings()
+        for key in set(changes) & set(NEEDS):
+            if after[key] != before[key] and (key not in OFF + UNDECIDING or after[key] != usual[key]):
+                _check_effect(key, after)
+        return found
+
+    def settings(self) -> dict[str, object]:
+        """Every setting by its plain name."""
+        return {key: getattr(getattr(self, part), name) for key, (part, name) in OWNERS.items()}
 
     def to_dict(self) -> dict:
         """Nested plain dictionary, for JSON."""
@@ -352,6 +385,38 @@ class Config:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of the pretraining; the defaults made the shipped weights."""
+
+    clips: int = 12_000
+    """Clips of three frames."""
+    picture_size: int = 112
+    """Rendered side; 96-pixel windows and mirror images are shown."""
+    minutes: float = 20.0
+    """Time spent training, without rendering. The cosine schedule of the learning rate follows it."""
+    batch_size: int = 20
+    """Images a step."""
+    lr: float = 1e-3
+    """AdamW's learning rate after warm-up."""
+    weight_decay: float = 0.05
+    """Of weights, not of biases and norms."""
+    warmup_steps: int = 200
+    """Linear warm-up."""
+    masked: float = 0.4
+    """Share of patches blanked."""
+    block: int = 2
+    """Side, in patches, of the blanked blocks."""
+    fate_weight: float = 0.3
+    """Weight of the common-fate loss; 0 leaves masked colour prediction alone."""
+    temperature: float = 0.2
+    """Of the common-fate loss."""
+    calibration_views: int = 1024
+    """Images over which the final norm is recalibrated."""
+    seed: int = 0
+    """Of weights, clips' order and masks."""
+
+
 PARTS: dict[str, type] = {'data': DataConfig, 'encoder': EncoderConfig, 'model': ModelConfig, 'train': TrainConfig}
 """Field of a ``Config`` -> its class."""
 
@@ -361,6 +426,34 @@ OWNERS: dict[str, tuple[str, str]] = {
     for field_ in dataclasses.fields(kind)
 }
 """Plain name of every parameter -> its part and its field there."""
+
+
+def _reading(setting: str) -> dict[str, tuple]:
+    return {'dataset': tuple(name for name, known in DATASETS.items() if setting in known.settings)}
+
+
+_PASS, _CODES = {'top_down': (True,)}, {'top_down': (True,), 'quantize': (True,)}
+_SEQUENCE, _PIXELS = {'decoder': ('autoregressive',)}, {'decoder': ('broadcast',)}
+_TOKENS = {'decoder': ('autoregressive', 'mlp', 'slotwise')}
+
+NEEDS: dict[str, dict[str, tuple]] = {
+    'toybox': {'dataset': tuple(name for name, known in DATASETS.items() if known.make)},
+    **dict.fromkeys(('train_annotations', 'train_images', 'val_annotations', 'val_images'), _reading('annotations')),
+    'void_label': _reading('void'),
+    **dict.fromkeys(('layer', 'final_norm', 'pretrained'), _TOKENS),
+    **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
+    **dict.fromkeys(('quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
+    'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
+    **dict.fromkeys(('codebook_size', 'ema_decay', 'dead_code_threshold', 'commitment_weight'), _CODES),
+    **dict.fromkeys(('decoder_layers', 'decoder_heads', 'input_masking', 'patch_order'), _SEQUENCE),
+    'decoder_hidden': {'decoder': ('mlp', 'slotwise')},
+    **dict.fromkeys(('cnn_size', 'broadcast_size'), _PIXELS),
+    'token_dir': {'cache_tokens': (True,)},
+}  # fmt: skip
+"""Setting -> the settings, and their values, without which it has no effect. A change to it is refused then."""
+
+OFF = ('toybox', 'void_label', 'feedback_rounds', 'share_weights', 'commitment_weight', 'patch_order')
+"""Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
 
 UNDECIDING = (
     'data_root', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'seed', 'threads', 'num_workers',
@@ -381,10 +474,24 @@ RENAMED = {
 """Names of before -> names of now: checkpoints and rows of earlier versions are read through it."""
 
 
-def _typed(key: str, value: object, kind: type | types.UnionType) -> object:
-    """Check a value against a field's type; ints pass as floats, since papermill passes whole numbers as ints."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
-        raise ValueError(f'{key} must be of type {kind.__name__}, got {value!r}')
-    return value
+def say_needs(name: str) -> str:
+    """What a setting of ``NEEDS`` has no effect without, in words."""
+    return ' and '.join(f'{key}={" or ".join(map(repr, values))}' for key, values in NEEDS[name].items())
+
+
+def _check_effect(name: str, settings: dict[str, object]) -> None:
+    met = all(settings[key] in values for key, values in NEEDS[name].items())
+    _check(met, f'{name}={settings[name]!r} needs {say_needs(name)}, without which it has no effect')
+
+
+def owner(parameter: str) -> tuple[str, str]:
+    """The part of a ``Config`` that a parameter belongs to, and its field there.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if parameter in RENAMED:
+        raise ValueError(f'parameter {parameter!r} is called {RENAMED[parameter]!r} now')
+    if parameter not in OWNERS:
+        raise ValueError(f'unknown parameter {parameter!r}; known: {", ".join(sorted([*OWNERS, "seeds"]))}')
+    return OWNERS[parameter]

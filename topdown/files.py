@@ -82,7 +82,8 @@ def locked(folder: str | Path, wait: bool = False) -> Iterator[None]:
         print(f'{folder} is in use by {other}: waiting for it', file=sys.stderr, flush=True)
         lock.acquire()
     try:
-        write_text(owner, f'process {os.getpid()} on {socket.gethostname()}')
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without its holder's name, too
+            write_text(owner, f'process {os.getpid()} on {socket.gethostname()}')
         yield
     finally:
         owner.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from topdown.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig
+from topdown.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig, typed
 
 _TOYBOX = Config(
     name='toybox',
@@ -92,9 +92,9 @@ _SECONDS = {
 
 
 def _smoke(name: str, base: Config, train: int = 48, val: int = 16, **changes: object) -> Config:
-    toybox = {**base.data.toybox, 'num_train': train, 'num_val': val}
-    fixed = {**_SECONDS, 'toybox': toybox, 'dead_code_threshold': base.model.dead_code_threshold}
-    return dataclasses.replace(base.with_(**{**fixed, **changes}), name=name)
+    fixed = {**_SECONDS, 'dead_code_threshold': base.model.dead_code_threshold}
+    toybox = {'num_train': train, 'num_val': val}
+    return dataclasses.replace(base.with_(**{**fixed, 'toybox': toybox, **changes}), name=name)
 
 
 PRESETS: dict[str, Config] = {
@@ -138,6 +138,6 @@ def preset(name: str, **changes: object) -> Config:
     Raises:
         ValueError: for an unknown preset, an unknown parameter or an impossible value.
     """
-    if name not in PRESETS:
+    if typed('preset', name, str) not in PRESETS:
         raise ValueError(f'unknown preset {name!r}; known: {", ".join(PRESETS)}')
     return PRESETS[name].with_(**changes)

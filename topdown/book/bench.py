@@ -6,7 +6,6 @@ medians and ranges are reported. Tokens are random: no data and no pretrained we
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import gc
 import json
@@ -16,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ from topdown.model.encoder import build_encoder, make_encoder
 from topdown.model.slot_model import Output, SlotModel
 from topdown.origin import provenance
 from topdown.precision import peak_rss
-from topdown.presets import VARIANTS, preset
+from topdown.presets import VARIANTS
 from topdown.train.batches import TrainData
 from topdown.train.loop import make_optimizer
 
@@ -335,6 +334,8 @@ def bench(
     unknown = set(models) - set(VARIANTS)
     if unknown:
         raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {", ".join(sorted(unknown))}')
+    if rounds < 1:
+        raise ValueError(f'rounds must be at least 1, got {rounds}')
     if device == 'cuda' and not torch.cuda.is_available():
         raise ValueError('device=cuda, but torch sees no GPU: use device=cpu or install a CUDA build of torch')
     patches, features, _ = token_shape(config)
@@ -414,43 +415,44 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
-def run(options: argparse.Namespace) -> None:
-    """``topdown bench``."""
-    changes: dict[str, object] = {'compile': options.compile}
-    changes |= {'batch_size': options.batch} if options.batch else {}
-    changes |= {'precision': options.precision} if options.precision else {}
-    config = preset(options.preset, **changes)
-    if options.rounds < 1:
-        raise ValueError(f'rounds must be at least 1, got {options.rounds}')
-    if options.store:
-        computed_in = precision.choose(config.train.precision).name
-        row = {'preset': config.name, 'batch': config.train.batch_size, 'precision': computed_in}
-        row |= store_speed(config)
-        append_rows(
-            options.store, [{**row, **provenance(config, 0, computed_in)}], same=('preset', 'batch', 'precision')
-        )
-        print('\n'.join(f'{name}: {value}' for name, value in row.items()))
-        return
-    if options.grow:
-        table = grow(config, options.device, options.rounds)
-        options.grow.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(options.grow, index=False)
-        print(table.to_string(index=False))
-        return
-    result = bench(config, options.models, options.device, options.rounds, not options.no_memory)
-    if options.evaluation:
-        result['evaluation_s'] = evaluation_times(config, options.device)
+def run(
+    config: Config,
+    models: Sequence[str],
+    device: str,
+    rounds: int,
+    memory: bool,
+    evaluation: bool,
+    json_path: Path | None,
+    table: Path | None,
+) -> None:
+    """Print what ``bench`` finds, and write it: ``topdown bench``."""
+    result = bench(config, list(models), device, rounds, memory)
     print(show(result))
-    if options.evaluation:
-        print(
-            'evaluation of one picture: '
-            + ', '.join(f'{k} {1e3 * v:.1f} ms' for k, v in result['evaluation_s'].items())
-        )
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1))
-    if options.table:
-        append_rows(options.table, as_rows(result), same=('model', 'preset', 'precision', 'batch', 'device'))
+    if evaluation:
+        result['evaluation_s'] = evaluation_times(config, device)
+        times = ', '.join(f'{name} {1e3 * seconds:.1f} ms' for name, seconds in result['evaluation_s'].items())
+        print(f'evaluation of one image: {times}')
+    if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(result, indent=1))
+    if table:
+        append_rows(table, as_rows(result), same=('model', 'preset', 'precision', 'batch', 'device'))
+
+
+def run_store(config: Config, table: Path) -> None:
+    """Print what ``store_speed`` finds, and add it to a CSV table."""
+    computed_in = precision.choose(config.train.precision).name
+    row = {'preset': config.name, 'batch': config.train.batch_size, 'precision': computed_in, **store_speed(config)}
+    append_rows(table, [{**row, **provenance(config, 0, computed_in)}], same=('preset', 'batch', 'precision'))
+    print('\n'.join(f'{name}: {value}' for name, value in row.items()))
+
+
+def run_growth(config: Config, device: str, rounds: int, table: Path) -> None:
+    """Print what ``grow`` finds, and write it to a CSV file."""
+    found = grow(config, device, rounds)
+    table.parent.mkdir(parents=True, exist_ok=True)
+    found.to_csv(table, index=False)
+    print(found.to_string(index=False))
 
 
 if __name__ == '__main__':  # the process that ``peak_memory`` starts

@@ -11,9 +11,9 @@ import pandas as pd
 from torch import Tensor
 
 from topdown.book import plots, tables
-from topdown.book.places import project_dir
+from topdown.book.places import from_project, project_dir
 from topdown.book.summaries import METRICS, Scores
-from topdown.config import Config
+from topdown.config import Config, typed
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import predict, score
 from topdown.evaluate.truth import EvalSet
@@ -38,7 +38,7 @@ def begin(
         models: names of ``VARIANTS``, separated by commas.
         run_dir: where runs go.
         fresh: delete earlier runs of these models with this configuration first, and nothing else.
-        changes: to the preset; what is empty or 0 is left to it.
+        changes: to the preset; what is empty or 0 is left to it. Relative folders count from the project.
 
     Returns:
         The experiment, the models, and the folder ``run_dir/<preset>``.
@@ -46,17 +46,20 @@ def begin(
     Raises:
         ValueError: for another preset, an unknown model, or an impossible value.
     """
+    for parameter, value in {'preset': name, 'models': models, 'run_dir': run_dir}.items():
+        typed(parameter, value, str)
+    typed('fresh', fresh, bool)
     name = os.environ.get('TOPDOWN_PRESET', name)
     if name == 'smoke':
         name = next(p for p in presets if p.endswith('smoke'))
     if name not in presets:
         raise ValueError(f'preset must be one of {", ".join(presets)} in this chapter, got {name!r}')
-    chosen = [model.strip() for model in str(models).split(',')]
+    chosen = [model.strip() for model in models.split(',')]
     if not set(chosen) <= set(VARIANTS):
         raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {models!r}')
-    if not isinstance(fresh, bool):
-        raise ValueError(f'fresh must be True or False, got {fresh!r}')
-    base = preset(name, **{key: value for key, value in changes.items() if value})
+    for key in {'data_root', 'token_dir'} & set(changes):
+        changes[key] = from_project(typed(key, changes[key], str))
+    base = preset(name, **{key: value for key, value in changes.items() if value or value is None})
     folder = project_dir() / run_dir / name
     if fresh:
         for seed in range(base.seeds):

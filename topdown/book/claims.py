@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -199,15 +198,3 @@ def write_claims(figures: str | Path) -> pd.DataFrame:
     table = verdicts(read(figures / 'paper' / 'claims.csv'), read_all(figures / 'tables'))
     table.to_csv(figures / 'tables' / 'claims.csv', index=False)
     return table
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line: ``python -m topdown.tables`` writes the verdicts on all claims from the tables in figures/."""
-    parser = argparse.ArgumentParser(prog='python -m topdown.tables', description='Write figures/tables/claims.csv.')
-    parser.add_argument('--figures', type=Path, default=Path('figures'), help='folder with paper/ and tables/')
-    options = parser.parse_args(arguments)
-    print(write_claims(options.figures).drop(columns='page').to_string(index=False))
-
-
-if __name__ == '__main__':
-    main()

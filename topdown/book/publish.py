@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: b
     Raises:
         ValueError: once all is written, if its rows and those of another table disagree (see ``check_same_runs``).
     """
-    results = pd.read_csv(folder / 'results.csv')
+    results = read_results(folder)
     tables = figures / 'tables'
     tables.mkdir(parents=True, exist_ok=True)
     results.to_csv(tables / f'{folder.name}.csv', index=False)
@@ -53,36 +52,30 @@ def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: b
     check_tables(tables)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line: ``python -m topdown.results FOLDER`` prints the result table of a run and lists its figures.
+def show(folder: Path) -> str:
+    """The result table of a run as text, its figures, and what the published interval says of it.
 
-    With ``--publish`` they are also copied to ``figures/`` of the current folder, and those of the default preset into
-    its README.
+    Raises:
+        FileNotFoundError: if the run is not there.
     """
-    parser = argparse.ArgumentParser(prog='python -m topdown.results', description='Show the results of a run.')
-    parser.add_argument('folder', type=Path, help='folder that holds results.csv, such as runs/toybox')
-    parser.add_argument('--publish', action='store_true', help='copy them to figures/, the default to the README too')
-    parser.add_argument('--no-pictures', action='store_true', help='with --publish: copy tables only')
-    options = parser.parse_args(arguments)
-    folder = options.folder
-    path = folder / 'results.csv'
-    if not path.is_file():
-        parser.exit(1, f'error: {path} is missing: run book/03_train_coco.ipynb first\n')
-    if options.publish:
-        readme = Path('README.md') if folder.name == DEFAULT_PRESET else None
-        try:
-            publish(folder, Path('figures'), readme, not options.no_pictures)
-        except ValueError as error:
-            parser.exit(1, f'error: {error}\n')
-    results = pd.read_csv(path)
+    results = read_results(folder)
     names = ', '.join(sorted(results['dataset'].unique()))
-    print(f'\nResults on {names} (percent, held-out pictures):\n')
-    print(mean_and_spread(results, ['model', 'masks']).to_string())
-    print('\nFigures:', *sorted(str(p) for p in folder.glob('*.png')), sep='\n  ')
+    lines = [f'\nResults on {names} (percent, held-out images):\n']
+    lines.append(mean_and_spread(results, ['model', 'masks']).to_string())
+    lines += ['\nFigures:', *(f'  {path}' for path in sorted(folder.glob('*.png')))]
     table = figures_dir() / 'tables' / f'{folder.name}_ablation.csv'
     if table.is_file():
-        print(f'\n{against_published(results, pd.read_csv(table))}')
+        lines.append(f'\n{against_published(results, pd.read_csv(table))}')
+    return '\n'.join(lines)
 
 
-if __name__ == '__main__':
-    main()
+def read_results(folder: Path) -> pd.DataFrame:
+    """Rows of the training chapter's run in a folder.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+    """
+    path = folder / 'results.csv'
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is missing: run book/03_train_coco.ipynb first')
+    return pd.read_csv(path)

@@ -11,17 +11,18 @@ import torch
 
 from topdown.book.codes import code_meaning, probe_table
 from topdown.book.plan import SEEDS, Job
+from topdown.book.summaries import mean_and_spread
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.data.digest import digest, made_of
 from topdown.evaluate.metrics import summarize
-from topdown.evaluate.predict import predict, run_model, score
+from topdown.evaluate.predict import interventions, predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
 from topdown.files import write_text
 from topdown.model.encoder import make_encoder
 from topdown.presets import preset
 from topdown.train.batches import TrainData
-from topdown.train.loop import Run, train_model
+from topdown.train.loop import Run, load_run, train_model
 
 GROWTH_POINTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Shares of a run after which ``growth`` measures it."""
@@ -134,10 +135,12 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
     """
     rows = []
     encoder = data = eval_set = None
-    many = preset(preset_name).data.dataset == 'toybox' and preset_name != 'smoke'
+    base = preset(preset_name)
+    many = base.data.dataset == 'toybox' and preset_name != 'smoke'
+    token_dir = str(Path(run_dir) / 'tokens') if base.train.cache_tokens else ''
     for seed in range(GROWTH_SEEDS if many else 1):
         job = Job('ablation', 'top-down', seed)
-        config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
+        config = job.config(preset_name, data_root, token_dir)
         encoder = encoder or make_encoder(config)
         eval_set = eval_set or make_eval_set(config, encoder, progress=progress)
         data = data or TrainData(open_dataset(config, 'train', progress), encoder, config, progress)
@@ -178,3 +181,35 @@ def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
             first = {'variant': job.variant, 'split': split}
             rows += [{**first, **row, **run.provenance} for row in probe_table(run.model, data)]
     return pd.DataFrame(rows)
+
+
+def take_apart(folder: Path, table: Path | None) -> None:
+    """Print what every top-down run of a folder relies on: ``topdown interventions``.
+
+    Raises:
+        FileNotFoundError: if no top-down model was trained there.
+    """
+    paths = sorted(folder.glob('top-down-seed*/checkpoint.safetensors'))
+    if not paths:
+        raise FileNotFoundError(f'{folder} holds no top-down-seed*/checkpoint.safetensors: train first')
+    rows, before = [], None
+    for path in paths:
+        model, encoder, saved = load_run(path)
+        if saved.config.key != before:
+            before, data = saved.config.key, make_eval_set(saved.config, encoder)
+        for name, change in interventions(model, data).items():
+            found = summarize(score(predict(model, data, change=change), data))
+            place = {'intervention': name, 'seed': saved.config.train.seed, 'config': saved.config.key}
+            rows.append({**place, **found})
+    scores = pd.DataFrame(rows)
+    several = ['config'] if scores.config.nunique() > 1 else []  # runs of different kinds are not averaged
+    summary = mean_and_spread(scores, [*several, 'intervention']).reset_index()
+    print(summary.to_string(index=False))
+    if table:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        scores.to_csv(table, index=False)
+        summary.to_csv(table.with_name(f'{table.stem}_summary.csv'), index=False)
+        by_seed = scores.pivot(index=[*several, 'seed'], columns='intervention', values='mbo_i')
+        by_seed = by_seed[list(summary.intervention.unique())]
+        lost = by_seed.sub(by_seed['both'], axis=0).drop(columns='both').round(1).reset_index()
+        lost.to_csv(table.with_name(f'{table.stem}_by_seed.csv'), index=False)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from topdown.book.places import project_dir
-from topdown.book.plan import EXPERIMENTS, Job, parse_changes, plan
+from topdown.book.plan import Job, plan
 from topdown.book.runs import growth, job_folder, probes, read_row
 from topdown.book.summaries import check_tables
 from topdown.book.tables import probe_summary
@@ -26,7 +26,7 @@ from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.files import fresh
 from topdown.model.encoder import make_encoder
-from topdown.presets import PRESETS
+from topdown.presets import preset
 from topdown.train.batches import TrainData
 
 NOTEBOOK = '90_one_run.ipynb'
@@ -64,16 +64,16 @@ class Places(NamedTuple):
     data_root: str
 
     @property
-    def token_dir(self) -> Path:
-        """Store of the encoder's tokens, shared by all runs."""
-        return self.run_dir / 'tokens'
+    def token_dir(self) -> str:
+        """Store of the encoder's tokens, shared by all runs; empty if the preset keeps none."""
+        return str(self.run_dir / 'tokens') if preset(self.preset).train.cache_tokens else ''
 
 
 def unique_tasks(jobs: Iterable[Job], places: Places) -> list[Task]:
     """Every run once, the first seeds first: whatever is stopped early has compared everything at least once."""
     tasks: dict[Path, Task] = {}
     for job in jobs:
-        config = job.config(places.preset, places.data_root, str(places.token_dir))
+        config = job.config(places.preset, places.data_root, places.token_dir)
         folder = job_folder(places.run_dir, config)
         tasks.setdefault(folder, Task(job, config, folder))
     return sorted(tasks.values(), key=lambda task: task.job.seed)
@@ -122,7 +122,7 @@ def command(task: Task, places: Places, root: Path) -> list[str]:
     texts = {
         'preset': places.preset, 'experiment': task.job.experiment, 'variant': task.job.variant,
         'changes': json.dumps(task.job.changes), 'run_dir': str(places.run_dir), 'data_root': places.data_root,
-        'token_dir': str(places.token_dir) if task.config.train.token_dir else '',
+        'token_dir': task.config.train.token_dir,
     }  # fmt: skip
     found = [sys.executable, '-m', 'papermill', str(root / 'book' / NOTEBOOK), str(task.folder / 'run.ipynb')]
     found += ['--cwd', str(root), '-k', 'python3', '--no-progress-bar', '-p', 'seed', str(task.job.seed)]
@@ -144,25 +144,28 @@ def run_local(tasks: list[Task], places: Places, workers: int, root: Path, repor
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = {**os.environ, 'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
     environment.pop('TOPDOWN_PRESET', None)  # it would take the place of the preset
-    waiting, running = list(tasks), []
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                task = waiting.pop(0)
-                with (task.folder / 'run.log').open('w') as log:
-                    process = subprocess.Popen(
-                        command(task, places, root), cwd=root, env=environment, stdout=log, stderr=log
-                    )
-                running.append((task, process))
-            for task, process in [pair for pair in running if pair[1].poll() is not None]:
-                running.remove((task, process))
-                report(task)
-            time.sleep(0.2)
-    finally:
-        for _, process in running:
-            process.terminate()
-        for _, process in running:
+    running: list[subprocess.Popen] = []
+    stop = threading.Event()
+
+    def make(task: Task) -> Task:
+        with (task.folder / 'run.log').open('w') as log:
+            words = command(task, places, root)
+            process = subprocess.Popen(words, cwd=root, env=environment, stdout=log, stderr=log)
+            running.append(process)
+            if stop.is_set():  # begun by a thread that was free just then
+                process.terminate()
             process.wait()
+        return task
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for job in as_completed([pool.submit(make, task) for task in tasks]):
+                report(job.result())
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
 
 
 def run_cluster(
@@ -197,17 +200,19 @@ def run_cluster(
             executor.submit(submitit.helpers.CommandFunction(prefix + command(task, places, root), cwd=root))
             for task in tasks
         ]
-    waiting = list(zip(tasks, sent, strict=True))
+    of_job = {job.job_id: task for job, task in zip(sent, tasks, strict=True)}
     try:
-        while waiting:
-            for task, job in [pair for pair in waiting if pair[1].done()]:
-                waiting.remove((task, job))
-                (task.folder / 'run.log').write_text(f'{job.stdout() or ""}\n{job.stderr() or ""}\n')
-                report(task)
-            time.sleep(0.2 if cluster == 'local' else 10)
+        for job in submitit.helpers.as_completed(sent, poll_frequency=1):
+            task, texts = of_job[job.job_id], [job.stdout(), job.stderr()]
+            problem = job.exception()  # the state does not tell: it may be FINISHED after a kill, too
+            if problem and not isinstance(problem, submitit.core.utils.FailedJobError):  # that one is in the log
+                texts.append(' '.join(str(problem).split('\n')[:2]))
+            (task.folder / 'run.log').write_text('\n'.join(filter(None, texts)) + '\n')
+            report(task)
     finally:
-        for _, job in waiting:
-            job.cancel()
+        for job in sent:
+            if not job.done():
+                job.cancel()
 
 
 def collect(jobs: Iterable[Job], places: Places, tables: Path) -> pd.DataFrame:
@@ -253,7 +258,9 @@ def _write_table(path: Path, rows: list[dict[str, object]]) -> None:
         pd.DataFrame(rows, columns=columns).to_csv(place, index=False)
 
 
-def execute(tasks: list[Task], places: Places, options: argparse.Namespace) -> list[Task]:
+def execute(
+    tasks: list[Task], places: Places, workers: int, engine: str = 'local', slurm_options: dict | None = None
+) -> list[Task]:
     """Make all runs and return those that failed."""
     root = project_dir().resolve()
     if not (root / 'book' / NOTEBOOK).is_file():
@@ -273,10 +280,10 @@ def execute(tasks: list[Task], places: Places, options: argparse.Namespace) -> l
                 bar.write(f'failed: {task.name}; see {task.folder / "run.ipynb"}')
             bar.set_postfix(failed=len(failed))
 
-        if options.engine == 'slurm':
-            run_cluster(todo, places, options.workers, root, report, options=options.slurm_options)
+        if engine == 'slurm':
+            run_cluster(todo, places, workers, root, report, options=slurm_options)
         else:
-            run_local(todo, places, options.workers, root, report)
+            run_local(todo, places, workers, root, report)
     return failed
 
 
@@ -287,63 +294,53 @@ def _last_words(task: Task) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), 'it said nothing')
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line: ``python -m topdown.experiments --preset toybox`` makes what is missing and gathers the tables."""
-    parser = argparse.ArgumentParser(prog='python -m topdown.experiments', description='Make the runs of the book.')
-    parser.add_argument('--preset', default='toybox', choices=list(PRESETS))
-    parser.add_argument('--only', nargs='+', metavar='NAME', help=f'some of {", ".join(EXPERIMENTS)}')
-    parser.add_argument('--workers', type=int, default=1, help='runs at a time; the cores are shared out among them')
-    parser.add_argument('--engine', default='local', choices=['local', 'slurm'])
-    parser.add_argument(
-        '--slurm-options', type=parse_changes, default={}, metavar='JSON',
-        help='for submitit, such as \'{"slurm_partition": "gpu", "gpus_per_node": 1}\'',
-    )  # fmt: skip
-    parser.add_argument('--data-root', default='', help='folder of the data set')
-    parser.add_argument('--run-dir', default='runs', help='where runs are kept')
-    parser.add_argument('--tables', type=Path, default=Path('figures/tables'), help='where tables are written')
-    parser.add_argument('--dry-run', action='store_true', help='print the plan only')
-    parser.add_argument('--growth', action='store_true', help='instead: what codes mean in the course of training')
-    parser.add_argument('--probe', action='store_true', help='instead: what a linear probe reads off slots and codes')
-    parser.add_argument('--collect', action='store_true', help='gather the rows that are there only')
-    options = parser.parse_args(arguments)
-    failed: list[Task] = []
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a request to end stops the runs, too
-    try:
-        if options.workers < 1:
-            raise ValueError(f'workers must be at least 1, got {options.workers}')
-        jobs = plan(options.preset, options.only)
-        root = project_dir().resolve()
-        if options.growth:
-            found = growth(options.preset, root / options.run_dir, options.data_root)
-            _write_table(root / options.tables / f'{options.preset}_growth.csv', found.to_dict('records'))
-            check_tables(root / options.tables)
-            print(found[['step', 'seed', 'fg_ari', 'mbo_i', 'perplexity', 'code_category_ami']].to_string(index=False))
-            return
-        if options.probe:
-            found = probes(options.preset, root / options.run_dir, options.data_root)
-            path = root / options.tables / f'{options.preset}_probe.csv'
-            _write_table(path, found.to_dict('records'))
-            summary = probe_summary(found)
-            _write_table(path.with_name(f'{path.stem}_summary.csv'), summary.to_dict('records'))
-            print(summary.to_string(index=False))
-            return
-        places = Places(options.preset, root / options.run_dir, options.data_root)
-        tasks = unique_tasks(jobs, places)
-        print(describe(jobs, tasks, places, options.workers), flush=True)
-        if options.dry_run:
-            return
-        if not options.collect:
+def make_tables(
+    preset_name: str,
+    only: Sequence[str] | None,
+    what: str,
+    workers: int,
+    engine: str,
+    slurm_options: dict[str, object],
+    data_root: str,
+    run_dir: Path,
+    tables: Path,
+) -> None:
+    """Make the runs behind the book's tables where they are missing, and gather their rows: ``topdown tables``.
+
+    Raises:
+        ValueError, OSError, ImportError: if the plan, the data or the engine cannot be.
+        RuntimeError: if runs failed, naming them, after all others were made.
+    """
+    if workers < 1:
+        raise ValueError(f'workers must be at least 1, got {workers}')
+    jobs, root = plan(preset_name, only), project_dir().resolve()
+    if what == 'growth':
+        found = growth(preset_name, root / run_dir, data_root)
+        _write_table(root / tables / f'{preset_name}_growth.csv', found.to_dict('records'))
+        check_tables(root / tables)
+        print(found[['step', 'seed', 'fg_ari', 'mbo_i', 'perplexity', 'code_category_ami']].to_string(index=False))
+        return
+    if what == 'probes':
+        found = probes(preset_name, root / run_dir, data_root)
+        path, summary = root / tables / f'{preset_name}_probe.csv', probe_summary(found)
+        _write_table(path, found.to_dict('records'))
+        _write_table(path.with_name(f'{path.stem}_summary.csv'), summary.to_dict('records'))
+        print(summary.to_string(index=False))
+        return
+    places = Places(preset_name, root / run_dir, data_root)
+    tasks, failed = unique_tasks(jobs, places), []
+    print(describe(jobs, tasks, places, workers), flush=True)
+    if what == 'plan':
+        return
+    if what == 'runs':
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a request to end stops the runs, too
+        try:
             prepare(task for task in tasks if not task.done)
-            failed = execute(tasks, places, options)
-        print(collect(jobs, places, root / options.tables).to_string(index=False))
-    except KeyboardInterrupt:
-        parser.exit(130, 'stopped; the same command goes on from here\n')
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        parser.exit(1, f'error: {error}\n')
+            failed = execute(tasks, places, workers, engine, slurm_options)
+        except KeyboardInterrupt:
+            print('stopped; the same command goes on from here', file=sys.stderr)
+            raise SystemExit(130) from None
+    print(collect(jobs, places, root / tables).to_string(index=False))
     if failed:
         lines = [f'{task.name}: {task.folder / "run.ipynb"}\n  {_last_words(task)}' for task in failed]
-        parser.exit(1, '\n'.join([f'{len(failed)} runs failed; the same command tries them again:', *lines]) + '\n')
-
-
-if __name__ == '__main__':
-    main()
+        raise RuntimeError('\n'.join([f'{len(failed)} runs failed; the same command tries them again:', *lines]))

@@ -1,18 +1,20 @@
 """Get data sets from their official addresses: resumable, checked, and never half there.
 
-Files of a bucket of Google Cloud Storage are listed first, with their sizes and checksums; each is moved into place
-when it is whole and checked. An archive is downloaded to ``<root>/.download/<name>.part``; an interrupted download goes
-on where it stopped. The whole file is checked against its published checksum, unpacked beside the data, and moved into
-place only when all of it is unpacked; then the archive is deleted.
+What is to be got is listed first, with sizes and checksums. A file comes to ``<root>/.download/<name>.part``, where an
+interrupted download goes on, and is moved when it is whole and checked. An archive is then unpacked beside the data,
+moved into place when all of it is unpacked, and deleted.
 """
 
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import http.client
 import json
+import lzma
 import shutil
+import struct
 import tarfile
 import threading
 import time
@@ -20,29 +22,37 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import google_crc32c
 from tqdm.auto import tqdm
 
-from topdown.data.sources import Archive, Bucket, RemoteFile, Source
-from topdown.data.tfrecord import crc32c
+from topdown.datasets import Bucket, RemoteFile, Source
+from topdown.files import locked
 
 CHUNK = 1 << 20
-
-
 RETRIES = 5
+MOST_UNPACKED = 20
+"""An archive may unpack to so many times its size; those of the data sets unpack to at most a few times theirs."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, struct.error, zlib.error, lzma.LZMAError)
+"""What damaged, encrypted and oversized archives raise."""
+
+_Result = TypeVar('_Result')
 
 
-def fetch(source: Source, root: str | Path, workers: int = 0, progress: bool = True) -> list[Path]:
+def fetch(source: Source, root: str | Path, workers: int = 8, progress: bool = True) -> list[Path]:
     """Download, and unpack if need be, what is not there yet.
 
     Args:
         source: the data set.
-        root: folder to hold it.
-        workers: downloads at a time; 0 for three of archives, eight of a bucket's files.
+        root: folder to hold it; one process at a time fetches into it.
+        workers: downloads at a time.
         progress: show a bar.
 
     Returns:
@@ -50,29 +60,45 @@ def fetch(source: Source, root: str | Path, workers: int = 0, progress: bool = T
 
     Raises:
         PermissionError: if the data set is behind a login; the message says how to get it.
-        OSError: if the disk is too small, an address cannot be reached after several tries, or a file does not fit its
-            checksum (it is deleted then, so that the next try starts anew).
+        OSError: if the disk is too small, an address cannot be reached after several tries, a file does not fit its
+            checksum, or an archive cannot be unpacked (it is deleted then, so that the next try starts anew).
     """
     if source.login:
         raise PermissionError(f'{source.title} cannot be downloaded without an account. {source.login}')
     root = Path(root).expanduser()
-    if source.bucket:
-        return _fetch_bucket(source.title, source.bucket, root, workers or 8, progress)
-    missing = [a for a in source.archives if not (root / a.gives).exists()]
-    root.mkdir(parents=True, exist_ok=True)
-    if missing:
-        _check_space(missing, root)
-        with _Bar(source.title, progress) as bar:
-            files = _in_parallel(
-                lambda a: download(a.url, root / '.download' / a.name, a.md5, bar), missing, workers or 3, bar
-            )
+    with _workplace(root) as place:
+        if source.bucket:
+            files = list_bucket(source.bucket, root)
+            _download_all(source.title, files, place, workers, progress)
+            return [file.target for file in files]
+        missing = [archive for archive in source.archives if not (root / archive.gives).exists()]
+        files = [RemoteFile(a.url, place / a.name, _size(a.url), a.md5) for a in missing]
+        _download_all(source.title, files, place, workers, progress, unpacked=sum(file.size for file in files))
         for archive, file in zip(missing, files, strict=True):
-            _unpack(file, root / archive.into)
+            _unpack(file.target, root / archive.into)
             if not (root / archive.gives).exists():
                 raise OSError(f'{archive.url} did not contain {archive.gives}: its makers may have changed it')
-            file.unlink()
-        shutil.rmtree(root / '.download', ignore_errors=True)
-    return [root / a.gives for a in source.archives]
+            file.target.unlink()
+        return [root / archive.gives for archive in source.archives]
+
+
+@contextmanager
+def _workplace(root: Path) -> Iterator[Path]:
+    """The folder of what is not whole yet, kept only while it holds something; emptied when the disk is full."""
+    place = root / '.download'
+    with locked(place, wait=True):
+        try:
+            yield place
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            shutil.rmtree(place, ignore_errors=True)
+            raise OSError(
+                error.errno, f'{root} is full: what was not whole yet was deleted; make room or choose another disk'
+            ) from error
+        finally:
+            if not {path.name for path in place.glob('*')} - {'.lock', '.lock.owner'}:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def list_bucket(bucket: Bucket, root: Path, pause: float = 1.0) -> list[RemoteFile]:
@@ -93,109 +119,107 @@ def list_bucket(bucket: Bucket, root: Path, pause: float = 1.0) -> list[RemoteFi
                 name = item['name']
                 if name.endswith('/') or any(part in name for part in bucket.leave):
                     continue
+                last = name.rsplit('/', 1)[-1]
+                if not last.isprintable() or last[:1] in ('', '.') or '\\' in last:
+                    raise ValueError(f'{name!r} cannot be the name of a file here')
                 sums = {
                     kind: base64.b64decode(item.get(key, ''), validate=True).hex()
                     for kind, key in (('md5', 'md5Hash'), ('crc32c', 'crc32c'))
                 }
-                target = root / bucket.into / name.rsplit('/', 1)[-1]
+                target = root / bucket.into / last
                 address = f'{bucket.base}/{bucket.name}/{urllib.parse.quote(name)}'
                 found.append(RemoteFile(address, target, int(item['size']), **sums))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise OSError(f'{url} is no listing of a bucket ({type(error).__name__}: {error}); try again') from error
         page = content.get('nextPageToken', '')
         if not page:
             break
     if not found:
         raise OSError(f'{bucket.base}/{bucket.name} lists nothing under {bucket.prefix}: its makers may have moved it')
+    if len({file.target for file in found}) < len(found):
+        raise OSError(f'{bucket.base}/{bucket.name} lists two files of one name under {bucket.prefix}')
     return found
 
 
-def _fetch_bucket(title: str, bucket: Bucket, root: Path, workers: int, progress: bool) -> list[Path]:
-    """Files of the listed size are taken for whole, as they are moved into place only when they are."""
-    files = list_bucket(bucket, root)
-    missing = [f for f in files if not f.target.is_file() or f.target.stat().st_size != f.size]
-    root.mkdir(parents=True, exist_ok=True)
-    place = root / '.download'
-    need = sum(f.size for f in missing)
-    for part in (place / f'{f.target.name}.part' for f in missing):
-        need -= part.stat().st_size if part.is_file() else 0
-    _need_space(need, root)
+def _download_all(
+    title: str, files: list[RemoteFile], place: Path, workers: int, progress: bool, unpacked: int = 0
+) -> None:
+    """Files of the announced size are taken for whole, as they are moved into place only when they are."""
+    files = [f for f in files if not (f.target.is_file() and f.size in (0, f.target.stat().st_size))]
+    total, have = sum(f.size for f in files), sum(_have(_part(f, place)) for f in files)
+    free = shutil.disk_usage(place).free
+    if (need := total - have + unpacked) > free:
+        raise OSError(
+            f'{place.parent} has {free / 1e9:.2f} GB free, about {need / 1e9:.2f} GB are needed: choose another disk'
+        )
+    stop = threading.Event()
+
+    def came(count: int) -> None:
+        bar.update(count)
+        if stop.is_set():
+            raise _Stopped
 
     def get(file: RemoteFile) -> None:
-        fresh = download(file.url, place / file.target.name, file.md5, bar, crc=file.crc32c)
-        if fresh.stat().st_size != file.size:
-            size = fresh.stat().st_size
-            fresh.unlink()
-            raise OSError(f'{file.url} has {size} bytes, {file.size} are listed: it was deleted, try again')
-        file.target.parent.mkdir(parents=True, exist_ok=True)
-        fresh.replace(file.target)
-
-    if missing:
-        with _Bar(title, progress) as bar:
-            bar.announce({f.url: f.size for f in missing})
-            _in_parallel(get, missing, workers, bar)
-        shutil.rmtree(place, ignore_errors=True)
-    return [f.target for f in files]
-
-
-_Item, _Result = TypeVar('_Item'), TypeVar('_Result')
-
-
-def _in_parallel(work: Callable[[_Item], _Result], items: list[_Item], workers: int, bar: _Bar) -> list[_Result]:
-    """The first failure, or Ctrl-C, stops the others where they are."""
-
-    def guarded(item: _Item) -> _Result:
-        if bar.stop.is_set():
-            raise _Stopped
         try:
-            return work(item)
+            came(0)
+            download(file, place, came)
+        except _Stopped:
+            pass
         except BaseException:
-            bar.stop.set()
+            stop.set()
             raise
 
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(guarded, item) for item in items]
+    bar = tqdm(desc=title, unit='B', unit_scale=True, total=total, initial=have, disable=not progress or not files)
+    with bar, ThreadPoolExecutor(workers) as pool:
         try:
-            wait(jobs)
-        except BaseException:
-            bar.stop.set()
-            raise
-    errors = [error for job in jobs if (error := job.exception())]
-    if errors:
-        raise next((e for e in errors if not isinstance(e, _Stopped)), errors[0])
-    return [job.result() for job in jobs]
+            for job in as_completed([pool.submit(get, file) for file in files]):
+                job.result()
+        finally:  # the first failure, or Ctrl-C, stops the others where they are
+            stop.set()
 
 
-def download(url: str, target: Path, md5: str = '', bar: _Bar | None = None, pause: float = 1.0, crc: str = '') -> Path:
-    """One file, going on from ``<target>.part`` if it is there; moved to ``target`` when whole and checked.
+class _Stopped(Exception):
+    """Another download failed."""
+
+
+def download(file: RemoteFile, place: Path, came: Callable[[int], object] = int, pause: float = 1.0) -> Path:
+    """One file, going on from its part if that is there; moved to its target when whole and checked.
 
     Args:
-        url: its address.
-        target: where it goes.
-        md5: checksum; not checked if empty.
-        bar: progress.
+        file: address, target and, where known, size and checksum.
+        place: folder of the part, ``<name>.part``.
+        came: called with the number of bytes that came.
         pause: seconds before the first new try; doubled after each.
-        crc: CRC-32C, hexadecimal; checked if there is no MD5.
 
     Raises:
         OSError: see ``fetch``.
     """
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + '.part')
+    part = _part(file, place)
+    place.mkdir(parents=True, exist_ok=True)
     kept = f'what came so far is kept in {part} and the next try goes on from there'
-    _patiently(url, lambda: _transfer(url, part, bar), pause, kept)
-    wanted = md5 or crc
-    if wanted and (found := _md5(part) if md5 else _crc32c(part)) != wanted:
+    _patiently(file.url, lambda: _transfer(file.url, part, came), pause, kept)
+    wrong = ''
+    if file.size and _have(part) != file.size:
+        wrong = f'has {_have(part)} bytes, {file.size} are listed'
+    elif (wanted := file.md5 or file.crc32c) and (found := _checksum(part, bool(file.md5))) != wanted:
+        wrong = f'is damaged: its checksum is {found}, not {wanted}'
+    if wrong:
         part.unlink()
-        raise OSError(f'{url} is damaged: its checksum is {found}, not {wanted}. It was deleted; try again')
-    part.rename(target)
-    return target
+        raise OSError(f'{file.url} {wrong}. It was deleted; try again')
+    file.target.parent.mkdir(parents=True, exist_ok=True)
+    return part.replace(file.target)
+
+
+def _part(file: RemoteFile, place: Path) -> Path:
+    return place / f'{file.target.name}.part'
+
+
+def _have(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
 
 
 def _patiently(url: str, work: Callable[[], _Result], pause: float, kept: str = 'try again later') -> _Result:
-    """Several tries, with longer and longer pauses between them; what the server refuses is not tried again."""
+    """Several tries, with longer and longer pauses between them; what the server or the disk refuses is final."""
     for attempt in range(RETRIES):
         try:
             return work()
@@ -204,6 +228,8 @@ def _patiently(url: str, work: Callable[[], _Result], pause: float, kept: str = 
                 raise OSError(f'{url} answers {error.code} {error.reason}: the address may have changed') from error
             problem: Exception = error
         except (OSError, EOFError, http.client.HTTPException) as error:
+            if getattr(error, 'errno', None) in FULL:
+                raise
             problem = error
         if attempt < RETRIES - 1:
             time.sleep(pause * 2**attempt)
@@ -215,12 +241,17 @@ def _read(url: str) -> bytes:
         return response.read()
 
 
-class _Stopped(Exception):
-    """Another download failed."""
+def _size(url: str) -> int:
+    """What the server announces, 0 if nothing: the download itself will say what is wrong."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method='HEAD'), timeout=60) as response:
+            return int(response.headers.get('Content-Length') or 0)
+    except (OSError, ValueError, http.client.HTTPException):
+        return 0
 
 
-def _transfer(url: str, part: Path, bar: _Bar | None) -> None:
-    have = part.stat().st_size if part.exists() else 0
+def _transfer(url: str, part: Path, came: Callable[[int], object]) -> None:
+    have = _have(part)
     request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
@@ -230,38 +261,60 @@ def _transfer(url: str, part: Path, bar: _Bar | None) -> None:
         raise
     with response:
         if have and response.status != 206:  # the server starts over, so must the file
+            came(-have)
             have = 0
-        length = response.headers.get('Content-Length')
-        total = have + int(length) if length else None
-        if bar:
-            bar.expect(url, total, have)
+        total = have + int(response.headers.get('Content-Length') or 0)
         with part.open('ab' if have else 'wb') as file:
             while chunk := response.read(CHUNK):
-                if bar and bar.stop.is_set():
-                    raise _Stopped
                 file.write(chunk)
-                if bar:
-                    bar.update(len(chunk))
-    if total is not None and part.stat().st_size < total:
-        raise EOFError(f'{part.stat().st_size} of {total} bytes came')
+                came(len(chunk))
+    if _have(part) < total:
+        raise EOFError(f'{_have(part)} of {total} bytes came')
+
+
+def _checksum(path: Path, md5: bool) -> str:
+    """MD5 or CRC-32C, hexadecimal."""
+    digest = hashlib.md5(usedforsecurity=False) if md5 else google_crc32c.Checksum()
+    with path.open('rb') as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.digest().hex()
 
 
 def _unpack(file: Path, folder: Path) -> None:
-    """Unpack beside the data, then move into place, file by file where folders are there already."""
+    """Unpack beside the data, then move into place, file by file where folders are there already.
+
+    Neither kind of archive can write outside its folder: ``zipfile`` drops ``..`` and roots from names, and tarfile's
+    data filter refuses them.
+    """
     fresh = file.with_name(file.name + '.unpacked')
+    left = MOST_UNPACKED * file.stat().st_size
+
+    def announced(size: int) -> None:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise tarfile.TarError(f'it would unpack to more than {MOST_UNPACKED} times its size')
+
+    def checked(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+        announced(member.size)
+        return tarfile.data_filter(member, path)
+
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
+                announced(sum(member.file_size for member in archive.infolist()))
                 archive.extractall(fresh)
         else:
             with tarfile.open(file) as archive:
-                archive.extractall(fresh, filter='data')
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        shutil.rmtree(fresh, ignore_errors=True)
+                archive.extractall(fresh, filter=checked)
+        _merge(fresh, folder)
+    except UNREADABLE as error:
         file.unlink()
-        raise OSError(f'{file} is no whole archive ({error}); it was deleted, try again') from error
-    _merge(fresh, folder)
+        raise OSError(f'{file} cannot be unpacked ({error}); it was deleted, try again') from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _merge(source: Path, target: Path) -> None:
@@ -273,74 +326,3 @@ def _merge(source: Path, target: Path) -> None:
         else:
             item.replace(there)
     source.rmdir()
-
-
-def _check_space(archives: list[Archive], root: Path) -> None:
-    """Archive and unpacked files are on the disk at the same time: twice the size of what is still to come."""
-    need = 0
-    for archive in archives:
-        request = urllib.request.Request(archive.url, method='HEAD')
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                need += 2 * int(response.headers.get('Content-Length') or 0)
-        except (OSError, ValueError):
-            continue  # the download itself will say what is wrong
-    _need_space(need, root)
-
-
-def _need_space(need: int, root: Path) -> None:
-    free = shutil.disk_usage(root).free
-    if need > free:
-        raise OSError(f'{root} has {free / 1e9:.1f} GB free, about {need / 1e9:.1f} GB are needed: choose another disk')
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open('rb') as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _crc32c(path: Path) -> str:
-    crc = 0
-    with path.open('rb') as file:
-        while chunk := file.read(CHUNK):
-            crc = crc32c(chunk, crc)
-    return f'{crc:08x}'
-
-
-class _Bar:
-    """One progress bar for parallel downloads."""
-
-    def __init__(self, title: str, progress: bool) -> None:
-        self.bar = tqdm(desc=title, unit='B', unit_scale=True, total=0, disable=not progress)
-        self.lock, self.stop = threading.Lock(), threading.Event()
-        self.sizes: dict[str, int] = {}
-        self.begun: set[str] = set()
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def announce(self, sizes: dict[str, int]) -> None:
-        """Files and their sizes, known beforehand."""
-        self.sizes |= sizes
-        self.bar.total += sum(sizes.values())
-
-    def expect(self, url: str, total: int | None, have: int) -> None:
-        """Count a file's size once, and what was there before."""
-        with self.lock:
-            if url not in self.sizes:
-                self.sizes[url] = total or 0
-                self.bar.total += total or 0
-            if url not in self.begun:
-                self.begun.add(url)
-                self.bar.update(have)
-
-    def update(self, count: int) -> None:
-        """So many bytes came."""
-        with self.lock:
-            self.bar.update(count)

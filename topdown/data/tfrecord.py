@@ -16,88 +16,61 @@ import weakref
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+import google_crc32c
 import numpy as np
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
-_POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
 MAPPED = 128
 """Files that stay mapped."""
 _mapped: deque[weakref.ref[RecordFile]] = deque()
-_BLOCK = 1 << 18  # bytes whose checksum is computed at once; what it needs stays in the processor's cache
 
 
-def _make_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
-        table.append(value)
-    return table
+_MESSAGES = {  # fields in the order of their numbers
+    'BytesList': [('value', 'REPEATED', 'BYTES')],
+    'FloatList': [('value', 'REPEATED', 'FLOAT')],
+    'Int64List': [('value', 'REPEATED', 'INT64')],
+    'Feature': [
+        ('bytes_list', 'OPTIONAL', 'BytesList'),
+        ('float_list', 'OPTIONAL', 'FloatList'),
+        ('int64_list', 'OPTIONAL', 'Int64List'),
+    ],
+    'Entry': [('key', 'OPTIONAL', 'STRING'), ('value', 'OPTIONAL', 'Feature')],  # what a map is on disk
+    'Features': [('feature', 'REPEATED', 'Entry')],
+    'Example': [('features', 'OPTIONAL', 'Features')],
+}
 
 
-_TABLE = _make_table()
+def _message_class(name: str) -> type[Message]:
+    """Protobuf's class of one of the messages above."""
+    described = [
+        {
+            'name': message,
+            'field': [
+                {'name': field, 'number': number, 'label': f'LABEL_{label}'}
+                | ({'type': 'TYPE_MESSAGE', 'type_name': kind} if kind in _MESSAGES else {'type': f'TYPE_{kind}'})
+                for number, (field, label, kind) in enumerate(fields, 1)
+            ],
+        }
+        for message, fields in _MESSAGES.items()
+    ]
+    file = FileDescriptorProto(name='example.proto', syntax='proto3', message_type=described)
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return GetMessageClass(pool.FindMessageTypeByName(name))
 
 
-@lru_cache
-def _shift(level: int) -> np.ndarray:
-    """Tables (4, 256) uint32 of what 4 * 2^level zero bytes do to a checksum, by the byte of the checksum."""
-    if level == 0:
-        bits = [1 << bit for bit in range(32)]
-        for _ in range(4):
-            bits = [value >> 8 ^ _TABLE[value & 0xFF] for value in bits]
-    else:
-        bits = [int(value) for value in _shifted(np.array([1 << bit for bit in range(32)], np.uint32), level - 1)]
-        bits = [int(value) for value in _shifted(np.array(bits, np.uint32), level - 1)]
-    tables = np.zeros((4, 256), np.uint32)
-    for bit, value in enumerate(bits):
-        tables[bit // 8, (np.arange(256) >> bit % 8 & 1).astype(bool)] ^= np.uint32(value)
-    return tables
-
-
-def _shifted(values: np.ndarray, level: int) -> np.ndarray:
-    """Checksums (n,) uint32 after 4 * 2^level more zero bytes each."""
-    tables, parts = _shift(level), np.ascontiguousarray(values, '<u4').view(np.uint8).reshape(-1, 4)
-    result = tables[0].take(parts[:, 0])
-    for byte in (1, 2, 3):
-        result ^= tables[byte].take(parts[:, byte])
-    return result
-
-
-def crc32c(data: bytes | memoryview, crc: int = 0) -> int:
-    """CRC-32C (Castagnoli), going on from the checksum of what came before.
-
-    A checksum is linear: that of two halves is the first one, moved over as many zero bytes as the second half has,
-    plus the second one. So words of four bytes are joined two by two, all pairs at once.
-    """
-    data = memoryview(data).cast('B')
-    for first in range(0, len(data), _BLOCK):
-        crc = _crc_block(data[first : first + _BLOCK], crc ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return crc
-
-
-def _crc_block(data: memoryview, state: int) -> int:
-    if len(data) < 128:
-        for byte in data:
-            state = state >> 8 ^ _TABLE[(state ^ byte) & 0xFF]
-        return state
-    lead = -len(data) % 4  # zeros in front change nothing
-    padded = np.zeros(lead + len(data), np.uint8)
-    padded[lead:] = np.frombuffer(data, np.uint8)
-    padded[lead : lead + 4] ^= np.frombuffer(struct.pack('<I', state), np.uint8)
-    words, level = padded.view('<u4'), 0
-    while len(words) > 1:
-        if len(words) % 2:
-            words = np.concatenate([np.zeros(1, words.dtype), words])
-        words, level = _shifted(words[::2], level) ^ words[1::2], level + 1
-    return int(_shifted(words, 0)[0])
+_Example, _Feature = _message_class('Example'), _message_class('Feature')
 
 
 def masked_crc(data: bytes | memoryview) -> int:
     """CRC-32C, rotated and offset as TFRecord stores it."""
-    crc = crc32c(data)
+    crc = google_crc32c.value(bytes(data))  # it takes no views
     return (crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF
 
 
@@ -215,22 +188,24 @@ def write_record(file: BinaryIO, data: bytes) -> None:
 
 def make_example(fields: dict[str, list[bytes] | np.ndarray]) -> bytes:
     """A tf.train.Example message of lists of bytes, and of arrays of floats or integers."""
-    entries = []
+    example = _Example()
     for name, values in fields.items():
+        feature = example.features.feature.add(key=name).value
         if isinstance(values, list):
-            feature = _message(1, b''.join(_message(1, value) for value in values))
-        elif values.dtype.kind == 'f':
-            feature = _message(2, _message(1, values.astype('<f4').tobytes()))
+            content = feature.bytes_list
         else:
-            feature = _message(3, _message(1, b''.join(_make_varint(int(v)) for v in values)))
-        entries.append(_message(1, _message(1, name.encode()) + _message(2, feature)))
-    return _message(1, b''.join(entries))
+            content = feature.float_list if values.dtype.kind == 'f' else feature.int64_list
+        content.SetInParent()  # an empty list keeps its kind
+        content.value.extend(values if isinstance(values, list) else values.tolist())
+    return example.SerializeToString()
 
 
 def parse_example(
     data: bytes | memoryview, names: set[str] | None = None, single: frozenset[str] | set[str] = frozenset()
 ) -> dict[str, list[bytes] | np.ndarray]:
     """Fields of an Example message.
+
+    Protobuf reads the lists. The way to them is walked here, as protobuf would read, and copy, the whole message.
 
     Args:
         data: the message.
@@ -245,18 +220,14 @@ def parse_example(
     """
     result: dict[str, list[bytes] | np.ndarray] = {}
     try:
-        for number, features in _fields(memoryview(data)):
-            if number != 1:
-                continue
-            for entry_number, entry in _fields(features):
-                if entry_number != 1:
-                    continue
+        for _, features in _fields(memoryview(data)):
+            for _, entry in _fields(features):
                 parts = dict(_fields(entry))
                 name = bytes(parts[1]).decode()
                 if names is None or name in names:
                     feature = parts.get(2, memoryview(b''))
                     result[name] = _single_bytes(feature, name) if name in single else _values(feature)
-    except (IndexError, KeyError, UnicodeDecodeError, struct.error, TypeError) as error:
+    except (IndexError, KeyError, UnicodeDecodeError, DecodeError) as error:
         raise ValueError(f'this is no tf.train.Example message ({type(error).__name__}: {error})') from error
     return result
 
@@ -264,8 +235,8 @@ def parse_example(
 def _single_bytes(feature: memoryview, name: str) -> np.ndarray:
     """A Feature whose values are one byte each, as (n,) uint8.
 
-    Each value is three bytes: its key (10: field 1, length-delimited), its length (1) and itself. Whatever is
-    written in another way goes through the general parser.
+    Each value is three bytes: its key (10: field 1, length-delimited), its length (1) and itself. Whatever is written
+    in another way is left to protobuf, which makes an object of every byte: 240 ms for an image of CLEVR.
     """
     for kind, content in _fields(feature):
         if kind == 1 and len(content) % 3 == 0:
@@ -280,73 +251,31 @@ def _single_bytes(feature: memoryview, name: str) -> np.ndarray:
 
 
 def _values(feature: memoryview) -> list[bytes] | np.ndarray:
-    """A Feature: bytes_list = 1, float_list = 2, int64_list = 3, each with repeated field 1, packed or not."""
-    for kind, content in _fields(feature):
-        if kind == 1:
-            return [bytes(value) for _, value in _fields(content)]
-        if kind == 2:
-            parts = [
-                np.frombuffer(value, '<f4') if isinstance(value, memoryview) else [value]
-                for _, value in _fields(content)
-            ]
-            return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
-        if kind == 3:
-            values: list[int] = []
-            for _, value in _fields(content):
-                if isinstance(value, memoryview):
-                    at = 0
-                    while at < len(value):
-                        number, at = _varint(value, at)
-                        values.append(number)
-                else:
-                    values.append(value)
-            return np.array(values, np.uint64).astype(np.int64)
+    for kind, content in _Feature.FromString(feature).ListFields():
+        if kind.name == 'bytes_list':
+            return list(content.value)
+        return np.array(content.value, np.float32 if kind.name == 'float_list' else np.int64)
     return []
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int | float]]:
-    """Field numbers and values of a message: varints as int, 32-bit as float, the rest as views."""
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Numbers and contents of a message's fields, all of which have a length in front, as those of an Example do."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
-        wire = key & 7
-        if wire == 0:
-            value, at = _varint(message, at)
-        elif wire == 2:
-            length, at = _varint(message, at)
-            if at + length > len(message):
-                raise IndexError('a field is longer than its message')
-            value, at = message[at : at + length], at + length
-        elif wire == 5:
-            (value,), at = struct.unpack_from('<f', message, at), at + 4
-        elif wire == 1:
-            value, at = message[at : at + 8], at + 8
-        else:
-            raise IndexError(f'unknown wire type {wire}')
-        yield key >> 3, value
+        length, at = _varint(message, at)
+        if key & 7 != 2 or at + length > len(message):
+            raise IndexError('a field is of another kind, or longer than its message')
+        yield key >> 3, message[at : at + length]
+        at += length
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
     """Little-endian base-128 integer at a place -> value and the place after it."""
-    value, shift = 0, 0
-    while True:
+    value = 0
+    for shift in range(0, 64, 7):
         byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
+        value, at = value | (byte & 0x7F) << shift, at + 1
         if not byte & 0x80:
             return value, at
-        if shift > 63:
-            raise IndexError('a number is longer than 64 bits')
-
-
-def _message(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
-    return _make_varint(number << 3 | 2) + _make_varint(len(content)) + content
-
-
-def _make_varint(value: int) -> bytes:
-    value, groups = value & (1 << 64) - 1, []
-    while value > 0x7F:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*groups, value])
+    raise IndexError('a number is longer than 64 bits')

@@ -85,7 +85,7 @@ class Codebook(nn.Module):
     def forward(self, x: Tensor) -> Quantized:
         """Quantize (..., d) vectors; in training mode also start (first call) and update the codebook.
 
-        The returned codes are those from before the update.
+        The returned codes are those from before the update; gradients pass them by equation (7).
 
         Raises:
             RuntimeError: in evaluation mode before any training batch was seen: k-means must not start from

@@ -3,9 +3,9 @@
 Here the N "patches" are the pixels of a square picture in raster order, N = S^2, D = 3, values in [-1, 1]. Between the
 ends, both passes are those of any other model. Equations::
 
-    (9)   e_p  = W_e (x, y, 1 - x, 1 - y) + b_e                x and y from 0 to 1 over rows and columns
-    (10)  f_n  = MLP(LayerNorm(CNN(picture)_n + e_n))          the stem, instead of the head
-    (11)  (y_kn, a_kn) = CNN^T(s_k + e_p)_n                    the slot on a small grid of places p, enlarged to S x S
+    (14)  e_p  = W_e (x, y, 1 - x, 1 - y) + b_e                x and y from 0 to 1 over rows and columns
+    (15)  f_n  = MLP(LayerNorm(CNN(picture)_n + e_n))          the stem, instead of the head
+    (16)  (y_kn, a_kn) = CNN^T(s_k + e_p)_n                    the slot on a small grid of places p, enlarged to S x S
           alpha = softmax_k a,   x^_n = sum_k alpha_kn y_kn,   mask = alpha
 """
 
@@ -21,7 +21,7 @@ from topdown.model.slot_attention import InputHead
 
 
 class SoftPosition(nn.Module):
-    """Equation (9): adds a linear map of every place's distances from the four edges.
+    """Equation (14): adds a linear map of every place's distances from the four edges.
 
     Args:
         side: rows and columns of the grid.
@@ -41,7 +41,7 @@ class SoftPosition(nn.Module):
 
 
 class PixelStem(nn.Module):
-    """Equation (10): four 5 x 5 convolutions with ReLU at full resolution, places, and the head that tokens have, too.
+    """Equation (15): four 5 x 5 convolutions with ReLU at full resolution, places, and the head that tokens have, too.
 
     Args:
         side: S.
@@ -67,7 +67,7 @@ class PixelStem(nn.Module):
 
 
 class SpatialBroadcastDecoder(nn.Module):
-    """Equation (11): each slot draws a picture and its opacity; the pictures are blended.
+    """Equation (16): each slot draws a picture and its opacity; the pictures are blended.
 
     The slot is repeated over a grid of ``broadcast_size`` places. 5 x 5 transposed convolutions of stride 2, as many as
     it takes, enlarge it to the picture; then come one of stride 1 and a 3 x 3 one to colours and opacity.

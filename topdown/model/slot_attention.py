@@ -1,23 +1,21 @@
-"""Slot attention and its modulated pass.
+"""Slot attention: slots compete for patches, collect what they win, and are updated, a few times over.
 
 Dimension letters, used as suffixes here and throughout the package:
 B batch, N patches, D feature width, K slots, d slot width, C key/value/query width, H heads, E codebook size.
 
-Equations (Locatello et al. 2020; modulation: Kim et al. 2024)::
+Equations (Locatello et al. 2020), for one image and every head::
 
-    (1)  A_kn = softmax_k( (m^q_k * q_k) . k_n / sqrt(C) )   competition among slots
-    (2)  W_kn = (A_kn + eps) / sum_n (A_kn + eps)             weighted mean over patches
-    (3)  U_k  = m^c_k * sum_n W_kn m^s_kn v_n
+    (1)  A_kn = softmax_k( q_k . k_n / sqrt(C / H) )      competition among slots
+    (2)  W_kn = (A_kn + eps) / sum_n (A_kn + eps)         weighted mean over patches
+    (3)  U_k  = sum_n W_kn v_n                            what a slot collects
     (4)  S_k <- GRU(U_k, S_k)
-         S_k <- S_k + W_2 (m^f_k * ReLU(W_1 LayerNorm(S_k) + b_1)) + b_2
-
-All scales are one in the plain, bottom-up pass. The paper's modulation sets m^c and m^s; m^q and m^f are further
-options (the released code's shipped default scales by m^q, m^c and m^f). Equation (3) is the modulation map
-M_k = m^s_k (outer) m^c_k applied to the values, v_kn = M_kn * v_n, with the sum over patches carried out first: nothing
-of size B x K x N x C exists.
+         S_k <- S_k + W_2 ReLU(W_1 LayerNorm(S_k) + b_1) + b_2
 
 With H heads, q, k and v are cut into H parts of width C / H, and the softmax of equation (1) runs over slots and heads
-together, as in the released code; the attention returned is the mean over heads and so sums to 1 / H over slots.
+together, as in the released code; U_k is the heads' sums side by side. The attention returned is the mean over heads
+and so sums to 1 / H over slots.
+
+A pass may be given scales, which enter as equations (12) and (13) of ``topdown.model.modulation`` say.
 """
 
 from __future__ import annotations
@@ -68,7 +66,7 @@ class SlotInit(nn.Module):
 
 
 class SlotAttention(nn.Module):
-    """Iterative competition of slots for inputs, with optional modulation of the values.
+    """Iterative competition of slots for inputs.
 
     Args:
         input_size: width of the inputs.
@@ -121,7 +119,7 @@ class SlotAttention(nn.Module):
         Args:
             slots_BKd: initial slots.
             keys, values: from ``keys_values``.
-            scales: of equations (1), (3) and (4), held constant over the steps.
+            scales: of equations (12) and (13), held constant over the steps; ``PLAIN`` for none.
 
         Returns:
             Slots (B, K, d) and the last step's attention A (B, K, N), the mean over heads, summing to 1 / H over
@@ -133,7 +131,7 @@ class SlotAttention(nn.Module):
         return slots, attention
 
     def step(self, slots: Tensor, keys: Tensor, values: Tensor, scales: Scales = PLAIN) -> tuple[Tensor, Tensor]:
-        """Equations (1) to (4) once. Shapes as in ``forward``."""
+        """Equations (1) to (4) once, shapes as in ``forward``; with scales also equations (11) to (13)."""
         batch, num_slots, slot_size = slots.shape
         queries = self.project_q(self.norm_slots(slots))
         if scales.query is not None:
@@ -141,16 +139,16 @@ class SlotAttention(nn.Module):
         logits = self._split(queries) @ keys.transpose(-1, -2) * self.head_size**-0.5  # (B, H, K, N)
         if logits.dtype in (torch.bfloat16, torch.float16):
             logits = logits.float()
-        attention = logits.flatten(1, 2).softmax(dim=1).view(logits.shape)  # over slots and heads
-        weights = attention + EPS
+        attention = logits.flatten(1, 2).softmax(dim=1).view(logits.shape)  # (1), slots and heads
+        weights = attention + EPS  # (2)
         weights = weights / weights.sum(dim=-1, keepdim=True)
         if scales.spatial is not None:
             weights = weights * scales.spatial.unsqueeze(1)
-        updates = weights.to(values.dtype) @ values
+        updates = weights.to(values.dtype) @ values  # (3), with scales (12)
         updates = updates.transpose(1, 2).reshape(batch, num_slots, self.qkv_size)
         if scales.channel is not None:
             updates = updates * scales.channel
-        slots = self.gru(updates.flatten(0, 1), slots.flatten(0, 1)).view(batch, num_slots, slot_size)
+        slots = self.gru(updates.flatten(0, 1), slots.flatten(0, 1)).view(batch, num_slots, slot_size)  # (4)
         hidden = self.mlp[1](self.mlp[0](self.norm_mlp(slots)))
         if scales.mlp is not None:
             hidden = hidden * scales.mlp

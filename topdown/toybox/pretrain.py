@@ -1,6 +1,6 @@
 """Self-supervised pretraining of the embedded encoder: no labels, no masks.
 
-``python -m topdown.pretrain --folder runs/pretrain`` makes the shipped weights. It watches three-frame clips of
+``topdown pretrain --folder runs/pretrain`` makes the shipped weights. It watches three-frame clips of
 Toybox scenes (a stream of their own, disjoint from training and validation pictures) in which every toy moves
 steadily. Two losses share one masked forward pass over the middle frame:
 
@@ -21,12 +21,11 @@ Toybox scenes: reconstruction losses then weigh all channels alike.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from topdown import precision
+from topdown.config import PretrainConfig
 from topdown.model.encoder import TOYBOX_MEAN, TOYBOX_STD, vit_toybox_patch8_96
 from topdown.toybox.scenes import ToyboxConfig, clip_at
 
@@ -57,32 +57,6 @@ UNKNOWN = -1
 
 
 STILL_SHARE = 0.35
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Settings of the pretraining; the defaults made the shipped weights."""
-
-    clips: int = 12_000
-    picture_size: int = 112
-    """Rendered side; 96-pixel windows and mirror images are shown."""
-    minutes: float = 20.0
-    """Time spent training, without rendering. The cosine schedule of the learning rate follows it."""
-    batch_size: int = 20
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_steps: int = 200
-    masked: float = 0.4
-    """Share of patches blanked."""
-    block: int = 2
-    """Side, in patches, of the blanked blocks."""
-    fate_weight: float = 0.3
-    """Weight of the common-fate loss; 0 leaves masked colour prediction alone."""
-    temperature: float = 0.2
-    """Of the common-fate loss."""
-    calibration_views: int = 1024
-    """Pictures over which the final norm is recalibrated."""
-    seed: int = 0
 
 
 class Pretrainer(nn.Module):
@@ -291,22 +265,7 @@ def pretrain(config: PretrainConfig, folder: Path) -> nn.Module:
     model.eval()
     torch.manual_seed(config.seed)
     calibrate(model.vit, draw_views(frames, shifts, config.calibration_views)[0])
-    save_file(model.vit.state_dict(), folder / 'vit_toybox_patch8_96.safetensors')
-    return model.vit
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line: ``python -m topdown.pretrain --folder DIR [--minutes M ...]``."""
-    parser = argparse.ArgumentParser(prog='python -m topdown.pretrain', description='Pretrain the embedded encoder.')
-    parser.add_argument('--folder', type=Path, default=Path('runs/pretrain'))
-    for field in fields(PretrainConfig):
-        parser.add_argument(f'--{field.name}', type=type(field.default), default=field.default)
-    options = vars(parser.parse_args(arguments))
-    folder = options.pop('folder')
-    pretrain(PretrainConfig(**options), folder)
     weights = folder / 'vit_toybox_patch8_96.safetensors'
-    print(f'{weights}: {weights.stat().st_size / 1e6:.1f} MB, {len(load_file(weights))} tensors')
-
-
-if __name__ == '__main__':
-    main()
+    save_file(model.vit.state_dict(), weights)
+    print(f'{weights}: {weights.stat().st_size / 1e6:.1f} MB')
+    return model.vit

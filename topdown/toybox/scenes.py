@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from topdown.config import typed
 from topdown.toybox.catalogue import BACKGROUND_COLOURS, BACKGROUNDS, CATEGORIES, PALETTE, Part
 
 VERSION = 2
@@ -82,6 +83,19 @@ class ToyboxConfig:
                 del values[name]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def toybox_config(changes: dict[str, object]) -> ToyboxConfig:
+    """The default look with changes, as the parameter ``toybox`` gives them.
+
+    Raises:
+        ValueError: for an unknown name, a wrong type or an impossible value.
+    """
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(ToyboxConfig)}
+    unknown = ', '.join(sorted(set(changes) - set(kinds)))
+    if unknown:
+        raise ValueError(f'toybox has no setting {unknown}; it has {", ".join(kinds)}')
+    return ToyboxConfig(**{name: typed(f'toybox: {name}', value, kinds[name]) for name, value in changes.items()})
 
 
 class Scene(NamedTuple):

@@ -1,5 +1,7 @@
-"""``python -m topdown.train`` and ``torchrun -m topdown.train``: the command ``topdown train``."""
+"""``torchrun -m topdown.train`` and ``python -m topdown.train``: the command ``topdown train``."""
 
-from topdown.train.loop import main
+import sys
 
-main()
+from topdown.cli import main
+
+main(['train', *sys.argv[1:]])

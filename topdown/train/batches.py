@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from topdown import distributed
 from topdown.config import Config
-from topdown.data.base import PictureSet
+from topdown.data.base import PictureSet, load
 from topdown.data.token_store import stored_tokens
 from topdown.model.encoder import Encoder, encode_all
 
@@ -75,20 +74,9 @@ class TrainData:
                 views = [self.views[flip][index] for index, flip, _ in rows]
                 yield _send(torch.stack(views), device).float()
             return
-        workers = self.config.train.num_workers
-        loader = DataLoader(
-            _Views(self.dataset),
-            batch_sampler=plan,
-            num_workers=workers,
-            pin_memory=device.type == 'cuda',
-            generator=torch.Generator(),  # else the loader draws from the global one, and resuming would differ
-        )
-        try:
-            for images in loader:
-                yield self.encoder(images.to(device, non_blocking=True))
-        except (ValueError, OSError) as error:  # of a loader process: its words are the end of its traceback
-            kind = type(error)
-            raise kind(str(error).rpartition(f'{kind.__name__}: ')[2].strip()) from None
+        options = {'num_workers': self.config.train.num_workers, 'pin_memory': device.type == 'cuda'}
+        for images in load(self.dataset, plan, **options):
+            yield self.encoder(images.to(device, non_blocking=True))
 
     def image_ids(self, step: int, config: Config) -> list[int] | list[str]:
         """Which images all processes together see in a step of an experiment, counted from 0."""
@@ -123,20 +111,6 @@ class _Plan:
                 for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
             ]
             yield rows[self.share]
-
-
-class _Views(Dataset):
-    """Maps a row of the plan to its picture."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, row: tuple[int, int, tuple[float, float] | None]) -> Tensor:
-        index, flip, at = row
-        return self.dataset.view(index, bool(flip), at)
 
 
 def _send(x: Tensor, device: torch.device) -> Tensor:

@@ -1,14 +1,13 @@
 """The training loop: warm-up, decay, clipping, bfloat16 autocast, evaluation, checkpoints, resumption.
 
-``train_model(config, folder)`` is all there is to call; ``python -m topdown.train --preset toybox`` does the same from
-a shell, and under torchrun on several processes, GPUs or nodes, with the same global batch and the same losses. A
+``train_model(config, folder)`` is all there is to call; ``topdown train --preset toybox`` does the same from a shell,
+and ``torchrun -m topdown.train`` on several processes, GPUs or nodes, with the same global batch and the same losses. A
 run that stopped goes on from its last checkpoint, also on another number of processes, and ends, on one CPU process,
 bit for bit where it would have.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
@@ -32,10 +31,9 @@ from topdown.model.encoder import Encoder, chosen_precision, make_encoder
 from topdown.model.slot_model import SlotModel
 from topdown.origin import provenance
 from topdown.precision import use_threads
-from topdown.presets import PRESETS, preset
 from topdown.train.batches import TrainData
 from topdown.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from topdown.train.ending import Stopped, ending, on_request
+from topdown.train.ending import Stopped, on_request
 from topdown.train.health import Health, doubts
 from topdown.train.journal import Journal, open_board
 
@@ -338,32 +336,3 @@ class _Progress:
     def _left(self, done: int) -> str:
         seconds = (time.perf_counter() - self.began) / (done - self.first) * (self.last - done)
         return f'{seconds / 60:.1f} min to go' if seconds < 5400 else f'{seconds / 3600:.1f} h to go'
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line: ``python -m topdown.train --preset NAME --folder DIR [name=value ...]``."""
-    parser = argparse.ArgumentParser(prog='python -m topdown.train', description='Train one model.')
-    parser.add_argument('--preset', default='toybox', choices=list(PRESETS))
-    parser.add_argument('--folder', default='runs/train', help='where checkpoint and logs go')
-    parser.add_argument('--stop-at', type=int, help='end early after this step, leaving a checkpoint to go on from')
-    parser.add_argument('changes', nargs='*', metavar='name=value', help='changed parameters, values as JSON')
-    options = parser.parse_args(arguments)
-    changes = {}
-    for change in options.changes:
-        name, _, value = change.partition('=')
-        try:
-            changes[name] = json.loads(value)
-        except json.JSONDecodeError:
-            changes[name] = value
-    try:
-        distributed.start()
-        run = train_model(preset(options.preset, **changes), options.folder, stop_at=options.stop_at)
-    except (ValueError, OSError, RuntimeError, ArithmeticError, ImportError, KeyboardInterrupt) as error:
-        parser.exit(*ending(error))
-    if distributed.is_main():
-        print(run.evaluations.round(1).to_string(index=False))
-    distributed.stop()
-
-
-if __name__ == '__main__':
-    main()
