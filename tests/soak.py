@@ -26,15 +26,15 @@ from topdown.train.journal import read_log
 STATUS = {0: 'ended', -9: 'killed', 143: 'stopped'}
 
 
-def command(folder: Path, data: Path, processes: int = 1) -> list[str]:
+def command(folder: Path, data: Path) -> list[str]:
     """Train for a few seconds, saving all the time; float32 sums are the same on every processor of one kind."""
-    launch = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}'] if processes > 1 else []
     toybox = json.dumps({'num_train': 24, 'num_val': 8})
-    return [
-        sys.executable, *launch, '-m', 'topdown.train', '--preset', 'smoke', '--folder', str(folder),
+    settings = [
         f'data_root={data}', f'toybox={toybox}', 'steps=150', 'batch_size=4', 'eval_every=50', 'checkpoint_every=3',
         'log_every=2', 'eval_images=4', 'codebook_size=8', 'precision=fp32',
     ]  # fmt: skip
+    words = [sys.executable, '-m', 'topdown.train', '--preset', 'smoke', '--folder', str(folder)]
+    return words + [f'--{setting}' for setting in settings]
 
 
 def same(a: Path, b: Path) -> bool:

@@ -18,10 +18,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import topdown
-from topdown import commands, distributed
+from topdown import distributed
 from topdown.book import chapters, runs
 from topdown.book.plan import Job
-from topdown.cli import build_parser
+from topdown.cli import main
 from topdown.config import TrainConfig
 from topdown.data.digest import made_of
 from topdown.files import locked
@@ -32,7 +32,7 @@ from topdown.train.checkpoint import load_checkpoint
 from topdown.train.ending import Stopped, ending
 from topdown.train.health import VARYING, Health, doubts
 from topdown.train.journal import Journal, read_log
-from topdown.train.loop import main, train_model
+from topdown.train.loop import train_model
 from topdown.train.watch import show, sketch, watch
 
 ROOT = Path(__file__).parent.parent
@@ -46,11 +46,12 @@ def weights_equal(a, b):
 
 
 def command(folder, tiny, *changes, options=()):
-    return [
-        sys.executable, '-m', 'topdown.train', '--preset', 'smoke', '--folder', str(folder), *options,
+    settings = [
         f'data_root={tiny.data.data_root}', f'toybox={json.dumps(tiny.data.toybox)}', 'batch_size=4', 'eval_every=0',
         'checkpoint_every=0', 'eval_images=6', 'codebook_size=8', 'dead_code_threshold=0.2', *changes,
     ]  # fmt: skip
+    words = [sys.executable, '-m', 'topdown.train', '--preset', 'smoke', '--folder', str(folder), *options]
+    return words + [f'--{setting}' for setting in settings]
 
 
 def run(words, **options):
@@ -407,7 +408,7 @@ def test_every_end_has_its_status(tiny, tmp_path, capsys, monkeypatch):
 
         monkeypatch.setattr(loop, 'train_model', fail)
         with pytest.raises(SystemExit) as stop:
-            main(['--preset', 'smoke', '--folder', str(tmp_path)])
+            main(['train', '--preset', 'smoke', '--folder', str(tmp_path)])
         assert stop.value.code == status
         assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -500,10 +501,9 @@ def last_words(done):
 
 
 def test_one_failing_process_ends_all_with_one_message(own, tmp_path):
-    words = [
-        *command(tmp_path / 'run', own, 'dataset=coco', f'data_root={own.data.data_root}', 'toybox={}'),
-        'cache_tokens=false', 'steps=6', 'num_workers=1',
-    ]  # fmt: skip
+    own_data = ('dataset=coco', f'data_root={own.data.data_root}', 'cache_tokens=false')
+    words = command(tmp_path / 'run', own, *own_data, 'steps=6', 'num_workers=1')
+    words.remove('--toybox={}')  # the data are no longer made
     path = sorted((tmp_path / 'data' / 'train2017').iterdir())[2]
     path.write_bytes(path.read_bytes()[:200])
     for processes in (1, 2):
@@ -536,7 +536,7 @@ def test_launching_that_cannot_work_has_one_line(environment, message, monkeypat
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as stop:
-        main(['--preset', 'smoke'])
+        main(['train', '--preset', 'smoke'])
     assert stop.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
@@ -616,7 +616,7 @@ def test_interventions_of_runs_of_two_kinds_are_not_averaged(tiny, tmp_path, enc
         config = tiny.with_(seed=seed, num_slots=slots, steps=2, eval_every=0)
         train_model(config, tmp_path / f'top-down-seed{seed}-{config.key}', encoder, progress=False)
     table = tmp_path / 'table.csv'
-    commands.take_apart(build_parser().parse_args(['interventions', str(tmp_path), '--table', str(table)]))
+    main(['interventions', str(tmp_path), '--table', str(table)])
     summary = pd.read_csv(tmp_path / 'table_summary.csv')
     both = summary[summary.intervention == 'both']
     assert sorted(both.runs) == [1, 2]
