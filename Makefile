@@ -7,7 +7,7 @@ DATA ?=
 WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
-.PHONY: help install bench train tables test lint unit mutants notebooks book pair execute clean
+.PHONY: help install bench train tables test lint unit mutants fuzz notebooks book pair execute clean
 
 help:
 	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test     lint, unit tests, notebook validation, book build'
 	@echo 'make mutants  put faults into a copy of the package, one by one: the tests must notice each'
 	@echo 'make book     build the book only'
+	@echo 'make fuzz     100,000 made-up annotation files (a few hundred are part of make test)'
 	@echo 'make bench    time training steps and write the rows of the chapter on costs'
 	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
 	@echo 'make execute  run every chapter with its default parameters and store the outputs'
@@ -50,6 +51,9 @@ lint: install
 unit: install
 	$(BIN)/pytest tests
 
+fuzz: install
+	TOPDOWN_FUZZ=100000 $(BIN)/pytest tests/test_records.py
+
 mutants: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 
@@ -74,11 +78,10 @@ bench: install
 	$(BIN)/topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv
 
 pair: install
-	cd book && $(BIN)/jupytext --quiet --to ipynb --update [0-9]*.py
+	$(BIN)/python tests/tidy_notebooks.py pair
 
-execute: pair
-	set -e; for f in $(NOTEBOOKS); do $(BIN)/papermill --cwd . -k python3 $$f $$f; done
-	$(BIN)/python tests/tidy_notebooks.py $(NOTEBOOKS)
+execute: install
+	$(BIN)/python tests/tidy_notebooks.py execute
 
 clean:
 	rm -rf _build runs .pytest_cache .ruff_cache

@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -44,7 +43,7 @@ from topdown.model.codebook import Codebook, perplexity
 
 plots.style()
 preset = os.environ.get('TOPDOWN_PRESET', preset)
-base = topdown.preset(preset, data_root=data_root)
+base = topdown.preset(preset, data_root=topdown.from_project(data_root))
 folder = topdown.project_dir() / run_dir / preset
 checks = {}
 

@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -42,7 +41,7 @@ from topdown.model.slot_attention import SlotAttention
 
 plots.style()
 preset = os.environ.get('TOPDOWN_PRESET', preset)
-base = topdown.preset(preset, data_root=data_root)
+base = topdown.preset(preset, data_root=topdown.from_project(data_root))
 folder = topdown.project_dir() / run_dir / preset
 checks = {}
 

@@ -1,7 +1,6 @@
 # ---
 # jupyter:
 #   jupytext:
-#     formats: ipynb,py:percent
 #     text_representation:
 #       extension: .py
 #       format_name: percent
@@ -44,6 +43,8 @@ from topdown.book.claims import read_all, verdicts
 
 if toybox not in ('toybox', 'toybox_long'):
     raise ValueError(f"toybox must be 'toybox' or 'toybox_long', got {toybox!r}")
+if not isinstance(notes_too, bool):
+    raise ValueError(f'notes_too must be True or False, got {notes_too!r}')
 figures = topdown.figures_dir()
 published = tables.read_published(figures / 'paper')
 at_paper_scale = {

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from topdown.cli import main
-from topdown.data import check as module
 from topdown.data import coco
 from topdown.data.check import check
 from topdown.data.coco import CocoInstances
+from topdown.datasets import DATASETS
 
 from .test_movi import movi_root  # noqa: F401  (a fixture)
 
@@ -19,8 +19,8 @@ from .test_movi import movi_root  # noqa: F401  (a fixture)
 def small_sets(monkeypatch):
     """The fixtures hold four pictures a split, and count as COCO's own."""
     monkeypatch.setattr(coco, 'is_official', lambda *_: True)
-    monkeypatch.setitem(module.OFFICIAL, ('coco', 'val'), 4)
-    monkeypatch.setitem(module.OFFICIAL, ('coco', 'train'), 4)
+    for split in ('train', 'val'):
+        monkeypatch.setitem(DATASETS['coco'].official, split, 4)
 
 
 def problems(root):
@@ -99,7 +99,7 @@ def test_records_of_clips_are_verified(movi_root, monkeypatch, capsys):  # noqa:
     printed = capsys.readouterr().out
     assert 'problem: 72 images, the official split has 6000' in printed  # 250 clips of 24
     assert '1 problem(s)' in printed
-    monkeypatch.setitem(module.OFFICIAL, ('movi_c', 'val'), 72)
+    monkeypatch.setitem(DATASETS['movi_c'].official, 'val', 72)
     main(command)
     assert '72 images, 108 objects, no problems' in capsys.readouterr().out
     path = movi_root / 'movi_c' / '128x128' / '1.0.0' / 'movi_c-validation.tfrecord-00001-of-00002'

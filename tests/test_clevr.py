@@ -71,8 +71,8 @@ def test_scenes_come_back_pixel_by_pixel(root):
     for data in (train, val):
         for i, number in enumerate(data.ids):
             image, masks, shapes = scene(number, OBJECTS[number])
-            sample, truth = data[i], data.annotation(i)
-            assert torch.equal((sample.image * 255).round().byte().permute(1, 2, 0), torch.tensor(image[ROWS, COLUMNS]))
+            view, truth = data.view(i), data.annotation(i)
+            assert torch.equal((view * 255).round().byte().permute(1, 2, 0), torch.tensor(image[ROWS, COLUMNS]))
             cut = masks[1:, ROWS, COLUMNS, 0] == 255
             seen = cut.any((1, 2))
             assert seen.sum() == OBJECTS[number] - 1  # one lies outside

@@ -15,7 +15,7 @@ from topdown.cli import main
 from topdown.config import OWNERS
 from topdown.data.coco import CocoInstances
 from topdown.data.predictions import read_predictions
-from topdown.evaluate.predict import segment_image
+from topdown.evaluate.segment import NOT_SEEN, segment_image
 from topdown.evaluate.truth import make_truth_set
 
 
@@ -52,7 +52,7 @@ def write_predictions(dataset, folder, make):
 
 
 def test_scores_label_maps_of_other_programs(coco_root, tmp_path, capsys):
-    dataset = CocoInstances(coco_root, 'val', 32, 320, keep_crowd='drop')
+    dataset = CocoInstances(coco_root, 'val', 32, 320)
     folder = tmp_path / 'maps'
 
     def whole(i, height, width):
@@ -106,21 +106,46 @@ def test_segments_pictures(checkpoint, tmp_path, capsys):
     Image.fromarray(picture).save(tmp_path / 'cat.png')
     main(['segment', str(tmp_path / 'cat.png'), '--checkpoint', str(checkpoint), '--out', str(tmp_path / 'out')])
     labels = np.asarray(Image.open(tmp_path / 'out' / 'cat.png'))
-    assert labels.shape == (320, 320)
-    assert labels.max() < 7
-    assert Image.open(tmp_path / 'out' / 'cat_overlay.png').size == (320, 320)
-    assert f'{len(np.unique(labels))} segments' in capsys.readouterr().out
+    assert labels.shape == (60, 90)
+    assert (labels[:, :15] == NOT_SEEN).all()
+    assert (labels[:, 75:] == NOT_SEEN).all()
+    assert labels[:, 15:75].max() < 7
+    overlay = np.asarray(Image.open(tmp_path / 'out' / 'cat_overlay.png'))
+    np.testing.assert_array_equal(overlay[:, :15], picture[:, :15])  # nothing is painted there
+    assert f'{len(np.unique(labels)) - 1} segments, 33% of pixels not seen' in capsys.readouterr().out
     model, encoder, _ = topdown.load_run(checkpoint)
-    _, same = segment_image(picture, model, encoder)
+    whole, same = segment_image(picture, model, encoder)
+    assert whole.shape == (3, 60, 90)
     np.testing.assert_array_equal(same, labels)
-    _, gray = segment_image(picture[..., 0] / 255.0, model, encoder, size=96)
-    assert gray.shape == (96, 96)
+    square, gray = segment_image(picture[..., 0] / 255.0, model, encoder, size=96)
+    assert (square.shape, gray.shape) == ((3, 96, 96), (96, 96))
+    _, patches = segment_image(picture, model, encoder, 'grid')
+    assert patches.shape == encoder.grid
+    rows = ((np.arange(12) + 0.5) * 60 / 12).astype(int)  # middles of patches, as seen in the image itself
+    assert (labels[:, 15:75][rows][:, rows] == patches).mean() > 0.8
+    main(['segment', str(tmp_path / 'cat.png'), '--checkpoint', str(checkpoint), '--out', str(tmp_path / 'o'),
+          '--size', 'grid'])  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'o' / 'cat.png')), patches)
+    with pytest.raises(ValueError, match="size must be 'image', 'grid' or"):
+        segment_image(picture, model, encoder, 'patches')
     for wrong, message in ((np.zeros((4, 4, 2)), 'shape'), (np.full((9, 9, 3), 200.0), r'\[0, 1\]')):
         with pytest.raises(ValueError, match=message):
             segment_image(wrong, model, encoder)
     with pytest.raises(SystemExit):
         main(['segment', str(tmp_path / 'dog.png'), '--checkpoint', str(checkpoint)])
     assert 'dog.png is missing' in capsys.readouterr().err
+
+
+def test_segments_are_predictions_that_can_be_scored(checkpoint, coco_root, tmp_path):
+    """Labels of an image's own size, cut again as truth is, are the square's labels."""
+    images = sorted((coco_root / 'val2017').glob('*.jpg'))
+    main(['segment', *map(str, images), '--checkpoint', str(checkpoint), '--out', str(tmp_path)])
+    found = read_predictions(tmp_path, CocoInstances(coco_root, 'val', 32, 320))
+    model, encoder, _ = topdown.load_run(checkpoint)
+    for path, labels in zip(images, found, strict=True):
+        _, direct = segment_image(path, model, encoder, 320)
+        assert len(np.unique(labels)) == len(np.unique(direct))  # nothing that was not seen is in the cut
+        assert (np.unique(direct)[labels] == direct).mean() > 0.97
 
 
 def test_interventions_of_all_runs_of_a_folder(checkpoint, tmp_path, capsys):

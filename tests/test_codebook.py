@@ -153,3 +153,22 @@ def test_perplexity_counts_codes_in_use():
 def test_impossible_parameters_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         Codebook(**{'size': 4, 'width': 2, **bad})
+
+
+@pytest.mark.parametrize(('vectors', 'dead'), [(32, 4), (6, 5), (6, 8)])
+def test_revived_codes_are_distinct_as_far_as_there_are_vectors(vectors, dead):
+    torch.manual_seed(0)
+    book = ready(8, 2, ema_decay=0.5, dead_code_threshold=0.3)
+    book.codes[8 - dead :] = 1000.0
+    book.cluster_size.fill_(1000.0)
+    book.cluster_size[8 - dead :] = 0.0
+    if dead == 8:  # all hits die out at once
+        book.dead_code_threshold = 100.0
+    x = torch.randn(vectors, 2)
+    book.train()(x)
+    found = book.codes[8 - dead :]
+    assert all((x == code).all(1).any() for code in found)
+    assert len(found.unique(dim=0)) == min(vectors, dead)
+    used, revived = book.usage()
+    assert revived == dead / 8
+    assert 0 < used <= 1 - (dead < 8) * dead / 8

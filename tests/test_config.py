@@ -11,7 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from topdown.config import OWNERS, PARTS, RENAMED, UNDECIDING, Config
+from topdown.book.plan import Job, parse_changes, plan
+from topdown.cli import main
+from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, UNDECIDING, Config, say_needs
 from topdown.presets import PRESETS, VARIANTS, preset
 
 
@@ -81,16 +83,100 @@ def test_key_ignores_what_decides_nothing_and_nothing_else():
         ({'feedback_rounds': 0}, 'rounds must'),
         ({'top_down': False, 'feedback_rounds': 2}, 'feedback_rounds=2 needs top_down'),
         ({'top_down': False, 'share_weights': False}, 'share_weights=False needs'), ({'void': 'drop'}, 'void'),
-        ({'patch_order': 'random'}, 'needs the autoregressive decoder'),
+        ({'patch_order': 'random'}, "needs decoder='autoregressive'"),
         ({'patch_order': 'zigzag'}, 'patch_order must'),
         ({'num_heads': 3}, 'num_heads=3 must divide'), ({'protocol': 'mine'}, 'protocol must'),
-        ({'top_down': False, 'commitment_weight': 0.1}, 'commitment_weight needs'), ({'layer': 0}, 'layer'),
+        ({'top_down': False, 'commitment_weight': 0.1}, 'commitment_weight=0.1 needs'), ({'layer': 0}, 'layer'),
         ({'mask_size': 0}, 'mask_size'), ({'steps': 0}, 'steps'),
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         preset('toybox', **changes)
+
+
+CHANGED = {
+    'toybox': {'seed': 1}, 'predictor': 'mlp', 'patch_order': 'random', 'token_dir': '/tokens',
+    'train_annotations': '/a.json', 'train_images': '/a', 'val_annotations': '/b.json', 'val_images': '/b',
+}  # fmt: skip
+UNMET = {
+    'top_down': False, 'quantize': False, 'cache_tokens': False, 'decoder': 'mlp', 'dataset': 'voc',
+    'spatial_modulation': False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', NEEDS)
+def test_settings_without_effect_are_refused(name):
+    """Each alone beside each setting it needs being otherwise; and each is a setting, as is all that it needs."""
+    base = preset('coco')
+    settings = base.settings()
+    assert {name, *NEEDS[name]} <= set(settings)
+    for need, values in NEEDS[name].items():
+        unmet = {need: UNMET[need]} if UNMET[need] not in values else {need: 'slotwise'}
+        if unmet[need] in values:  # these decoders have tokens: pixels have none
+            unmet = {'decoder': 'broadcast', 'encoder': 'pixels', 'image_size': 128}
+        value = CHANGED.get(name, not settings[name] if isinstance(settings[name], bool) else 0.5)
+        value = 2 if isinstance(settings[name], int) and not isinstance(settings[name], bool) else value
+        with pytest.raises(ValueError, match=f'{name}=.* needs .*{need}=.*without which it has no effect'):
+            base.with_(**unmet, **{name: value})
+        assert base.with_(**unmet, **{name: settings[name]}) == base.with_(**unmet)  # no change, no harm
+
+
+def test_turning_something_off_with_what_it_needs_is_no_fault():
+    config = preset('toybox', token_dir='/tokens', commitment_weight=0.1, feedback_rounds=2)
+    assert config.with_(cache_tokens=False, token_dir='').train.token_dir == ''
+    off = config.with_(top_down=False, commitment_weight=0.0, feedback_rounds=1)
+    assert off.model.codebook_size == config.model.codebook_size  # a baseline keeps what its preset says
+
+
+def test_settings_without_effect_are_named_in_help_and_book(capsys):
+    page = (Path(__file__).parent.parent / 'book' / 'api_settings.md').read_text()
+    for name in NEEDS:
+        assert f'`{name}` needs {say_needs(name)}' in page, 'the list of api_settings.md is made of NEEDS'
+    with pytest.raises(SystemExit):
+        main(['train', '--help'])
+    printed = ' '.join(capsys.readouterr().out.replace('│', ' ').split())
+    for name in ('token_dir', 'patch_order', 'codebook_size'):
+        assert f'Needs {say_needs(name)}.' in printed
+
+
+def test_settings_without_effect_are_refused_on_the_command_line(tmp_path, capsys):
+    command = ['train', '--preset', 'smoke', '--folder', str(tmp_path)]
+    for wrong, message in [
+        (['--seeds', '3'], 'seeds'), (['--cache-tokens', 'False', '--token-dir', '/tokens'], 'token_dir='),
+        (['--decoder-layers', '3'], 'decoder_layers=3 needs'),
+        (['--top-down', 'False', '--codebook-size', '9'], 'codebook_size=9 needs'),
+    ]:  # fmt: skip
+        with pytest.raises(SystemExit) as stop:
+            main([*command, *wrong])
+        assert stop.value.code in (1, 2)
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_toybox_changes_the_fields_it_names():
+    base = preset('clevr6_smoke')
+    changed = base.with_(toybox={'max_objects': 3})
+    assert changed.data.toybox == {**base.data.toybox, 'max_objects': 3} != base.data.toybox
+    changes = parse_changes('{"toybox": {"max_objects": 3}}')
+    assert Job('ablation', 'top-down', 0, changes).config('clevr6_smoke').data.toybox == changed.data.toybox
+
+
+def test_a_threshold_among_changes_is_not_scaled_by_the_batch_and_one_left_out_is(tmp_path):
+    both = Job('ablation', 'top-down', 0, {'batch_size': 8, 'dead_code_threshold': 0.2}).config('toybox')
+    assert both.model.dead_code_threshold == 0.2
+    scaled = Job('ablation', 'top-down', 0, {'batch_size': 8}).config('toybox')
+    assert scaled.model.dead_code_threshold == 0.5 * preset('toybox').model.dead_code_threshold
+    main(['train', '--preset', 'smoke', '--folder', str(tmp_path), '--batch-size', '4', '--steps', '1'])
+    shown = json.loads((tmp_path / 'config.json').read_text())['model']
+    assert shown['dead_code_threshold'] == 0.5 * preset('smoke').model.dead_code_threshold
+
+
+def test_plans_keep_the_keys_of_published_rows():
+    for name in ('ablation', 'codebook', 'categories', 'difficulty'):
+        rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / f'toybox_{name}.csv')
+        keys = {job.config('toybox').key for job in plan('toybox', [name])}
+        assert set(rows.config) == keys, name
 
 
 DEEP: list = []

@@ -151,10 +151,9 @@ def test_reader_decodes_every_annotation_format(coco_root):
     assert masks[1].sum() == pytest.approx(200, abs=45)
     masks = data.annotation(2).masks
     np.testing.assert_array_equal(masks[0], np.fromfunction(lambda y, x: (y - 30) ** 2 + (x - 30) ** 2 < 300, (64, 64)))
-    sample = data[3]
-    assert sample.masks.shape == (0, 32, 32)
-    assert sample.image.shape == (3, 32, 32)
-    gray = data[2].image
+    assert data.annotation(3).cut(32).masks.shape == (0, 32, 32)
+    assert data.view(3).shape == (3, 32, 32)
+    gray = data.view(2)
     assert torch.equal(gray[0], gray[1])
 
 
@@ -229,7 +228,7 @@ def test_missing_and_corrupt_pictures_are_named(coco_root):
     path = coco_root / 'train2017' / '000000000007.jpg'
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r'000000000007.jpg cannot be read'):
-        data[0]
+        data.view(0)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r'000000000007.jpg is missing'):
-        data[0]
+        data.view(0)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from topdown import distributed
 from topdown.train.checkpoint import load_checkpoint
+from topdown.train.health import VARYING
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,7 +53,7 @@ def assert_same(a, b):
     """Losses, evaluations, codebook and weights of two runs."""
     for name, tolerance in (('log', 2e-4), ('evaluations', 0.05)):  # one pixel on a border is 0.004 percent
         first, second = (pd.read_csv(folder / f'{name}.csv') for folder in (a, b))
-        columns = [c for c in first if c not in ('lr',)]
+        columns = [c for c in first if c not in ('lr', *VARYING)]
         np.testing.assert_allclose(first[columns], second[columns], rtol=2e-4, atol=tolerance)
     first, second = (load_file(folder / 'checkpoint.safetensors') for folder in (a, b))
     for key in (k for k in first if k.startswith('model.')):

@@ -18,7 +18,7 @@ import pytest
 
 from topdown.data import fetch as fetch_module
 from topdown.data.fetch import download, fetch, list_bucket
-from topdown.data.sources import SOURCES, Archive, Bucket, RemoteFile, Source
+from topdown.datasets import DATASETS, Archive, Bucket, RemoteFile, Source
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -408,17 +408,17 @@ def test_a_small_disk_is_noticed_before_a_bucket_is_got(server, tmp_path, monkey
 
 def test_official_buckets_are_where_the_readers_look():
     for name in ('movi_c', 'movi_d', 'movi_e'):
-        place = SOURCES[name].bucket
+        place = DATASETS[name].source.bucket
         assert (place.name, place.prefix, place.into) == (
             'kubric-public', f'tfds/{name}/128x128/1.0.0/', f'{name}/128x128/1.0.0',
         )  # fmt: skip
-        assert 'Apache-2.0' in SOURCES[name].licence
-    assert SOURCES['clevr6'].bucket.prefix.endswith('/clevr_with_masks_train.tfrecords')
-    assert SOURCES['clevr6'].licence == 'CC BY 4.0'
+        assert 'Apache-2.0' in DATASETS[name].source.licence
+    assert DATASETS['clevr6'].source.bucket.prefix.endswith('/clevr_with_masks_train.tfrecords')
+    assert DATASETS['clevr6'].source.licence == 'CC BY 4.0'
 
 
 def test_sets_behind_a_login_say_how_to_get_them(tmp_path):
     with pytest.raises(PermissionError, match='Log in at'):
-        fetch(SOURCES['cityscapes'], tmp_path)
-    assert all(s.licence and (s.archives or s.login or s.bucket) for s in SOURCES.values())
-    assert all(len(a.md5) == 32 for source in SOURCES.values() for a in source.archives)
+        fetch(DATASETS['cityscapes'].source, tmp_path)
+    assert all(known.source.licence for known in DATASETS.values())
+    assert all(len(a.md5) == 32 for known in DATASETS.values() for a in known.source.archives)

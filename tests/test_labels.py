@@ -62,10 +62,9 @@ def test_voc_reads_instances_classes_and_void(voc_root):
     assert [data.category_names[c] for c in truth.categories] == ['person', 'aeroplane']
     assert truth.void.sum() == 2 * 20
     assert not truth.crowd.any()
-    sample = data[0]
-    assert (sample.image.shape, sample.masks.shape, sample.void.shape) == ((3, 32, 32), (2, 50, 50), (50, 50))
-    np.testing.assert_array_equal(sample.void, truth.void[:, 10:60])  # the short side already fits: a centre crop
-    assert sample.size == (50, 70)
+    cut = truth.cut(50)
+    assert (data.view(0).shape, cut.masks.shape, cut.void.shape) == ((3, 32, 32), (2, 50, 50), (50, 50))
+    np.testing.assert_array_equal(cut.void, truth.void[:, 10:60])  # the short side already fits: a centre crop
 
 
 def test_voc_training_list_comes_from_the_data(voc_root):
@@ -81,7 +80,7 @@ def test_void_is_background_or_ignored(voc_root):
     data = VocSegmentation(voc_root, 'val', 32, 50)
     config = preset('voc', data_root=str(voc_root), mask_size=50)
     background, ignored = (make_truth_set(config.with_(void=how)).instances for how in ('background', 'ignore'))
-    void = data[0].void
+    void = data.annotation(0).cut(50).void
     assert (background[0][void] == 0).all()
     assert (ignored[0][void] == metrics.IGNORE).all()
     np.testing.assert_array_equal(background[0][~void], ignored[0][~void])
@@ -146,13 +145,13 @@ def test_labels_that_are_colours_or_of_another_size_are_refused(tmp_path):
     picture(tmp_path / 'val' / 'labels' / 'a.png', 20, 30)
     data = LabelFolder(tmp_path, 'val', 16, 16)
     with pytest.raises(ValueError, match='holds colours'):
-        data[0]
+        data.annotation(0)
     Image.fromarray(np.zeros((30, 20), np.uint8)).save(tmp_path / 'val' / 'labels' / 'a.png')
     with pytest.raises(ValueError, match='do not belong together'):
-        data[0]
+        data.annotation(0)
     (tmp_path / 'val' / 'labels' / 'a.png').unlink()
     with pytest.raises(FileNotFoundError, match=r'a.png is missing'):
-        data[0]
+        data.annotation(0)
 
 
 @pytest.mark.parametrize('dataset', ['coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c', 'movi_e'])

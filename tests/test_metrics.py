@@ -1,6 +1,7 @@
 """Metrics against scikit-learn and brute force over pixels, and the edge cases of the protocols."""
 
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -188,13 +189,79 @@ def test_bad_input_is_refused():
         metrics.score(np.zeros((2, 4, 5), int), truth)
     with pytest.raises(ValueError, match='same shape'):
         metrics.joint_histogram(torch.zeros(1, 2, 2), torch.zeros(1, 2, 3))
-    with pytest.raises(ValueError, match='negative'):
+    with pytest.raises(ValueError, match='from 0'):
         metrics.score(np.full((2, 4, 4), -1), truth)
     with pytest.raises(ValueError, match='same shape'):
         metrics.make_truth(np.zeros((1, 2, 2), int), np.zeros((1, 2, 3), int))
-    with pytest.raises(ValueError, match='background'):
+    with pytest.raises(ValueError, match='negative'):
+        metrics.joint_histogram(torch.full((1, 2, 2), -1), torch.zeros(1, 2, 2, dtype=torch.int64))
+    with pytest.raises(ValueError, match='true labels must be whole numbers from -1'):
         metrics.make_truth(np.full((1, 2, 2), -2), np.zeros((1, 2, 2), int))
     with pytest.raises(ValueError, match='class 2, but 1 categories'):
         metrics.make_truth(np.full((1, 2, 2), 1), np.full((1, 2, 2), 2), [np.array([7, 7])])
     with pytest.raises(ValueError, match='as many categories'):
         metrics.class_labels(np.ones((2, 3, 3), bool), np.array([1]))
+
+
+HALVES = np.repeat([[0], [1]], 4, axis=0) * np.ones((1, 8), int)
+
+
+def test_labels_of_any_type_and_size_give_the_right_number():
+    truth = metrics.make_truth([HALVES], [HALVES])
+    expected = metrics.score(HALVES[None], truth)
+    kinds = (np.uint8, np.int16, np.uint16, np.uint32, np.uint64, np.int64, np.float16, np.float32, bool)
+    for found in [HALVES.astype(kind) for kind in kinds] + [HALVES * 10**9, HALVES * 2**62, torch.from_numpy(HALVES)]:
+        assert metrics.score(found[None], truth) == expected
+    for kind in kinds[:-1]:
+        assert metrics.score(HALVES[None], metrics.make_truth([HALVES.astype(kind)], [HALVES.astype(kind)])) == expected
+    assert metrics.score(HALVES[None], metrics.make_truth([HALVES * 10**9], [HALVES * 10**9])) == expected
+    assert metrics.score_image(HALVES, HALVES[None].astype(np.float32), [10**9]) == expected[0]
+
+
+@pytest.mark.parametrize('change', [0.5, np.nan, np.inf, -np.inf, -2.0])
+def test_what_is_no_label_is_refused(change):
+    truth, wrong = metrics.make_truth([HALVES], [HALVES]), HALVES.astype(float)
+    wrong[3, 3] = change
+    calls = {
+        '^labels must be whole numbers from 0, got float64': lambda: metrics.score(wrong[None], truth),
+        '^true labels must be whole numbers from -1': lambda: metrics.make_truth([wrong], [HALVES]),
+        '^true classes must be': lambda: metrics.make_truth([HALVES], [wrong]),
+        '^masks must be': lambda: metrics.score_image(HALVES, wrong[None], [1]),
+        'of a type of whole numbers': lambda: metrics.joint_histogram(torch.from_numpy(wrong), torch.from_numpy(wrong)),
+    }
+    if change != -2:
+        calls['^category ids must be'] = lambda: metrics.score_image(HALVES, HALVES[None] > 0, [change])
+    for message, call in calls.items():
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_text_empty_maps_and_other_shapes_are_refused():
+    truth = metrics.make_truth([HALVES], [HALVES])
+    for call, message in [
+        (lambda: metrics.score(HALVES[None].astype(str), truth), 'labels must be whole numbers, got <U'),
+        (lambda: metrics.score(HALVES[None].astype(object), truth), 'labels must be whole numbers, got object'),
+        (lambda: metrics.score(np.zeros((0, 8, 8), int), truth), 'shape'),
+        (lambda: metrics.make_truth([], []), 'no true maps'),
+        (lambda: metrics.make_truth(np.zeros((1, 0, 0)), np.zeros((1, 0, 0))), 'true map 0 has no pixels'),
+        (lambda: metrics.score_image(HALVES, HALVES > 0, [1]), r'masks must have shape \(O, H, W\), got \(8, 8\)'),
+        (lambda: metrics.make_truth([HALVES * 2**40], [HALVES * 2**40]), 'too large'),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_large_labels_and_noise_take_little_memory():
+    """Under 1 GB for what took as many cells as the largest label, or as pixels squared."""
+    noise, few = np.random.default_rng(0).permutation(320 * 320).reshape(320, 320), np.zeros((4, 320, 320), int)
+    few[:, :100], few[:, 100:150] = 1, 2
+    truth = metrics.make_truth(few, few)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows = metrics.score(np.stack([noise] * 4) * 20_000, truth)
+    assert rows == metrics.score(np.stack([noise] * 4), truth)
+    assert rows[0]['fg_ari'] == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match='true map 0 has 102400 regions, more than 4096'):
+        metrics.make_truth([noise], [noise])
+    with pytest.raises(ValueError, match='labels up to 1000000000 are too many'):
+        metrics.joint_histogram(torch.zeros(1, 2, 2).int(), torch.full((1, 2, 2), 10**9))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # KB

@@ -7,15 +7,18 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jupytext
 import nbformat
 import numpy as np
 import pytest
+import yaml
+from jupytext.config import find_jupytext_configuration_file, load_jupytext_configuration_file
 from PIL import Image
 
-from tests.tidy_notebooks import LARGEST_FIGURE, squeeze_svg, tidy
+from tests.tidy_notebooks import LARGEST_FIGURE, execute, pair, paired, source_sha, squeeze_svg, tidy
 
 BOOK = Path(__file__).parent.parent / 'book'
 NOTEBOOKS = sorted(BOOK.glob('[0-9]*.ipynb'))
@@ -49,7 +52,7 @@ def test_notebook_is_in_step_with_its_script(path, notebook):
 
 def test_kernel_is_named_with_its_language(notebook):
     assert notebook.metadata.kernelspec.language == 'python'
-    assert set(notebook.metadata) <= {'kernelspec', 'language_info', 'jupytext'}
+    assert set(notebook.metadata) <= {'kernelspec', 'language_info'}
 
 
 def test_parameters_come_right_after_the_title_and_are_literals(notebook):
@@ -62,8 +65,22 @@ def test_parameters_come_right_after_the_title_and_are_literals(notebook):
         assert re.fullmatch(r"""\w+ = (True|False|-?[\d.]+(e-?\d+)?|'[^']*'|"[^"]*")\s*(#.*)?""", line), line
 
 
-def test_cells_carry_tags_only(notebook):
-    assert all(set(cell.metadata) <= {'tags'} for cell in notebook.cells)
+def test_cells_carry_tags_and_what_code_their_outputs_belong_to_only(notebook):
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= ({'tags', 'source_sha'} if cell.cell_type == 'code' else {'tags'})
+
+
+def test_stored_outputs_belong_to_their_code(path, notebook):
+    changed = [
+        cell.source.strip().splitlines()[0]
+        for cell in notebook.cells
+        if cell.cell_type == 'code' and cell.metadata.get('source_sha') != source_sha(cell.source)
+    ]
+    assert not changed, f'{path.name}: run make execute, these cells have changed since'
+
+
+def test_pairing_what_is_stored_changes_nothing(path):
+    assert paired(path.with_suffix('.py')) == path.read_text()
 
 
 def test_outputs_are_stored_and_clean(path, notebook):
@@ -153,12 +170,14 @@ def test_nbval_catches_a_changed_number(tmp_path, stored, passes):
         assert '64.4' in found.stdout
 
 
-def test_tidying_drops_what_readers_do_not_need(tmp_path):
+@pytest.mark.parametrize('status', ['completed', 'pending'])
+def test_tidying_drops_what_readers_do_not_need(tmp_path, status):
     path = make_notebook(tmp_path, 1, 1)
     notebook = json.loads(path.read_text())
     notebook['metadata']['papermill'] = {'input_path': '/somewhere'}
     cell = notebook['cells'][0]
     cell['metadata'] = {'tags': ['parameters'], 'execution': {'iopub.execute_input': 'now'}}
+    cell['metadata']['papermill'] = {'status': status, 'duration': 1.0}
     cell['outputs'] += [
         {'output_type': 'stream', 'name': 'stderr', 'text': ['warning']},
         {'output_type': 'display_data', 'metadata': {}, 'data': {'application/vnd.jupyter.widget-view+json': {}}},
@@ -168,7 +187,8 @@ def test_tidying_drops_what_readers_do_not_need(tmp_path):
     tidy(path)
     notebook = json.loads(path.read_text())
     assert set(notebook['metadata']) == {'kernelspec'}
-    assert notebook['cells'][0]['metadata'] == {'tags': ['parameters']}
+    executed = {'source_sha': source_sha(''.join(notebook['cells'][0]['source']))} if status == 'completed' else {}
+    assert notebook['cells'][0]['metadata'] == {'tags': ['parameters'], **executed}
     assert [out['name'] for out in notebook['cells'][0]['outputs']] == ['stdout']
 
 
@@ -185,3 +205,71 @@ def test_figures_with_pictures_are_made_small_enough():
     inside = Image.open(io.BytesIO(base64.b64decode(small.split('base64,')[1].split('"')[0])))
     assert inside.size == (300, 300)
     assert len(inside.convert('RGB').getcolors()) <= 256
+
+
+HEADER = """# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+"""
+
+
+def write_script(path, *cells):
+    path.write_text(HEADER + ''.join(f'\n# %%\n{cell}\n' for cell in cells))
+    return path
+
+
+def test_a_cell_that_changes_loses_its_outputs_and_no_other(tmp_path):
+    script = write_script(tmp_path / 'a.py', 'a = 1\nprint(a)', 'print(2)', 'print(3)')
+    pair([script])
+    execute([tmp_path / 'a.ipynb'])
+    whole = (tmp_path / 'a.ipynb').read_bytes()
+    pair([script])
+    assert (tmp_path / 'a.ipynb').read_bytes() == whole
+    write_script(script, 'a = 1\nprint(a)', 'print(4)', 'print(3)')
+    pair([script])
+    cells = nbformat.read(tmp_path / 'a.ipynb', as_version=4).cells
+    assert [[out.text for out in cell.outputs] for cell in cells] == [['1\n'], [], ['3\n']]
+    assert [cell.execution_count for cell in cells] == [1, None, 3]
+    assert [cell.metadata.get('source_sha') == source_sha(cell.source) for cell in cells] == [True, False, True]
+
+
+def test_pairing_and_executing_stop_at_the_first_failure_and_leave_nothing_half_done(tmp_path):
+    scripts = [write_script(tmp_path / f'{name}.py', f"x = {name!r}\nprint('{name}')") for name in 'abc']
+    pair(scripts)
+    write_script(scripts[1], "print('b')", '1 / 0')
+    before = {path: path.read_bytes() for path in tmp_path.glob('*.ipynb')}
+    scripts[2].write_bytes(b'\xff\xfe broken')
+    with pytest.raises(SystemExit, match=r'c.py cannot be paired'):
+        pair(scripts)
+    assert {path: path.read_bytes() for path in tmp_path.glob('*.ipynb')} == before  # b's, too
+    write_script(scripts[2], "print('c')")
+    pair(scripts)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob('*.ipynb')}
+    with pytest.raises(SystemExit) as stop:
+        execute(sorted(tmp_path.glob('*.ipynb')))
+    assert stop.value.code == 1
+    changed = [
+        path.name for path in tmp_path.glob('*') if before.get(path.name, path.read_bytes()) != path.read_bytes()
+    ]
+    assert changed == ['a.ipynb']  # whole; b's stays as it was, and c's was not begun
+
+
+def test_only_notebooks_of_the_book_are_pairs():
+    """JupyterLab must not make a pair of what papermill wrote elsewhere, which papermill could not write again then."""
+    assert not list(BOOK.parent.glob('*jupytext*'))
+    assert not [key for key in tomllib.loads((BOOK.parent / 'pyproject.toml').read_text())['tool'] if key == 'jupytext']
+    inside = load_jupytext_configuration_file(find_jupytext_configuration_file(BOOK))
+    assert inside.default_formats(str(BOOK / 'x.ipynb')) == 'ipynb,py:percent'
+    for path in [*BOOK.glob('[0-9]*.py'), *NOTEBOOKS]:
+        assert 'formats:' not in path.read_text()[:400]
+        assert '"formats"' not in path.read_text()[-2000:]
+
+
+def test_the_workflow_calls_the_test_command_and_nothing_else():
+    workflow = yaml.safe_load((BOOK.parent / '.github' / 'workflows' / 'test.yml').read_text())
+    (job,) = workflow['jobs'].values()
+    assert [step['run'] for step in job['steps'] if 'run' in step] == ['make test']

@@ -133,7 +133,7 @@ def test_stored_tokens_belong_to_a_precision(tiny, tmp_path, encoder, monkeypatc
         config = tiny.with_(precision=name, token_dir=str(tmp_path))
         topdown.TrainData(topdown.open_dataset(config, 'train'), topdown.make_encoder(config), config)
     assert len(folders) == 2
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob('*/'))) == 2
 
 
 def test_gradients_stay_on_and_autocast_off_between_batches(tiny, encoder):

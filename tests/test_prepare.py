@@ -49,7 +49,7 @@ def test_clevr_is_converted_and_then_there(root, monkeypatch, capsys):  # noqa: 
         capsys, 'data', 'prepare', 'clevr6', root, '--tokens', root / 'tokens'
     )
     main(['data', 'prepare', 'clevr6', str(root), '--tokens', str(root / 'tokens'), '--preset', 'smoke'])
-    files = sorted((root / 'tokens').glob('*/*'))
+    files = sorted((root / 'tokens').glob('*/*/*.bin'))
     assert [(p.name, p.stat().st_size) for p in files] == [
         (name, 4 * 144 * 128 * 2) for name in ('tokens-mirrored.bin', 'tokens.bin')
     ]
@@ -72,13 +72,13 @@ def test_toybox_is_made_and_its_tokens_stored_and_used(tmp_path, monkeypatch, ca
     monkeypatch.setattr(features, '_verify', real)
     main([*command, '--preset', 'smoke'])
     printed = capsys.readouterr().out
-    assert 'GB of tokens, 0 of 48 pictures done' in printed
+    assert 'GB of tokens, 48 of 48 images to encode, 0 to encode anew' in printed
     assert '--token-dir' in printed
-    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*')}
+    stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*/*')}
     assert len(stamps) == 2
     config = topdown.preset('smoke', data_root=str(tmp_path), token_dir=str(tmp_path / 'tokens'), steps=2)
     topdown.train_model(config, tmp_path / 'run', encoder, progress=False)
-    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*')} == stamps  # found, not made again
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*/*')} == stamps  # found, not made again
 
 
 def test_random_crops_and_missing_data_are_refused(coco_root, tmp_path, capsys):

@@ -1,18 +1,30 @@
-"""After executing chapters in place: drop what changes from run to run and says nothing (timings, widgets, paths).
+"""Pairs of scripts and notebooks, and what notebooks keep: `python tests/tidy_notebooks.py pair | execute`.
 
-Pictures keep at most 256 colours, which makes figures with photographs four times smaller; fewer in large figures.
+Every executed cell carries ``source_sha``, which says what code its outputs belong to. Pairing makes notebooks from
+scripts and keeps outputs, but those of cells whose code is another now; executing runs chapters with their default
+parameters. Both stop at the first failure, and every notebook is written whole or stays as it was. What changes from
+run to run and says nothing (timings, widgets, paths) is dropped. Images keep at most 256 colours, which makes figures
+with photographs four times smaller; fewer in large figures.
 """
 
 import base64
+import hashlib
 import json
+import os
 import re
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import jupytext
 import nbformat
+from jupytext.combine import combine_inputs_with_outputs
 
 from topdown.book.plots import squeeze_png
+from topdown.files import write_text
 
+BOOK = Path(__file__).parent.parent / 'book'
 LARGEST_FIGURE = 150_000  # bytes
 PROGRESS = re.compile(r'^.*\d+%\|.*\|.*\[')
 IN_SVG = re.compile(r'(data:image/png;base64,)([A-Za-z0-9+/=\s]+)')
@@ -32,16 +44,23 @@ def squeeze_svg(figure: str) -> str:
     return smaller
 
 
+def source_sha(source: str) -> str:
+    """What an executed cell's outputs belong to: 12 hexadecimal digits."""
+    return hashlib.sha256(source.encode()).hexdigest()[:12]
+
+
 def tidy(path: Path) -> None:
+    """Clean a notebook that papermill executed, and mark the cells it executed."""
     notebook = json.loads(path.read_text())
     notebook['metadata'] = {
-        key: value for key, value in notebook['metadata'].items() if key in ('kernelspec', 'language_info', 'jupytext')
+        key: value for key, value in notebook['metadata'].items() if key in ('kernelspec', 'language_info')
     }
-    notebook['metadata'].get('jupytext', {}).pop('text_representation', None)
     for cell in notebook['cells']:
-        tags = cell['metadata'].get('tags')
-        cell['metadata'] = {'tags': tags} if tags else {}
+        before = cell['metadata']
+        cell['metadata'] = {key: before[key] for key in ('tags', 'source_sha') if before.get(key)}
         if cell['cell_type'] == 'code':
+            if before.get('papermill', {}).get('status') == 'completed':
+                cell['metadata']['source_sha'] = source_sha(''.join(cell['source']))
             cell['outputs'] = [out for out in cell['outputs'] if out.get('name') != 'stderr']
             for out in cell['outputs']:
                 data = out.get('data', {})
@@ -53,9 +72,61 @@ def tidy(path: Path) -> None:
                 if 'image/svg+xml' in data:
                     data['image/svg+xml'] = squeeze_svg(''.join(data['image/svg+xml']))
             cell['outputs'] = [out for out in cell['outputs'] if out.get('data', True)]  # those left without any
-    nbformat.write(nbformat.from_dict(notebook), path)  # as jupytext writes it, so that pairing changes nothing
+    write_text(path, as_text(nbformat.from_dict(notebook)))  # as pairing writes it, which then changes nothing
+
+
+def as_text(notebook: nbformat.NotebookNode) -> str:
+    """A notebook's file."""
+    return nbformat.writes(notebook).rstrip('\n') + '\n'
+
+
+def paired(script: Path) -> str:
+    """The notebook of a script, with outputs of the stored one where the code is what made them."""
+    notebook, stored = jupytext.read(script), script.with_suffix('.ipynb')
+    if stored.is_file():
+        filters = {'cell_metadata_filter': 'tags,-all', 'notebook_metadata_filter': 'kernelspec'}
+        notebook.metadata.setdefault('jupytext', {}).update(filters)  # what scripts lack is taken from the notebook
+        notebook = combine_inputs_with_outputs(notebook, nbformat.read(stored, as_version=4), fmt='py:percent')
+    notebook.metadata.pop('jupytext', None)  # book/jupytext.toml says it; copies elsewhere are not pairs
+    for cell in notebook.cells:
+        cell.metadata = {key: cell.metadata[key] for key in ('tags', 'source_sha') if key in cell.metadata}
+        if cell.cell_type == 'code' and cell.metadata.get('source_sha') != source_sha(cell.source):
+            cell.metadata.pop('source_sha', None)
+            cell.outputs, cell.execution_count = [], None
+    return as_text(notebook)
+
+
+def pair(scripts: list[Path]) -> None:
+    """Make the notebook of every script, all of them or none."""
+    texts = {}
+    for script in scripts:
+        try:
+            texts[script.with_suffix('.ipynb')] = paired(script)
+        except Exception as error:  # whatever a parser stumbles over
+            raise SystemExit(f'{script} cannot be paired: {error}') from error
+    for path, text in texts.items():
+        if not path.is_file() or path.read_text() != text:
+            write_text(path, text)
+
+
+def execute(notebooks: list[Path]) -> None:
+    """Run chapters with their default parameters, and store each as soon as it is done."""
+    environment = {name: value for name, value in os.environ.items() if name != 'TOPDOWN_PRESET'}
+    for path in notebooks:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            command = [sys.executable, '-m', 'papermill', '--cwd', '.', '-k', 'python3', str(path), str(copy)]
+            status = subprocess.run(command, env=environment, check=False).returncode
+            if status:
+                print(f'{path} failed and is left as it was', file=sys.stderr)
+                raise SystemExit(status)
+            tidy(copy)
+            write_text(path, copy.read_text())
 
 
 if __name__ == '__main__':
-    for name in sys.argv[1:]:
-        tidy(Path(name))
+    command, *names = sys.argv[1:]
+    scripts = [Path(name) for name in names] or sorted(BOOK.glob('[0-9]*.py'))
+    pair(scripts)
+    if command == 'execute':
+        execute([script.with_suffix('.ipynb') for script in scripts])

@@ -10,14 +10,14 @@ from __future__ import annotations
 import importlib
 
 _WHERE = {
-    'book.places': 'figures_dir project_dir',
+    'book.places': 'figures_dir from_project project_dir',
     'book.summaries': 'append_rows mean_and_spread paired_table uncertainty_table',
     'config': 'Config',
     'data': 'open_dataset',
     'evaluate.baselines': 'baselines',
     'evaluate.metrics': 'summarize',
-    'evaluate.predict': 'evaluate_model interventions per_image_table predict run_model score segment_image '
-    'slot_categories',
+    'evaluate.predict': 'evaluate_model interventions per_image_table predict run_model score slot_categories',
+    'evaluate.segment': 'segment_image',
     'evaluate.statistics': 'bootstrap_interval compare seed_interval',
     'evaluate.truth': 'EvalSet make_eval_set make_truth_set',
     'model.encoder': 'FrozenEncoder make_encoder',

@@ -22,8 +22,8 @@ from tyro.conf import DisallowNone, FlagConversionOff, FlagCreatePairsOff, OmitA
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, StructConstructorSpec, StructFieldSpec
 from tyro.extras import SubcommandApp
 
-from topdown.config import OWNERS, PARTS, RENAMED, Config, PretrainConfig, owner, parse_object
-from topdown.data.sources import SOURCES
+from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, Config, PretrainConfig, owner, parse_object, say_needs
+from topdown.datasets import DATASETS
 from topdown.presets import PRESETS
 from topdown.presets import preset as make_config
 from topdown.protocols import PROTOCOLS
@@ -32,9 +32,8 @@ Preset = Literal[*PRESETS]
 Protocol = Literal[*PROTOCOLS]
 Masks = Literal['decoder', 'slots', 'first']
 Split = Literal['train', 'val']
-Fetched = Literal[*SOURCES]
-Readable = Literal[*SOURCES, 'folder']
-Known = Literal[*SOURCES, 'folder', 'toybox']
+Known = Literal[*DATASETS]
+Fetched = Literal[*(name for name, known in DATASETS.items() if known.source.elsewhere)]
 Flag = FlagCreatePairsOff[bool]
 
 
@@ -45,13 +44,13 @@ class _All(dict):
 class _Labels(dict):
     """Parameters that say where labels are and how they are read; those left out are missing."""
 
-    names = ('train_annotations', 'train_images', 'val_annotations', 'val_images', 'keep_crowd', 'void_label')
+    names = ('train_annotations', 'train_images', 'val_annotations', 'val_images', 'void_label')
 
 
 class _Data(dict):
     """Parameters that say what is evaluated; those left out are missing, and stay as the run or preset has them."""
 
-    names = ('dataset', 'data_root', *_Labels.names[2:], 'mask_size', 'void', 'eval_images')
+    names = ('dataset', 'data_root', *_Labels.names[2:], 'keep_crowd', 'mask_size', 'void', 'eval_images')
 
 
 Parameters = Annotated[FlagConversionOff[_All], arg(name='')]
@@ -73,10 +72,16 @@ def train(
         stop_at: end early after this step, leaving a checkpoint to go on from.
     """
     from topdown import distributed
+    from topdown.train.ending import ending
     from topdown.train.loop import train_model
 
-    distributed.start()
-    run = train_model(make_config(preset, **parameters), folder, stop_at=stop_at)
+    try:
+        distributed.start()
+        run = train_model(make_config(preset, **parameters), folder, stop_at=stop_at)
+    except (ValueError, OSError, RuntimeError, ArithmeticError, ImportError, KeyboardInterrupt) as error:
+        status, words = ending(error)
+        sys.stderr.write(words)
+        raise SystemExit(status) from None
     if distributed.is_main():
         print(run.evaluations.round(1).to_string(index=False))
     distributed.stop()
@@ -120,8 +125,8 @@ def evaluate(
 
 @app.command
 def segment(
-    images: Positional[tuple[Path, ...]], checkpoint: Path, out: Path = Path('segments'), size: int = 320,
-    source: Masks = 'decoder',
+    images: Positional[tuple[Path, ...]], checkpoint: Path, out: Path = Path('segments'),
+    size: int | Literal['image', 'grid'] = 'image', source: Masks = 'decoder',
 ) -> None:  # fmt: skip
     """Segment single images: a PNG of labels and an overlay for each.
 
@@ -129,7 +134,8 @@ def segment(
         images: image files.
         checkpoint: checkpoint.safetensors of a run.
         out: folder for label PNGs and overlays.
-        size: side of the masks, in pixels.
+        size: of the labels: image for the image's own, 255 where the encoder did not look (it sees the square in the
+            middle); grid for one a patch; or the side of the square, in pixels.
         source: whose masks.
     """
     from topdown.book.segment import segment_files
@@ -155,13 +161,13 @@ def fetch(name: Positional[Fetched], root: Positional[Path]) -> None:
     Args:
         root: folder to hold it.
     """
-    from topdown.data.check import PREPARED
     from topdown.data.fetch import fetch
 
-    print(f'{SOURCES[name].title}. Licence: {SOURCES[name].licence}')
-    for path in fetch(SOURCES[name], root):
+    known = DATASETS[name]
+    print(f'{known.source.title}. Licence: {known.source.licence}')
+    for path in fetch(known.source, root):
         print(f'{path} is there')
-    if name in PREPARED:
+    if known.prepare:
         print(f'next: topdown data prepare {name} {root}')
 
 
@@ -185,7 +191,7 @@ def prepare(
 
 @data.command
 def check(
-    parameters: LabelParameters, name: Positional[Readable], root: Positional[Path | None] = None,
+    parameters: LabelParameters, name: Positional[Known], root: Positional[Path | None] = None,
     splits: tuple[Split, ...] = (),
 ) -> None:  # fmt: skip
     """Read all of a data set and name every problem; the exit status is 1 if there is one.
@@ -329,6 +335,19 @@ def interventions(folder: Positional[Path], table: Path | None = None) -> None:
 
 
 @app.command
+def watch(folder: Positional[Path], seconds: float = 5.0) -> None:
+    """Watch a run while it lasts: its last rows and the course of its loss, drawn in the terminal.
+
+    Args:
+        folder: of the run.
+        seconds: between two looks.
+    """
+    from topdown.train.watch import watch
+
+    watch(folder, seconds)
+
+
+@app.command
 def pretrain(settings: Annotated[PretrainConfig, arg(name='')], folder: Path = Path('runs/pretrain')) -> None:
     """Pretrain the embedded encoder on Toybox clips, without labels; the defaults made the shipped weights.
 
@@ -371,11 +390,16 @@ def _options(base: Config) -> ConstructorRegistry:
     registry = ConstructorRegistry()
     groups = {type(part, (dict,), {}): part for part in PARTS}
 
+    def changed(found: dict) -> dict:  # what is left out may depend on what is not, as a threshold on the batch
+        return {name: value for name, value in found.items() if value != base.settings()[name]}
+
     @registry.struct_rule
     def parameters(info: tyro.constructors.StructTypeInfo) -> StructConstructorSpec | None:
         if info.type is _All:  # a group of the help for each part, put together again
             fields = tuple(StructFieldSpec(part, group, tyro.MISSING) for group, part in groups.items())
-            return StructConstructorSpec(lambda **found: functools.reduce(operator.or_, found.values()), fields)
+            return StructConstructorSpec(
+                lambda **found: changed(functools.reduce(operator.or_, found.values())), fields
+            )
         if info.type in (_Data, _Labels):
             fields = tuple(_option(name, None) for name in info.type.names)
             return StructConstructorSpec(lambda **found: {k: v for k, v in found.items() if v is not None}, fields)
@@ -397,6 +421,7 @@ def _option(parameter: str, base: Config | None) -> StructFieldSpec:
     """The option of a parameter: its type, its value in ``base``, and the docstring under its field."""
     part, name = owner(parameter)
     kind, text = typing.get_type_hints(PARTS[part])[name], _docstrings(PARTS[part])[name]
+    text += f' Needs {say_needs(parameter)}.' if parameter in NEEDS else ''
     if base is None:
         return StructFieldSpec(parameter, kind | None, None, text)
     return StructFieldSpec(parameter, kind, getattr(getattr(base, part), name), text)

@@ -14,6 +14,7 @@ import reprlib
 import typing
 from dataclasses import dataclass, field
 
+from topdown.datasets import DATASETS
 from topdown.protocols import get_protocol
 
 
@@ -64,8 +65,7 @@ class DataConfig:
     """Which pictures, and how they are cut."""
 
     dataset: str = 'coco'
-    """toybox, toybox_wide (like VOC's pictures), toybox_clips (like MOVi's), coco, voc, ade20k, cityscapes, folder
-    (pictures with label PNGs), movi_c, movi_d, movi_e or clevr6."""
+    """One of ``datasets.DATASETS``; ``topdown data list`` says what each is and how it is got."""
     data_root: str = ''
     """Folder of the data set; toybox is made there on first use (empty: the user's cache folder)."""
     train_annotations: str = ''
@@ -100,11 +100,7 @@ class DataConfig:
     """Changes to ToyboxConfig, such as {'dissimilarity': 0.5}."""
 
     def __post_init__(self) -> None:
-        known = (
-            'toybox', 'toybox_wide', 'toybox_clips', 'coco', 'voc', 'ade20k', 'cityscapes', 'folder', 'movi_c',
-            'movi_d', 'movi_e', 'clevr6',
-        )  # fmt: skip
-        _check(self.dataset in known, f'dataset must be one of {", ".join(known)}, got {self.dataset!r}')
+        _check(self.dataset in DATASETS, f'dataset must be one of {", ".join(DATASETS)}, got {self.dataset!r}')
         if isinstance(self.keep_crowd, bool):  # of earlier versions
             object.__setattr__(self, 'keep_crowd', 'keep' if self.keep_crowd else 'auto')
         crowds = ('auto', 'keep', 'drop')
@@ -177,7 +173,8 @@ class ModelConfig:
     ema_decay: float = 0.99
     """Decay of the codebook's moving averages."""
     dead_code_threshold: float = 0.8
-    """Codes with fewer running hits a step are revived; scale it with batch * slots / codebook_size."""
+    """Codes with fewer running hits a step are revived; scale it with slots / codebook_size. A change of ``batch_size``
+    by ``with_`` scales it along, since hits do."""
     commitment_weight: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
@@ -214,24 +211,14 @@ class ModelConfig:
             f"patch_order must be 'raster' or 'random', got {self.patch_order!r}",
         )
         by_code = self.channel_modulation or self.modulate_queries or self.modulate_mlp
-        if self.top_down:
-            _check(
-                by_code or self.spatial_modulation,
-                'top_down needs something to modulate, such as channel_modulation or spatial_modulation; for nothing, '
-                'set top_down=False',
-            )
-        else:
-            rounds = self.feedback_rounds
-            _check(rounds == 1, f'feedback_rounds={rounds} needs top_down=True: without it there is no feedback')
-            _check(self.share_weights, 'share_weights=False needs top_down=True: there is no second pass without it')
         _check(
-            not self.commitment_weight or (self.quantize and self.top_down),
-            'commitment_weight needs quantize=True and top_down=True: there are no codes without them',
+            not self.top_down or by_code or self.spatial_modulation,
+            'top_down needs something to modulate, such as channel_modulation or spatial_modulation; for nothing, '
+            'set top_down=False',
         )
-        _check(
-            self.patch_order == 'raster' or self.decoder == 'autoregressive',
-            f'patch_order={self.patch_order!r} needs the autoregressive decoder, not {self.decoder!r}',
-        )
+        for field_ in dataclasses.fields(self):
+            if field_.name in OFF and getattr(self, field_.name) != field_.default:
+                _check_effect(field_.name, vars(self))
         qkv = self.qkv_size or self.slot_size
         _check(
             qkv % self.num_heads == 0,
@@ -275,6 +262,8 @@ class TrainConfig:
     """Steps between checkpoints; 0: only at the end."""
     log_every: int = 50
     """Steps between rows of the training log."""
+    tensorboard: bool = False
+    """Show the log to TensorBoard, too (``pip install tensorboard``): ``tensorboard --logdir FOLDER``."""
     seed: int = 0
     """Of weights, noise and the order of images."""
 
@@ -283,8 +272,8 @@ class TrainConfig:
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
         for name in ('warmup_steps', 'num_workers', 'threads', 'eval_every', 'checkpoint_every', 'seed'):
             _check(getattr(self, name) >= 0, f'{name} must not be negative, got {getattr(self, name)}')
-        _check(self.lr > 0, f'lr must be positive, got {self.lr}')
-        _check(self.grad_clip > 0, f'grad_clip must be positive, got {self.grad_clip}')
+        for name in ('lr', 'grad_clip'):
+            _check(0 < getattr(self, name) < math.inf, f'{name} must be positive and finite, got {getattr(self, name)}')
         precisions = ('auto', 'bf16', 'fp32')
         _check(
             self.precision in precisions, f'precision must be one of {", ".join(precisions)}, got {self.precision!r}'
@@ -321,8 +310,12 @@ class Config:
     def with_(self, **changes: object) -> Config:
         """A copy with fields changed by their plain names; the encoder's name goes by ``encoder``.
 
+        ``toybox`` changes the fields it names and leaves the others as they are here. Hits a step grow with the batch:
+        with ``batch_size`` and without ``dead_code_threshold`` among the changes, the threshold is scaled by the batch.
+
         Raises:
-            ValueError: for an unknown name, a wrong type or an impossible value.
+            ValueError: for an unknown name, a wrong type, an impossible value, or a changed setting that has no effect
+                beside the others (see ``NEEDS``).
         """
         parts: dict[str, dict[str, object]] = {}
         own: dict[str, object] = {}
@@ -331,10 +324,23 @@ class Config:
                 own[key] = typed(key, value, int)
                 continue
             part, name = owner(key)
-            parts.setdefault(part, {})[name] = typed(key, value, typing.get_type_hints(PARTS[part])[name])
+            value = typed(key, value, typing.get_type_hints(PARTS[part])[name])
+            parts.setdefault(part, {})[name] = {**self.data.toybox, **value} if key == 'toybox' else value
+        if 'batch_size' in changes and 'dead_code_threshold' not in changes:
+            scale = changes['batch_size'] / self.train.batch_size
+            parts.setdefault('model', {})['dead_code_threshold'] = self.model.dead_code_threshold * scale
         for part, values in parts.items():
             own[part] = dataclasses.replace(getattr(self, part), **values)
-        return dataclasses.replace(self, **own)
+        found = dataclasses.replace(self, **own)
+        before, after, usual = self.settings(), found.settings(), Config('').settings()
+        for key in set(changes) & set(NEEDS):
+            if after[key] != before[key] and (key not in OFF + UNDECIDING or after[key] != usual[key]):
+                _check_effect(key, after)
+        return found
+
+    def settings(self) -> dict[str, object]:
+        """Every setting by its plain name."""
+        return {key: getattr(getattr(self, part), name) for key, (part, name) in OWNERS.items()}
 
     def to_dict(self) -> dict:
         """Nested plain dictionary, for JSON."""
@@ -350,6 +356,15 @@ class Config:
                 settings['name'] = settings.pop('encoder')
             found[part] = kind(**settings)
         return cls(**found)
+
+    def differences(self, other: Config) -> list[str]:
+        """Fields that decide a run and differ, as 'num_slots=7 instead of 5'; ``steps`` may differ."""
+        found = []
+        for name, (part, field_) in OWNERS.items():
+            here, there = (getattr(getattr(c, part), field_) for c in (self, other))
+            if here != there and name not in {*CHANGEABLE, 'steps'}:
+                found.append(f'{name}={here!r} instead of {there!r}')
+        return found
 
     @property
     def key(self) -> str:
@@ -412,11 +427,43 @@ OWNERS: dict[str, tuple[str, str]] = {
 }
 """Plain name of every parameter -> its part and its field there."""
 
+
+def _reading(setting: str) -> dict[str, tuple]:
+    return {'dataset': tuple(name for name, known in DATASETS.items() if setting in known.settings)}
+
+
+_PASS, _CODES = {'top_down': (True,)}, {'top_down': (True,), 'quantize': (True,)}
+_SEQUENCE, _PIXELS = {'decoder': ('autoregressive',)}, {'decoder': ('broadcast',)}
+_TOKENS = {'decoder': ('autoregressive', 'mlp', 'slotwise')}
+
+NEEDS: dict[str, dict[str, tuple]] = {
+    'toybox': {'dataset': tuple(name for name, known in DATASETS.items() if known.make)},
+    **dict.fromkeys(('train_annotations', 'train_images', 'val_annotations', 'val_images'), _reading('annotations')),
+    'void_label': _reading('void'),
+    **dict.fromkeys(('layer', 'final_norm', 'pretrained'), _TOKENS),
+    **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
+    **dict.fromkeys(('quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
+    'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
+    **dict.fromkeys(('codebook_size', 'ema_decay', 'dead_code_threshold', 'commitment_weight'), _CODES),
+    **dict.fromkeys(('decoder_layers', 'decoder_heads', 'input_masking', 'patch_order'), _SEQUENCE),
+    'decoder_hidden': {'decoder': ('mlp', 'slotwise')},
+    **dict.fromkeys(('cnn_size', 'broadcast_size'), _PIXELS),
+    'token_dir': {'cache_tokens': (True,)},
+}  # fmt: skip
+"""Setting -> the settings, and their values, without which it has no effect. A change to it is refused then."""
+
+OFF = ('toybox', 'void_label', 'feedback_rounds', 'share_weights', 'commitment_weight', 'patch_order')
+"""Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
+
 UNDECIDING = (
     'data_root', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'seed', 'threads', 'num_workers',
-    'token_dir',
+    'token_dir', 'tensorboard',
 )  # fmt: skip
 """Fields that are no part of the key."""
+
+CHANGEABLE = {*UNDECIDING, 'compile', 'eval_every', 'checkpoint_every', 'log_every'} - {'seed'}
+"""Fields that decide no result and may change while a run lasts (some are part of the key, which published rows
+bear)."""
 
 RENAMED = {
     'slots': 'num_slots', 'iterations': 'num_iterations', 'attention_heads': 'num_heads', 'rounds': 'feedback_rounds',
@@ -425,6 +472,16 @@ RENAMED = {
     'clip': 'grad_clip', 'half_life': 'lr_half_life', 'workers': 'num_workers', 'block': 'layer',
 }  # fmt: skip
 """Names of before -> names of now: checkpoints and rows of earlier versions are read through it."""
+
+
+def say_needs(name: str) -> str:
+    """What a setting of ``NEEDS`` has no effect without, in words."""
+    return ' and '.join(f'{key}={" or ".join(map(repr, values))}' for key, values in NEEDS[name].items())
+
+
+def _check_effect(name: str, settings: dict[str, object]) -> None:
+    met = all(settings[key] in values for key, values in NEEDS[name].items())
+    _check(met, f'{name}={settings[name]!r} needs {say_needs(name)}, without which it has no effect')
 
 
 def owner(parameter: str) -> tuple[str, str]:

@@ -15,13 +15,34 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_hosts: list[dist.ProcessGroup | None] = [None]  # the processes, to talk over their CPUs; None for their usual way
+
 
 def start() -> None:
-    """Join the other processes if torchrun started this one; NCCL with GPUs, else gloo."""
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
-        dist.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
+    """Join the other processes if torchrun started this one; NCCL with GPUs, else gloo.
+
+    Raises:
+        ValueError: if there are several processes, and not all was said that they need to find each other.
+    """
+    tasks = os.environ.get('SLURM_STEP_NUM_TASKS', '1')
+    if 'WORLD_SIZE' not in os.environ and tasks not in ('', '1'):
+        raise ValueError(
+            f'srun started {tasks} tasks that know nothing of each other: use srun torchrun with one task a node, '
+            'or one task alone'
+        )
+    if int(os.environ.get('WORLD_SIZE', 1)) < 2 or dist.is_initialized():
+        return
+    missing = [n for n in ('RANK', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT') if n not in os.environ]
+    if missing:
+        raise ValueError(
+            f'WORLD_SIZE={os.environ["WORLD_SIZE"]} asks for several processes, but {", ".join(missing)} is not set: '
+            'start them by torchrun, or unset WORLD_SIZE for one'
+        )
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    dist.init_process_group('nccl' if gpu else 'gloo')
+    _hosts[0] = dist.new_group(backend='gloo') if gpu else None
 
 
 def stop() -> None:
@@ -43,6 +64,27 @@ def world() -> int:
 def is_main() -> bool:
     """Whether this process writes files and shows progress."""
     return rank() == 0
+
+
+def highest(value: int) -> int:
+    """The highest value of all processes; asked over the CPUs, so that no GPU is waited for."""
+    if world() == 1:
+        return value
+    box = torch.tensor(value)
+    dist.all_reduce(box, dist.ReduceOp.MAX, group=_hosts[0])
+    return int(box)
+
+
+def speaks() -> bool:
+    """Whether this process is the one that says why all end: the first to ask."""
+    if not dist.is_initialized():
+        return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'
+    name = f'topdown/speaker/{os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
+    try:
+        store = dist.TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False)
+        return store.compare_set(name, '', str(rank())) == str(rank()).encode()
+    except RuntimeError:  # the store went with the process that kept it
+        return True
 
 
 def wait() -> None:

@@ -7,6 +7,7 @@ their arithmetic (``precision``) and compute in it wherever they are called from
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -74,6 +75,24 @@ def processor() -> str:
     widest = next((flag for flag in (*FLAGS, 'avx512_f', 'avx2') if found.get(flag)), 'no AVX2')
     name, machine = str(found.get('cpu_name', 'CPU')).strip(), str(found.get('architecture', '?'))
     return f'{name}, {machine}, {widest}'
+
+
+def peak_memory() -> float:
+    """Largest memory of this process so far, GB: of the GPU's allocator if there is one, else resident."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else peak_rss()
+
+
+def peak_rss() -> float:
+    """Largest resident memory of this process so far, GB; NaN where the system does not tell."""
+    status = Path('/proc/self/status')
+    if status.is_file():  # what getrusage says on Linux begins with the parent process's peak
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
+        return int(line.split()[1]) * 1024 / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float('nan')
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # bytes on macOS
 
 
 def _capabilities() -> dict[str, object]:

@@ -92,8 +92,9 @@ _SECONDS = {
 
 
 def _smoke(name: str, base: Config, train: int = 48, val: int = 16, **changes: object) -> Config:
-    toybox = {**base.data.toybox, 'num_train': train, 'num_val': val}
-    return dataclasses.replace(base.with_(**{**_SECONDS, 'toybox': toybox, **changes}), name=name)
+    fixed = {**_SECONDS, 'dead_code_threshold': base.model.dead_code_threshold}
+    toybox = {'num_train': train, 'num_val': val}
+    return dataclasses.replace(base.with_(**{**fixed, 'toybox': toybox, **changes}), name=name)
 
 
 PRESETS: dict[str, Config] = {

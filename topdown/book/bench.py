@@ -10,7 +10,6 @@ import dataclasses
 import gc
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from topdown.evaluate.predict import labels_from_masks
 from topdown.model.encoder import build_encoder, make_encoder
 from topdown.model.slot_model import Output, SlotModel
 from topdown.origin import provenance
+from topdown.precision import peak_rss
 from topdown.presets import VARIANTS
 from topdown.train.batches import TrainData
 from topdown.train.loop import make_optimizer
@@ -193,22 +193,13 @@ def peak_memory(config: Config, patches: int, features: int, steps: int = 4) -> 
 def _memory_of(job: str) -> dict[str, float]:
     settings, patches, features, steps = json.loads(job)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    imports = _peak_rss()
+    imports = peak_rss()
     stepper = Stepper(Config.from_dict(settings), patches, features, device)
     for _ in range(steps):
         stepper.step()
     if device == 'cuda':
         return {'peak_gb': torch.cuda.max_memory_allocated() / 1e9, 'imports_gb': 0.0}
-    return {'peak_gb': _peak_rss(), 'imports_gb': imports}
-
-
-def _peak_rss() -> float:
-    """Largest resident memory of this process so far, GB."""
-    status = Path('/proc/self/status')
-    if status.is_file():  # what getrusage says on Linux begins with the parent process's peak
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith('VmHWM'))
-        return int(line.split()[1]) * 1024 / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # bytes on macOS
+    return {'peak_gb': peak_rss(), 'imports_gb': imports}
 
 
 @torch.no_grad()

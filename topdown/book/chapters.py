@@ -11,12 +11,13 @@ import pandas as pd
 from torch import Tensor
 
 from topdown.book import plots, tables
-from topdown.book.places import project_dir
+from topdown.book.places import from_project, project_dir
 from topdown.book.summaries import METRICS, Scores
 from topdown.config import Config, typed
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import predict, score
 from topdown.evaluate.truth import EvalSet
+from topdown.files import locked
 from topdown.model.encoder import Encoder
 from topdown.presets import VARIANTS, preset
 from topdown.train.batches import TrainData
@@ -37,7 +38,7 @@ def begin(
         models: names of ``VARIANTS``, separated by commas.
         run_dir: where runs go.
         fresh: delete earlier runs of these models with this configuration first, and nothing else.
-        changes: to the preset; what is empty or 0 is left to it.
+        changes: to the preset; what is empty or 0 is left to it. Relative folders count from the project.
 
     Returns:
         The experiment, the models, and the folder ``run_dir/<preset>``.
@@ -56,6 +57,8 @@ def begin(
     chosen = [model.strip() for model in models.split(',')]
     if not set(chosen) <= set(VARIANTS):
         raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {models!r}')
+    for key in {'data_root', 'token_dir'} & set(changes):
+        changes[key] = from_project(typed(key, changes[key], str))
     base = preset(name, **{key: value for key, value in changes.items() if value or value is None})
     folder = project_dir() / run_dir / name
     if fresh:
@@ -72,9 +75,16 @@ def run_folder(folder: Path, model: str, config: Config) -> Path:
 
 
 def forget_run(folder: Path) -> None:
-    """Delete a run's own files, and its folder if nothing else is in it."""
-    for name in RUN_FILES:
-        (folder / name).unlink(missing_ok=True)
+    """Delete a run's own files, and its folder if nothing else is in it; a linked folder is emptied and stays.
+
+    Raises:
+        BlockingIOError: if a process trains in it.
+    """
+    if not folder.is_dir():
+        return
+    with locked(folder):
+        for path in [*(folder / name for name in RUN_FILES), *folder.glob('events.out.tfevents.*')]:
+            path.unlink(missing_ok=True)
     if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
         folder.rmdir()
 

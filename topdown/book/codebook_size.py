@@ -14,7 +14,8 @@ def share_in_use(rows: pd.DataFrame) -> pd.DataFrame:
         rows: one a run, with codebook_size (E) and perplexity (over the validation set); runs without are left out.
 
     Returns:
-        Index codebook_size, ascending; columns perplexity, share (perplexity / E) and runs.
+        Index codebook_size, ascending; columns perplexity, share (perplexity / E), runs and, where rows have it,
+        revived: the share of codes replaced at a step, which changes with E and is a cause of its own.
 
     Raises:
         ValueError: if a column or every value is missing.
@@ -28,6 +29,8 @@ def share_in_use(rows: pd.DataFrame) -> pd.DataFrame:
     groups = known.groupby('codebook_size').perplexity
     table = pd.DataFrame({'perplexity': groups.mean(), 'runs': groups.size()})
     table.insert(1, 'share', table.perplexity / table.index)
+    if 'revived' in known:
+        table['revived'] = known.groupby('codebook_size').revived.mean()
     return table
 
 

@@ -11,6 +11,11 @@ def project_dir() -> Path:
     return here.parent if here.name == 'book' else here
 
 
+def from_project(folder: str) -> str:
+    """A folder that a parameter names, relative ones from ``project_dir``; empty stays empty."""
+    return str(project_dir() / Path(folder).expanduser()) if folder else folder
+
+
 def figures_dir() -> Path:
     """The folder of published figures and of tables that chapters read: this project's, from wherever they are run.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from topdown.book.places import from_project
 from topdown.config import RENAMED, Config, parse_object
 from topdown.presets import VARIANTS, preset
 
@@ -71,18 +72,18 @@ class Job:
 
         Args:
             preset_name: of the preset that is changed.
-            data_root: folder of the data set.
-            token_dir: folder of the shared tokens, used if the preset keeps tokens.
+            data_root: folder of the data set; relative ones count from the project.
+            token_dir: folder of the shared tokens, of presets that keep tokens.
             steps: of optimisation; 0 leaves them to the preset.
 
         Raises:
-            ValueError: for an unknown preset or parameter or an impossible value.
+            ValueError: for an unknown preset or parameter, an impossible value, or a setting without effect.
         """
-        values = {**VARIANTS[self.variant], **self.changes}
-        config = preset(preset_name, seed=self.seed, data_root=data_root, **values)
-        if steps:
-            config = config.with_(steps=steps)
-        return config.with_(token_dir=token_dir) if config.train.cache_tokens and token_dir else config
+        values = {**VARIANTS[self.variant], **self.changes, 'seed': self.seed, 'data_root': from_project(data_root)}
+        values |= {'steps': steps} if steps else {}
+        values |= {'token_dir': from_project(token_dir)} if token_dir else {}
+        first = {name: values.pop(name) for name in ('batch_size', 'dead_code_threshold') if name in values}
+        return preset(preset_name, **first).with_(**values)  # a plan's threshold is its baselines', too, without effect
 
 
 def parse_changes(text: str) -> dict[str, object]:
@@ -163,11 +164,8 @@ def _cases(name: str, toybox: bool) -> Iterator[tuple[str, dict[str, object], st
 
 
 def _complete(base: Config, changes: dict[str, object]) -> dict[str, object]:
-    """Changes with the preset's own Toybox settings kept and the revival threshold scaled."""
-    changes = dict(changes)
-    if 'toybox' in changes:
-        changes['toybox'] = {**base.data.toybox, **changes['toybox']}
-    if {'slots', 'codebook_size'} & set(changes):
-        sizes = changes.get('slots', base.model.num_slots), changes.get('codebook_size', base.model.codebook_size)
-        changes['dead_code_threshold'] = revival(base, *sizes)
-    return changes
+    """Changes with the revival threshold scaled."""
+    sizes = {name: changes.get(name, getattr(base.model, name)) for name in ('num_slots', 'codebook_size')}
+    if not set(sizes) & set(changes):
+        return changes
+    return {**changes, 'dead_code_threshold': revival(base, *sizes.values())}

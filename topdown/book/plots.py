@@ -64,16 +64,15 @@ def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.6, clear:
 
     Args:
         image: (H, W, 3) in [0, 1].
-        labels: (M, M) integer labels; the picture is resized to them by nearest neighbour.
+        labels: (M, N) integer labels; the picture is resized to them by nearest neighbour.
         strength: opacity of the paint.
         clear: a label to leave unpainted (such as background).
 
     Returns:
-        (M, M, 3) in [0, 1], segments outlined.
+        (M, N, 3) in [0, 1], segments outlined.
     """
-    size = labels.shape[0]
-    rows = np.arange(size) * image.shape[0] // size
-    image = image[rows][:, rows]
+    rows, columns = (np.arange(new) * old // new for new, old in zip(labels.shape, image.shape, strict=False))
+    image = image[rows[:, None], columns]
     paint = COLOURS[labels % len(COLOURS)]
     out = (1 - strength) * image + strength * paint
     if clear is not None:

@@ -14,6 +14,7 @@ from topdown.book.plan import SEEDS, Job
 from topdown.book.summaries import mean_and_spread
 from topdown.config import Config
 from topdown.data import open_dataset
+from topdown.data.digest import digest, made_of
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import interventions, predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
@@ -74,6 +75,9 @@ def run_job(
     folder = job_folder(run_dir, config)
     row = read_row(folder, config)
     if row is not None:
+        made = {split: made_of(open_dataset(config, split, progress)) for split in ('train', 'val')}
+        if row.get('data', digest(made)) != digest(made):
+            raise ValueError(f'{folder} holds a finished run on other data: choose another run_dir, or delete it')
         return row
     began = time.perf_counter()
     encoder = make_encoder(config)
@@ -96,9 +100,9 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     Returns:
         Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks
         where they differ from the decoder's, and with ``first_`` those of the first pass's masks where there
-        are two passes; ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet;
-        ``val_loss``, the mean reconstruction loss; the number of ``parameters``; for models with a codebook
-        what ``code_meaning`` finds.
+        are two passes; ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet, and
+        likewise ``revived``, the share of codes revived at a step; ``val_loss``, the mean reconstruction loss; the
+        number of ``parameters``; for models with a codebook what ``code_meaning`` finds.
     """
     model = run.model
     labels = {'': predict(model, data), 'slots_': predict(model, data, 'slots')}
@@ -110,11 +114,13 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     for prefix, found in labels.items():
         row |= {f'{prefix}{name}': value for name, value in summarize(score(found, data)).items()}
     losses = [out.reconstruction_loss.item() * len(out.slots) for _, out in run_model(model, data)]
-    row['train_loss'] = float(run.log.loss.tail(max(1, len(run.log) // 10)).mean()) if len(run.log) else float('nan')
+    last = run.log.tail(max(1, len(run.log) // 10)).mean()
+    row['train_loss'] = float(last.get('loss', float('nan')))
     row['val_loss'] = sum(losses) / len(data)
     row['parameters'] = sum(p.numel() for p in model.parameters())
     if model.codebook is not None:
         row['codebook_size'] = model.codebook.size
+        row['revived'] = float(last.get('revived', float('nan')))
         row |= code_meaning(model, data)
     return row
 
@@ -129,10 +135,12 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
     """
     rows = []
     encoder = data = eval_set = None
-    many = preset(preset_name).data.dataset == 'toybox' and preset_name != 'smoke'
+    base = preset(preset_name)
+    many = base.data.dataset == 'toybox' and preset_name != 'smoke'
+    token_dir = str(Path(run_dir) / 'tokens') if base.train.cache_tokens else ''
     for seed in range(GROWTH_SEEDS if many else 1):
         job = Job('ablation', 'top-down', seed)
-        config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
+        config = job.config(preset_name, data_root, token_dir)
         encoder = encoder or make_encoder(config)
         eval_set = eval_set or make_eval_set(config, encoder, progress=progress)
         data = data or TrainData(open_dataset(config, 'train', progress), encoder, config, progress)
@@ -184,21 +192,24 @@ def take_apart(folder: Path, table: Path | None) -> None:
     paths = sorted(folder.glob('top-down-seed*/checkpoint.safetensors'))
     if not paths:
         raise FileNotFoundError(f'{folder} holds no top-down-seed*/checkpoint.safetensors: train first')
-    rows, encoder, data = [], None, None
+    rows, before = [], None
     for path in paths:
-        model, encoder, saved = load_run(path, encoder)
-        data = data or make_eval_set(saved.config, encoder)
+        model, encoder, saved = load_run(path)
+        if saved.config.key != before:
+            before, data = saved.config.key, make_eval_set(saved.config, encoder)
         for name, change in interventions(model, data).items():
             found = summarize(score(predict(model, data, change=change), data))
             place = {'intervention': name, 'seed': saved.config.train.seed, 'config': saved.config.key}
             rows.append({**place, **found})
     scores = pd.DataFrame(rows)
-    summary = mean_and_spread(scores, 'intervention').reset_index()
+    several = ['config'] if scores.config.nunique() > 1 else []  # runs of different kinds are not averaged
+    summary = mean_and_spread(scores, [*several, 'intervention']).reset_index()
     print(summary.to_string(index=False))
     if table:
         table.parent.mkdir(parents=True, exist_ok=True)
         scores.to_csv(table, index=False)
         summary.to_csv(table.with_name(f'{table.stem}_summary.csv'), index=False)
-        by_seed = scores.pivot(index='seed', columns='intervention', values='mbo_i')[list(summary.intervention)]
+        by_seed = scores.pivot(index=[*several, 'seed'], columns='intervention', values='mbo_i')
+        by_seed = by_seed[list(summary.intervention.unique())]
         lost = by_seed.sub(by_seed['both'], axis=0).drop(columns='both').round(1).reset_index()
         lost.to_csv(table.with_name(f'{table.stem}_by_seed.csv'), index=False)

@@ -26,6 +26,7 @@ from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.files import fresh
 from topdown.model.encoder import make_encoder
+from topdown.presets import preset
 from topdown.train.batches import TrainData
 
 NOTEBOOK = '90_one_run.ipynb'
@@ -63,16 +64,16 @@ class Places(NamedTuple):
     data_root: str
 
     @property
-    def token_dir(self) -> Path:
-        """Store of the encoder's tokens, shared by all runs."""
-        return self.run_dir / 'tokens'
+    def token_dir(self) -> str:
+        """Store of the encoder's tokens, shared by all runs; empty if the preset keeps none."""
+        return str(self.run_dir / 'tokens') if preset(self.preset).train.cache_tokens else ''
 
 
 def unique_tasks(jobs: Iterable[Job], places: Places) -> list[Task]:
     """Every run once, the first seeds first: whatever is stopped early has compared everything at least once."""
     tasks: dict[Path, Task] = {}
     for job in jobs:
-        config = job.config(places.preset, places.data_root, str(places.token_dir))
+        config = job.config(places.preset, places.data_root, places.token_dir)
         folder = job_folder(places.run_dir, config)
         tasks.setdefault(folder, Task(job, config, folder))
     return sorted(tasks.values(), key=lambda task: task.job.seed)
@@ -121,7 +122,7 @@ def command(task: Task, places: Places, root: Path) -> list[str]:
     texts = {
         'preset': places.preset, 'experiment': task.job.experiment, 'variant': task.job.variant,
         'changes': json.dumps(task.job.changes), 'run_dir': str(places.run_dir), 'data_root': places.data_root,
-        'token_dir': str(places.token_dir) if task.config.train.token_dir else '',
+        'token_dir': task.config.train.token_dir,
     }  # fmt: skip
     found = [sys.executable, '-m', 'papermill', str(root / 'book' / NOTEBOOK), str(task.folder / 'run.ipynb')]
     found += ['--cwd', str(root), '-k', 'python3', '--no-progress-bar', '-p', 'seed', str(task.job.seed)]

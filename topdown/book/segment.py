@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from topdown.book.plots import overlay
-from topdown.evaluate.predict import segment_image
+from topdown.evaluate.segment import NOT_SEEN, segment_image
+from topdown.files import fresh
 from topdown.train.loop import load_run
 
 
 def segment_files(
-    checkpoint: Path, images: Sequence[Path], out: Path, size: int = 320, source: str = 'decoder'
+    checkpoint: Path, images: Sequence[Path], out: Path, size: int | str = 'image', source: str = 'decoder'
 ) -> None:
     """Segment single images: a PNG of labels and an overlay for each, in ``out``.
 
@@ -26,12 +27,13 @@ def segment_files(
     model, encoder, saved = load_run(checkpoint)
     for path, target in zip(images, segment_targets(images, out), strict=True):
         image, labels = segment_image(path, model, encoder, size, source, saved.config.data.protocol)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)).save(target)
         shown = torch.nn.functional.interpolate(image[None], labels.shape, mode='bilinear', antialias=True)[0]
-        painted = overlay(shown.permute(1, 2, 0).numpy().clip(0, 1), labels)
-        Image.fromarray((255 * painted).round().astype(np.uint8)).save(overlay_path(target))
-        print(f'{target}: {len(np.unique(labels))} segments')
+        painted = overlay(shown.permute(1, 2, 0).numpy().clip(0, 1), labels, clear=NOT_SEEN)
+        for file, array in ((target, labels), (overlay_path(target), (255 * painted).round())):
+            with fresh(file) as part:
+                Image.fromarray(array.astype(np.uint8)).save(part, 'PNG')
+        seen = labels[labels != NOT_SEEN]
+        print(f'{target}: {len(np.unique(seen))} segments, {1 - seen.size / labels.size:.0%} of pixels not seen')
 
 
 def segment_targets(images: Sequence[Path], out: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from topdown.data.report import DOUBTFUL, Report
 from topdown.protocols import get_protocol
@@ -30,30 +30,23 @@ MOST_PIXELS = 178_956_970
 
 @dataclass
 class Annotation:
-    """The truth of one picture, at the picture's own size."""
+    """The truth of one image, at the image's own size until it is cut."""
 
     masks: np.ndarray  # (O, H, W) bool, full extents; overlaps allowed
     categories: np.ndarray  # (O,) int64 category ids, of any size and sign
     crowd: np.ndarray  # (O,) bool, regions of several objects
     void: np.ndarray | None = None  # (H, W) bool, pixels of unknown truth; None for none
 
-
-@dataclass
-class Sample:
-    """One picture with its truth, cut to squares."""
-
-    image: Tensor  # (3, S, S) float32 in [0, 1]
-    masks: np.ndarray  # (O, M, M) bool
-    categories: np.ndarray  # (O,) int64 category ids
-    crowd: np.ndarray  # (O,) bool
-    void: np.ndarray  # (M, M) bool
-    image_id: int | str
-    file_name: str
-    size: tuple[int, int]  # height and width of the whole picture
+    def cut(self, size: int, resize: str = 'nearest-exact') -> Annotation:
+        """The same of the square that is cut from the image, (O, size, size)."""
+        void = None if self.void is None else crop_masks(self.void, size, resize)
+        return Annotation(crop_masks(self.masks, size, resize), self.categories, self.crowd, void)
 
 
-class PictureSet(Dataset, ABC):
+class PictureSet(ABC):
     """Pictures with true masks. A data set says where pictures lie (``path``) and what is in them (``annotation``).
+
+    ``view`` cuts an image, ``Annotation.cut`` its truth.
 
     Args:
         ids: of the pictures, in order.
@@ -75,9 +68,16 @@ class PictureSet(Dataset, ABC):
     ) -> None:
         self.ids, self.category_names = ids[: limit or None], category_names
         self.image_size, self.mask_size = image_size, mask_size
-        self.skip_corrupt = self.keep_crowd = False
+        self.skip_corrupt = False
         self.report = Report(type(self).__name__, len(self.ids))
         self.protocol = get_protocol(protocol)
+
+    official = True
+    """Whether files are as the makers of a public data set publish them; those of tools mark other things as crowd."""
+
+    def keeps_crowd(self, setting: str, protocol: str = 'oclf') -> bool:
+        """Whether crowd regions are objects, by the setting ``keep_crowd``: auto drops those of official files."""
+        return get_protocol(protocol).keep_crowd or setting == 'keep' or (setting == 'auto' and not self.official)
 
     @abstractmethod
     def path(self, i: int) -> Path:
@@ -105,27 +105,6 @@ class PictureSet(Dataset, ABC):
     def order(self, generator: torch.Generator) -> Tensor:
         """Numbers (``epoch_length``,) of the pictures of one epoch of training, shuffled: here each picture once."""
         return torch.randperm(len(self), generator=generator)
-
-    def __getitem__(self, i: int) -> Sample:
-        """Picture and truth, centre-cropped."""
-        picture, truth = self.read_image(i), self.annotation(i)
-        if tuple(picture.shape[1:]) != truth.masks.shape[1:]:
-            raise ValueError(
-                f'{self.path(i)} is {picture.shape[1]} x {picture.shape[2]} pixels, its annotation is for '
-                f'{truth.masks.shape[1]} x {truth.masks.shape[2]}: they do not belong together'
-            )
-        resize = self.protocol.mask_resize
-        void = np.zeros((1, *truth.masks.shape[1:]), bool) if truth.void is None else truth.void[None]
-        return Sample(
-            image=crop_image(picture, self.image_size, resize=self.protocol.image_resize),
-            masks=crop_masks(truth.masks, self.mask_size, resize),
-            categories=truth.categories,
-            crowd=truth.crowd,
-            void=crop_masks(void, self.mask_size, resize)[0],
-            image_id=self.ids[i],
-            file_name=self.file_name(i),
-            size=tuple(picture.shape[1:]),
-        )
 
     def file_name(self, i: int) -> str:
         """Path of the picture's file below the folder of pictures: what tells it from all others."""
@@ -165,6 +144,38 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def load(data: PictureSet, batches: Iterable[list], **options: object) -> Iterator[Tensor]:
+    """Cut images (B, 3, S, S) from loader processes; what a file makes one of them raise arrives as one message.
+
+    Args:
+        data: the images.
+        batches: lists of the arguments of ``view``.
+        options: of ``DataLoader``. It draws from a generator of its own: from the global one, resuming would differ.
+
+    Raises:
+        OSError, ValueError: as ``view``.
+    """
+    options |= {'batch_sampler': batches, 'collate_fn': default_convert, 'generator': torch.Generator()}
+    for found in DataLoader(_Views(data), **options):
+        if isinstance(found, Exception):  # raised by a worker, torch would add its traceback to the message
+            raise found
+        yield found
+
+
+class _Views(Dataset):
+    """Batches of images, or the error that one of them met."""
+
+    def __init__(self, data: PictureSet) -> None:
+        self.data = data
+
+    def __getitems__(self, batch: list) -> Tensor | Exception:
+        try:
+            with one_thread():
+                return default_collate([self.data.view(*arguments) for arguments in batch])
+        except (OSError, ValueError) as error:
+            return error
 
 
 def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:
@@ -365,7 +376,7 @@ def crop_image(image: Tensor, size: int, at: tuple[float, float] | None = None, 
 
 
 def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> np.ndarray:
-    """(O, H, W) bool or whole numbers -> (O, size, size): short side to ``size`` by nearest neighbour, centre crop.
+    """(..., H, W) bool or whole numbers -> (..., size, size): short side to ``size`` by nearest neighbour, centre crop.
 
     ``resize`` is 'nearest-exact' or 'nearest'.
     """
@@ -374,7 +385,7 @@ def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> n
         _nearest(old, extent, resize)[first : first + size]
         for old, extent, first in zip(masks.shape[-2:], new, _centre(new, size), strict=True)
     )
-    return masks[:, rows[:, None], columns]
+    return masks[..., rows[:, None], columns]
 
 
 def _nearest(old: int, new: int, resize: str) -> np.ndarray:

@@ -60,11 +60,11 @@ def first_pictures(data: PictureSet, count: int = SHOWN) -> tuple[np.ndarray, np
     """
     images, labels = [], []
     for i in range(min(count, len(data))):
-        sample = data[i]
-        found = np.zeros(sample.void.shape, int)
-        for o in np.flatnonzero(~sample.crowd):
-            found[sample.masks[o]] = o + 1
-        images.append(sample.image.permute(1, 2, 0).numpy())
+        truth = data.annotation(i).cut(data.mask_size, data.protocol.mask_resize)
+        found = np.zeros(truth.masks.shape[1:], int)
+        for o in np.flatnonzero(~truth.crowd):
+            found[truth.masks[o]] = o + 1
+        images.append(data.view(i).permute(1, 2, 0).numpy())
         labels.append(found)
     return np.stack(images), np.stack(labels)
 

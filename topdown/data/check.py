@@ -11,31 +11,19 @@ from tqdm.auto import tqdm
 from topdown.data import open_whole
 from topdown.data.base import PictureSet, one_thread
 from topdown.data.clevr import Clevr6
-from topdown.data.movi import FRAMES, Movi
+from topdown.data.movi import Movi
 from topdown.data.report import DOUBTFUL, NOTE, REFUSED, Report
-from topdown.data.sources import SOURCES
-
-OFFICIAL = {
-    ('coco', 'train'): 118_287, ('coco', 'val'): 5_000, ('voc', 'train'): 10_582, ('voc', 'val'): 1_449,
-    ('ade20k', 'train'): 20_210, ('ade20k', 'val'): 2_000, ('cityscapes', 'train'): 2_975, ('cityscapes', 'val'): 500,
-    **{(name, 'val'): 250 * FRAMES for name in ('movi_c', 'movi_d', 'movi_e')},
-}  # fmt: skip
-"""Pictures of each split, as its makers count them; of MOVi all frames."""
-WITHOUT_MASKS = {('voc', 'train')}
-"""Splits whose masks are not used, and not asked for."""
-PREPARED = ('clevr6',)
-"""Data sets that are converted once before they can be read."""
+from topdown.datasets import DATASETS
 
 
 def overview() -> pd.DataFrame:
     """The data sets that can be read: name, data set, official counts of training and validation, how to get it."""
     rows = []
-    for name, source in SOURCES.items():
-        how = 'by hand, after a login' if source.login else f'topdown data fetch {name} FOLDER'
-        how += f', then topdown data prepare {name} FOLDER' if name in PREPARED else ''
-        rows.append([name, source.title, *(OFFICIAL.get((name, split), '-') for split in ('train', 'val')), how])
-    rows.append(['toybox', 'Toybox', '-', '-', 'made on first use'])
-    rows.append(['folder', 'any images with label PNGs', '-', '-', '-'])
+    for name, known in DATASETS.items():
+        how = f'topdown data fetch {name} FOLDER' if known.source.elsewhere else '-'
+        how = 'by hand, after a login' if known.source.login else 'made on first use' if known.make else how
+        how += f', then topdown data prepare {name} FOLDER' if known.prepare else ''
+        rows.append([name, known.source.title, *(known.official.get(split, '-') for split in ('train', 'val')), how])
     return pd.DataFrame(rows, columns=['name', 'data set', 'train', 'val', 'get it'])
 
 
@@ -50,25 +38,25 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
 
     Args:
         data: the split.
-        dataset: its name, for the official count.
+        dataset: its name in ``DATASETS``, for what is known of it.
         split: 'train' or 'val'.
         progress: show a bar.
     """
     report = data.report
     report.title, report.images = f'{dataset} {split}', len(data)
-    official = OFFICIAL.get((dataset, split)) if getattr(data, 'official', True) else None
+    official = DATASETS[dataset].official.get(split) if data.official else None
     if official and len(data) != official:
         report.add(DOUBTFUL, f'{len(data)} images, the official split has {official}')
     if isinstance(data, (Movi, Clevr6)):
         for problem in _damaged_records(data, f'checksums of {dataset} {split}', progress):
             report.add(REFUSED, problem)
-    objects = empty = 0
+    objects = empty = crowds = 0
     for i in tqdm(range(len(data)), desc=f'checking {dataset} {split}', disable=not progress):
         try:
             data.read_image(i)
         except (OSError, ValueError) as error:
             report.add(REFUSED, str(error))
-        if (dataset, split) in WITHOUT_MASKS:
+        if split in DATASETS[dataset].unused_masks:
             continue
         try:
             truth = data.annotation(i)
@@ -77,9 +65,13 @@ def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> 
             continue
         objects += len(truth.masks)
         empty += not len(truth.masks)
+        crowds += int(truth.crowd.sum())
     report.objects = objects
     if empty:
         report.add(NOTE, f'{empty} image(s) without objects')
+    if crowds:
+        fate = 'keeps' if data.keeps_crowd('auto') else 'drops under protocol oclf'
+        report.add(NOTE, f'{crowds} of {objects} objects are marked as crowd, which keep_crowd=auto {fate}')
     return report
 
 

@@ -32,14 +32,11 @@ from tqdm.auto import tqdm
 
 from topdown.data.base import Annotation, PictureSet, as_image
 from topdown.data.tfrecord import RecordFile, make_example, parse_example, read_gzip, write_record
+from topdown.datasets import DATASETS
 from topdown.files import fresh, write_text
 
 OFFICIAL_FILE = 'clevr_with_masks_train.tfrecords'
-CLEVR_HELP = (
-    f'Get {OFFICIAL_FILE} with topdown data fetch clevr6 DIR, or from '
-    f'https://storage.googleapis.com/multi-object-datasets/clevr_with_masks/{OFFICIAL_FILE} , into one folder; then '
-    'topdown data prepare clevr6 DIR, and pass that folder as data_root.'
-)
+CLEVR_HELP = DATASETS['clevr6'].help
 RECORDS, TRAIN, VAL = 100_000, 70_000, 15_000
 """Scenes of the official file, the first ones that are for training, the last ones that are for validation."""
 SHARD = 1_000

@@ -12,13 +12,9 @@ from pycocotools import mask as mask_tools
 from topdown.data.base import Annotation, PictureSet, check_size, stored_size
 from topdown.data.records import ObjectRecord, check_categories, check_images, check_objects, read_json, rows_of
 from topdown.data.report import NOTE, REFUSED, Report
+from topdown.datasets import DATASETS
 
-COCO_HELP = (
-    'Download train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download '
-    'and unpack them into one folder, so that it holds train2017/, val2017/ and annotations/; '
-    'then pass that folder as data_root.'
-)
-
+COCO_HELP = DATASETS['coco'].help
 COCO_CATEGORIES = 'ebcbbc546a89b681'
 """Begins the SHA-256 of '1:person 2:bicycle ...', COCO's categories."""
 
@@ -37,7 +33,6 @@ class CocoInstances(PictureSet):
         split: 'train' or 'val'.
         image_size, mask_size, limit, protocol: see ``PictureSet``.
         annotations, images: file and folder, where they lie elsewhere or are not found.
-        keep_crowd: 'keep', 'drop', or 'auto': drop crowd regions of COCO's own files, keep those of others.
         strict: stop at records that cannot be used; off: leave them out, and let ``report`` name them.
 
     Raises:
@@ -56,7 +51,6 @@ class CocoInstances(PictureSet):
         strict: bool = True,
         annotations: str = '',
         images: str = '',
-        keep_crowd: str = 'auto',
     ) -> None:
         if split not in ('train', 'val'):
             raise ValueError(f"split must be 'train' or 'val', got {split!r}")
@@ -79,7 +73,6 @@ class CocoInstances(PictureSet):
         if split == 'val' or 'categories' in content:
             self.category_names = check_categories(rows_of(content, 'categories', self.annotation_file), report)
         self.official = is_official(self.annotation_file, self.category_names)
-        self.keep_crowd = keep_crowd == 'keep' or (keep_crowd == 'auto' and not self.official)
         if split == 'val':
             self._read_objects(content)
         elif strict:
@@ -142,10 +135,6 @@ class CocoInstances(PictureSet):
             by_image[record.image].append(record)
         self._objects = [by_image[number] for number in self.ids]
         self.report.objects = len(found)
-        crowds = sum(o.crowd for o in found)
-        if crowds:
-            fate = 'kept' if self.keep_crowd else 'left out under protocol oclf'
-            self.report.add(NOTE, f'{crowds} of {len(found)} objects are marked as crowd and {fate} (keep_crowd)')
 
     def _place(self, given: str, *likely: str) -> Path | None:
         """A file or folder that was named, by itself or below the root; else the first likely one that is there."""

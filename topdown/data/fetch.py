@@ -32,7 +32,7 @@ from typing import TypeVar
 import google_crc32c
 from tqdm.auto import tqdm
 
-from topdown.data.sources import Bucket, RemoteFile, Source
+from topdown.datasets import Bucket, RemoteFile, Source
 from topdown.files import locked
 
 CHUNK = 1 << 20

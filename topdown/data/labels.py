@@ -13,28 +13,14 @@ import numpy as np
 
 from topdown.data.base import Annotation, PictureSet, check_size, read_labels, stored_size
 from topdown.data.report import DOUBTFUL, LEFT_OUT
+from topdown.datasets import DATASETS
 
 VOC_CATEGORIES = (
     'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog',
     'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor',
 )  # fmt: skip
-VOC_HELP = (
-    'Download VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ and unpack it, so that '
-    'data_root holds VOCdevkit/VOC2012/. For training, also unpack the Semantic Boundaries Dataset, benchmark.tgz '
-    'from http://home.bharathh.info/pubs/codes/SBD/download.html, so that data_root holds benchmark_RELEASE/dataset/.'
-)
-ADE_HELP = (
-    'Download ADEChallengeData2016.zip from http://sceneparsing.csail.mit.edu/ and unpack it, so that data_root holds '
-    'ADEChallengeData2016/ with images/ and annotations/.'
-)
-CITYSCAPES_HELP = (
-    'Log in at https://www.cityscapes-dataset.com/ (registration is free for research), download '
-    'leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, and unpack both into one folder, so that it holds '
-    'leftImg8bit/ and gtFine/; then pass that folder as data_root.'
-)
-FOLDER_HELP = (
-    'data_root must hold train/ and val/, each with images/ and labels/: for every picture a PNG of the same name, in '
-    'the same subfolder if there are any, with a label in every pixel, 0 for background.'
+VOC_HELP, ADE_HELP, CITYSCAPES_HELP, FOLDER_HELP = (
+    DATASETS[name].help for name in ('voc', 'ade20k', 'cityscapes', 'folder')
 )
 CITYSCAPES_THINGS = {
     24: 'person', 25: 'rider', 26: 'car', 27: 'truck', 28: 'bus', 29: 'caravan', 30: 'trailer', 31: 'train',

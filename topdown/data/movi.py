@@ -15,12 +15,8 @@ from torch import Tensor
 
 from topdown.data.base import Annotation, PictureSet, as_image, label_map
 from topdown.data.tfrecord import RecordFile, parse_example
+from topdown.datasets import DATASETS
 
-MOVI_HELP = (
-    'Get it with topdown data fetch {name} DIR, or with gsutil -m cp -r gs://kubric-public/tfds/{name}/128x128 '
-    'DIR/{name}/ , so that data_root holds {name}-train.tfrecord-* and {name}-validation.tfrecord-* in '
-    '{name}/128x128/1.0.0/.'
-)
 FRAMES = 24
 """Of a clip."""
 DRAWN = 9
@@ -71,7 +67,7 @@ class Movi(PictureSet):
         places = (root / name / '128x128' / '1.0.0', root / '128x128' / '1.0.0', root / '1.0.0', root)
         found = next((files for p in places if (files := sorted(p.glob(pattern)))), None)
         if found is None:
-            raise FileNotFoundError(f'{places[0] / pattern} is missing. {MOVI_HELP.format(name=name)}')
+            raise FileNotFoundError(f'{places[0] / pattern} is missing. {DATASETS[name].help}')
         whole = int(found[0].name.rsplit('-of-', 1)[1]) if '-of-' in found[0].name else len(found)
         if len(found) != whole:
             raise ValueError(f'{found[0].parent} holds {len(found)} of {whole} files of {name} {split}: get the others')

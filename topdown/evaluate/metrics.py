@@ -31,6 +31,10 @@ from topdown.protocols import get_protocol
 IGNORE = -1
 
 
+MOST_REGIONS, MOST_CELLS = 2**12, 2**24
+"""Most true regions of an image, and most cells of its histogram: memory is asked for only below them."""
+
+
 METRICS = ('fg_ari', 'ari', 'mbo_i', 'mbo_c', 'miou', 'recall', 'corloc')
 
 
@@ -70,8 +74,11 @@ def instance_labels(masks: np.ndarray, keep: np.ndarray | None = None) -> np.nda
 
     Returns:
         (H, W) int64: 0 background, o + 1 for instance o, ``IGNORE`` where two or more kept instances overlap.
+
+    Raises:
+        ValueError: if masks are not (O, H, W) or hold more than whole numbers.
     """
-    masks = np.asarray(masks, bool)
+    masks = _masks(masks)
     if keep is not None:
         masks = masks & np.asarray(keep, bool)[:, None, None]
     if not len(masks):
@@ -100,16 +107,18 @@ def class_labels(
         ``IGNORE`` where left out.
 
     Raises:
-        ValueError: for an unknown protocol, or if there is not one category to a mask.
+        ValueError: for an unknown protocol, if there is not one category to a mask, or for masks or categories that are
+            not whole numbers.
     """
     remove = get_protocol(protocol).class_overlap == 'remove'
+    masks = _masks(masks)
     if len(masks) != len(categories):
         raise ValueError(f'{len(masks)} masks need as many categories, got {len(categories)}')
-    labels = np.zeros(np.shape(masks)[1:], np.int64)
-    _, classes = np.unique(categories, return_inverse=True)
+    labels = np.zeros(masks.shape[1:], np.int64)
+    _, classes = np.unique(_whole(categories, 'category ids'), return_inverse=True)
     for o in np.argsort(classes, kind='stable'):
         if keep is None or keep[o]:
-            labels[np.asarray(masks[o], bool)] = classes[o] + 1
+            labels[masks[o]] = classes[o] + 1
     if remove:
         labels[instance_labels(masks, keep) == IGNORE] = IGNORE
     return labels
@@ -129,24 +138,31 @@ def make_truth(
             numbers them; None if the maps hold positive category ids themselves.
 
     Raises:
-        ValueError: if shapes differ, or a label is below ``IGNORE`` or a class without a category.
+        ValueError: if there is no map, or one without pixels or with more than ``MOST_REGIONS`` regions; if shapes
+            differ, labels are not whole numbers from ``IGNORE``, or a class is without a category.
     """
     maps, owners, named = [], [], []
     for b, (instance, category) in enumerate(zip(instances, classes, strict=True)):
-        instance, category = np.asarray(instance, np.int64), np.asarray(category, np.int64)
+        instance, category = _whole(instance, 'true labels', IGNORE), _whole(category, 'true classes', IGNORE)
         if instance.shape != category.shape:
             raise ValueError(f'instances {instance.shape} and classes {category.shape} must have the same shape')
-        if min(instance.min(initial=0), category.min(initial=0)) < IGNORE:
-            raise ValueError(f'labels must be {IGNORE} (left out), 0 (background) or positive')
-        width = int(category.max(initial=0)) + 2
+        if not instance.size:
+            raise ValueError(f'true map {b} has no pixels: shape {instance.shape}')
+        width = int(category.max()) + 2
+        if (int(instance.max()) + 2) * width >= 2**63:
+            raise ValueError(f'labels up to {instance.max()} of classes up to {width - 2} are too large: number from 1')
         found, regions = np.unique((instance + 1) * width + category + 1, return_inverse=True)
+        if len(found) > MOST_REGIONS:
+            raise ValueError(f'true map {b} has {len(found)} regions, more than {MOST_REGIONS}: this is no label map')
         maps.append(regions.reshape(instance.shape))
         instance, category = found // width - 1, found % width - 1
         owners.append((instance, category))
         positive = category[category > 0]
         named.append(positive if categories is None else _category_ids(positive, categories[b]))
-    ids = np.unique(np.concatenate(named)) if named else np.zeros(0, np.int64)
-    count = max((len(instance) for instance, _ in owners), default=1)
+    if not maps:
+        raise ValueError('there are no true maps')
+    ids = np.unique(np.concatenate(named))
+    count = max(len(instance) for instance, _ in owners)
     rows = np.full((2, len(maps), count), IGNORE, np.int64)
     for b, (instance, category) in enumerate(owners):
         _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE -> 0, background -> 1
@@ -172,12 +188,16 @@ def joint_histogram(regions_BHW: Tensor, prediction_BHW: Tensor, num_regions: in
         J (B, R, P) int64, P being one more than the largest predicted label.
 
     Raises:
-        ValueError: if shapes differ or a label is negative.
+        ValueError: if shapes differ, or labels are negative, of a type with fractions, or so large that an image has
+            more than ``MOST_CELLS`` cells.
     """
     if regions_BHW.shape != prediction_BHW.shape:
         raise ValueError(
             f'truth {tuple(regions_BHW.shape)} and prediction {tuple(prediction_BHW.shape)} must have the same shape'
         )
+    for labels in (regions_BHW, prediction_BHW):
+        if labels.is_floating_point() or labels.is_complex():
+            raise ValueError(f'labels must be of a type of whole numbers, such as int64, got {labels.dtype}')
     batch = len(regions_BHW)
     if not regions_BHW.numel():
         return torch.zeros(batch, max(num_regions, 1), 1, dtype=torch.int64, device=regions_BHW.device)
@@ -186,6 +206,8 @@ def joint_histogram(regions_BHW: Tensor, prediction_BHW: Tensor, num_regions: in
     num_regions = num_regions or int(regions_BHW.max()) + 1
     num_labels = int(prediction_BHW.max()) + 1
     cells = num_regions * num_labels
+    if cells > MOST_CELLS:
+        raise ValueError(f'{num_regions} regions and labels up to {num_labels - 1} are too many: number labels from 0')
     kind = torch.int16 if cells < 2**15 and regions_BHW.device.type == 'cpu' else torch.int64  # less memory to read
     code = regions_BHW.flatten(1).to(kind) * num_labels + prediction_BHW.flatten(1).to(kind)
     if regions_BHW.device.type == 'cpu':  # an image at a time stays in the processor's cache
@@ -294,19 +316,23 @@ def score(prediction_BHW: Tensor | np.ndarray, truth: Truth, batch: int = 16) ->
     """Every metric of every image: a list of rows, name -> share.
 
     Raises:
-        ValueError: if the number or size of the maps is not that of the truth.
+        ValueError: if the number or size of the maps is not that of the truth, or they hold more than whole numbers
+            from 0.
     """
-    prediction = _as_labels(prediction_BHW)
+    prediction = prediction_BHW if torch.is_tensor(prediction_BHW) else np.asarray(prediction_BHW)
     if prediction.shape != truth.regions.shape:
         raise ValueError(
             f'predictions have shape {tuple(prediction.shape)}, the truth has {tuple(truth.regions.shape)}'
         )
-    rows = []
-    for first in range(0, len(truth), batch):
-        part = slice(first, first + batch)
-        values = all_metrics(prediction[part].to(truth.regions.device), truth[part])
+    rows, done, regions = [], 0, truth.instance.shape[1]
+    while done < len(truth):
+        found = _as_labels(prediction[done : done + batch])
+        fits = 2**22 // (regions * max(regions, int(found.max()) + 1))  # noise has as many labels as pixels
+        part = slice(done, done + max(1, min(len(found), fits)))
+        values = all_metrics(found[: part.stop - done].to(truth.regions.device), truth[part])
         columns = [values[name].tolist() for name in METRICS]
         rows += [dict(zip(METRICS, row, strict=True)) for row in zip(*columns, strict=True)]
+        done = part.stop
     return rows
 
 
@@ -343,25 +369,37 @@ def summarize(rows: Iterable[dict[str, float]]) -> dict[str, float]:
     return result
 
 
-def _as_labels(prediction_BHW: Tensor | np.ndarray) -> Tensor:
-    """Labels of any type of numbers as uint8 or int32, large ones renumbered in each image, so that counting is cheap.
-
-    Raises:
-        ValueError: if they are not whole numbers.
-    """
-    array = np.asarray(prediction_BHW.cpu() if torch.is_tensor(prediction_BHW) else prediction_BHW)
-    if array.dtype.kind not in 'biu' and not (array.dtype.kind == 'f' and np.equal(np.floor(array), array).all()):
-        raise ValueError(f'labels must be whole numbers, got {array.dtype}')
-    if array.size and not -1 <= array.min() <= array.max() < 2**62:
-        raise ValueError(f'labels must be whole numbers from 0, got {array.min()} to {array.max()}')
-    if array.size and array.max() > 1000 and array.min() >= 0:
+def _as_labels(labels_BHW: Tensor | np.ndarray) -> Tensor:
+    """Predicted labels of any type as int32, large ones renumbered in each image, so that counting is cheap."""
+    array = _whole(labels_BHW, 'labels', 0)
+    if array.max(initial=0) > 1000:
         array = np.stack([np.unique(image, return_inverse=True)[1].reshape(image.shape) for image in array])
-    return torch.from_numpy(array if array.dtype == np.uint8 else array.astype(np.int32, copy=False))
+    return torch.from_numpy(array.astype(np.int32))
+
+
+def _masks(masks: np.ndarray) -> np.ndarray:
+    masks = np.asarray(masks)
+    if masks.ndim != 3:
+        raise ValueError(f'masks must have shape (O, H, W), got {masks.shape}')
+    return masks if masks.dtype == bool else _whole(masks, 'masks', 0).astype(bool)
+
+
+def _whole(values: Tensor | np.ndarray, what: str, lowest: int = -(2**63)) -> np.ndarray:
+    """Any array of whole numbers from ``lowest`` as int64; whatever else it holds is refused."""
+    array = np.asarray(values.cpu() if torch.is_tensor(values) else values)
+    if not array.size:
+        return array.astype(np.int64)
+    if array.dtype.kind not in 'biuf':
+        raise ValueError(f'{what} must be whole numbers, got {array.dtype}')
+    low, high = array.min().item(), array.max().item()
+    if not lowest <= low <= high < 2**63 or (array.dtype.kind == 'f' and (array % 1).any()):  # also of NaN
+        raise ValueError(f'{what} must be whole numbers from {lowest}, got {array.dtype} from {low:g} to {high:g}')
+    return array.astype(np.int64, copy=False)
 
 
 def _category_ids(classes: np.ndarray, categories: np.ndarray) -> np.ndarray:
     """The id of every class, class c being the c-th smallest of an image's category ids."""
-    known = np.unique(np.asarray(categories, np.int64))
+    known = np.unique(_whole(categories, 'category ids'))
     if classes.max(initial=0) > len(known):
         raise ValueError(f'an image has class {classes.max()}, but {len(known)} categories')
     return known[classes - 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,22 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from topdown import distributed
-from topdown.data.base import crop_image, read_picture
 from topdown.evaluate import metrics
 from topdown.evaluate.truth import BATCH, EvalSet, TruthSet
-from topdown.model.encoder import Encoder, encode_all
 from topdown.model.modulation import Scales
 from topdown.model.slot_model import Output, SlotModel
-from topdown.protocols import get_protocol
 
 LARGEST = 2**17
 """Tokens that a model gets at once: at 128 x 128 pixels, eight pictures."""
 
 
-def labels_from_masks(masks_BKN: Tensor, grid: tuple[int, int], size: int) -> Tensor:
-    """Soft masks over patches -> labels (B, size, size) int32: bilinear upsampling, then argmax over slots."""
+def labels_from_masks(masks_BKN: Tensor, grid: tuple[int, int], size: int | tuple[int, int]) -> Tensor:
+    """Soft masks over patches -> labels (B, H, W) int32 of that size: bilinear upsampling, then argmax over slots."""
     maps = masks_BKN.float().unflatten(-1, grid)
-    return F.interpolate(maps, (size, size), mode='bilinear', align_corners=False).argmax(dim=1).int()
+    return F.interpolate(maps, size, mode='bilinear', align_corners=False).argmax(dim=1).int()
 
 
 def labels_from_patches(labels_BN: Tensor, grid: tuple[int, int], size: int, count: int) -> Tensor:
@@ -94,20 +90,20 @@ def predict_tokens(
     model: SlotModel,
     tokens: Tensor,
     grid: tuple[int, int],
-    size: int,
+    size: int | tuple[int, int],
     source: str = 'decoder',
     seed: int = 0,
     precision: str | None = None,
     change: Callable[[Scales], Scales] | None = None,
     part: slice = slice(None),
 ) -> Tensor:
-    """Label maps (V, size, size) int32 of images whose tokens are at hand.
+    """Label maps (V, H, W) int32 of images whose tokens are at hand.
 
     Args:
         model: the model.
         tokens: (V, N, D).
         grid: rows and columns of patches.
-        size: side of the maps, in pixels.
+        size: side of the maps, or their height and width, in pixels.
         source: 'decoder' for the decoder's masks, 'slots' for slot attention's, 'first' for those of the first pass.
         seed: of the slots' noise.
         precision: bf16 or fp32; by default what the model was trained in.
@@ -204,48 +200,6 @@ def object_categories(data: TruthSet) -> Tensor:
     owner = torch.zeros(len(data), int(truth.instance.max().clamp(min=0)) + 1, dtype=torch.int64)
     owner.scatter_(1, truth.instance.clamp(min=0), truth.category.clamp(min=0))
     return owner[:, 1:]
-
-
-def segment_image(
-    image: str | Path | np.ndarray,
-    model: SlotModel,
-    encoder: Encoder,
-    size: int = 320,
-    source: str = 'decoder',
-    protocol: str = 'oclf',
-    seed: int = 0,
-) -> tuple[Tensor, np.ndarray]:
-    """Segments of one picture.
-
-    Args:
-        image: a file, or an array (H, W, 3) or (H, W) of uint8, or of floats in [0, 1].
-        model, encoder: see ``train.load_run``.
-        size: side M of the label map, pixels.
-        source: see ``predict``.
-        protocol: how the picture is cut to the encoder's square.
-        seed: of the slots' noise.
-
-    Returns:
-        The cut picture (3, S, S) and its labels (M, M).
-
-    Raises:
-        FileNotFoundError, ValueError: if the picture is missing or unreadable, or of another shape or range.
-    """
-    if isinstance(image, (str, Path)):
-        picture = read_picture(Path(image))
-    else:
-        array = np.asarray(image)
-        if array.ndim == 2:
-            array = array[..., None].repeat(3, axis=2)
-        if array.ndim != 3 or array.shape[2] != 3:
-            raise ValueError(f'image must have shape (H, W, 3) or (H, W), got {np.shape(image)}')
-        scale = 255 if array.dtype == np.uint8 else 1
-        picture = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1).float() / scale
-        if not 0 <= float(picture.min()) <= float(picture.max()) <= 1:
-            raise ValueError(f'image must be uint8 or lie in [0, 1], got {array.dtype} up to {array.max()}')
-    picture = crop_image(picture, encoder.config.image_size, resize=get_protocol(protocol).image_resize)
-    tokens = encode_all(encoder, picture[None])
-    return picture, predict_tokens(model, tokens, encoder.grid, size, source, seed)[0].numpy()
 
 
 def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = None) -> list[dict[str, float]]:

@@ -11,8 +11,8 @@ from tqdm.auto import tqdm
 
 from topdown.config import Config
 from topdown.data import open_dataset
-from topdown.data.base import PictureSet, crop_masks
-from topdown.data.report import LEFT_OUT
+from topdown.data.base import PictureSet
+from topdown.data.report import LEFT_OUT, NOTE
 from topdown.evaluate import metrics
 from topdown.evaluate.metrics import Truth
 from topdown.model.encoder import Encoder, encode_all
@@ -95,26 +95,25 @@ def make_truth_set(
         truth = dataset.annotation(i)
         categories.append(truth.categories)
         marked.append(truth.crowd.sum())
-        unknown = None
-        if config.data.void == 'ignore' and truth.void is not None:
-            unknown = truth.void
         for name, (instances, classes) in maps.items():
             protocol = get_protocol(name)
-            keep = None if dataset.keep_crowd or protocol.keep_crowd else ~truth.crowd
-            cut = crop_masks(truth.masks, dataset.mask_size, protocol.mask_resize)
-            maps_of_picture = (
-                metrics.instance_labels(cut, keep).astype(np.int32),
-                metrics.class_labels(cut, truth.categories, keep, name),
-            )
-            for labels, kept in zip(maps_of_picture, (instances, classes), strict=True):
-                if unknown is not None:
-                    hidden = crop_masks(unknown[None], dataset.mask_size, protocol.mask_resize)[0]
-                    labels[hidden] = metrics.IGNORE
-                kept.append(labels)
+            keep = None if dataset.keeps_crowd(config.data.keep_crowd, name) else ~truth.crowd
+            cut = truth.cut(dataset.mask_size, protocol.mask_resize)
+            for labels, kept in (
+                (metrics.instance_labels(cut.masks, keep), instances),
+                (metrics.class_labels(cut.masks, cut.categories, keep, name), classes),
+            ):
+                if config.data.void == 'ignore' and cut.void is not None:
+                    labels[cut.void] = metrics.IGNORE
+                kept.append(labels.astype(np.int32))
     crowds, objects = np.sum(marked), sum(map(len, categories))
     if not objects and dataset.report.lines(LEFT_OUT):
         raise ValueError(f'no object is left to score; {dataset.report.line()}')
-    if crowds == objects > 0 and not dataset.keep_crowd and not get_protocol(names[0]).keep_crowd:
+    kept = dataset.keeps_crowd(config.data.keep_crowd, names[0])
+    if crowds:
+        fate = 'kept' if kept else f'left out under protocol {names[0]}'
+        dataset.report.add(NOTE, f'{crowds} of {objects} objects are marked as crowd and {fate} (keep_crowd)')
+    if crowds == objects > 0 and not kept:
         raise ValueError(
             f'{dataset.report.title}: all {objects} objects are marked as crowd, and crowds are left out: set '
             'keep_crowd=keep if these are objects, as labelling tools write them'

@@ -36,7 +36,8 @@ class Codebook(nn.Module):
     """Nearest-code lookup with a codebook that follows the vectors it is shown in training mode.
 
     The state is in four buffers, readable and settable: ``codes`` (E, d), ``cluster_size`` (E,), ``code_sum``
-    (E, d) and ``initialized`` (a boolean scalar).
+    (E, d) and ``initialized`` (a boolean scalar). A fifth, ``tally`` (E + 2,), is for the log and no part of the model:
+    hits by code, codes revived and updates made since it was last set to zero.
 
     Args:
         size: E.
@@ -74,6 +75,7 @@ class Codebook(nn.Module):
         self.register_buffer('cluster_size', torch.zeros(size))
         self.register_buffer('code_sum', torch.zeros(size, width))
         self.register_buffer('initialized', torch.tensor(False))
+        self.register_buffer('tally', torch.zeros(size + 2), persistent=False)
         self._started = False  # ``initialized`` as Python knows it: once true, no step has to ask the device
 
     def _load_from_state_dict(self, *args: object) -> None:
@@ -133,6 +135,8 @@ class Codebook(nn.Module):
     def update(self, vectors: Tensor, index: Tensor, hits: Tensor) -> None:
         """Equation (6) from (M, d) vectors, their codes (M,) and hits (E,), then revival of dead codes."""
         sums = torch.zeros_like(self.code_sum).index_add_(0, index, vectors)
+        self.tally[: self.size] += hits
+        self.tally[-1] += 1
         self.cluster_size.lerp_(hits.to(self.cluster_size.dtype), 1 - self.ema_decay)
         self.code_sum.lerp_(sums, 1 - self.ema_decay)
         total = self.cluster_size.sum()
@@ -140,10 +144,17 @@ class Codebook(nn.Module):
         self.codes.copy_(self.code_sum / smoothed[:, None])
         if self.dead_code_threshold > 0:
             dead = self.cluster_size < self.dead_code_threshold
+            self.tally[-2] += dead.sum()
             fresh = _draw(vectors, self.size)
+            if len(vectors) < self.size:  # not enough for all: those that are drawn first go to the dead
+                fresh = fresh[dead.cumsum(0) - 1]
             self.codes.copy_(torch.where(dead[:, None], fresh, self.codes))
             self.code_sum.copy_(torch.where(dead[:, None], fresh * self.dead_code_threshold, self.code_sum))
             self.cluster_size.masked_fill_(dead, self.dead_code_threshold)
+
+    def usage(self) -> tuple[Tensor, Tensor]:
+        """Since the tally was set to zero: the share of codes hit, and the share revived at an update (scalars)."""
+        return (self.tally[:-2] > 0).float().mean(), self.tally[-2] / (self.tally[-1] * self.size).clamp(min=1)
 
 
 def nearest_index(vectors: Tensor, codes: Tensor) -> Tensor:
@@ -165,7 +176,6 @@ def perplexity(hits: Tensor) -> Tensor:
 
 
 def _draw(vectors: Tensor, count: int) -> Tensor:
-    """``count`` rows of ``vectors``: without replacement if there are enough, else with."""
-    if len(vectors) >= count:
-        return vectors[torch.randperm(len(vectors), device=vectors.device)[:count]]
-    return vectors[torch.randint(len(vectors), (count,), device=vectors.device)]
+    """``count`` rows of ``vectors`` in random order; where there are fewer, all of them again and again."""
+    order = torch.randperm(len(vectors), device=vectors.device)
+    return vectors[order[torch.arange(count, device=vectors.device) % len(vectors)]]

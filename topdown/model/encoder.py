@@ -20,7 +20,7 @@ import huggingface_hub
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load
 from timm.layers import PatchEmbed, resample_abs_pos_embed, set_fused_attn
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
@@ -31,6 +31,7 @@ from topdown.config import Config, EncoderConfig
 from topdown.precision import Precision
 
 TOYBOX_WEIGHTS = Path(__file__).parent / 'weights' / 'vit_toybox_patch8_96.safetensors'
+TOYBOX_SHA256 = '5c7d740c2c8d7bbb2e49ede25ac3afb5f4897a47f177562047675ed194a1e960'
 
 
 TOYBOX_MEAN, TOYBOX_STD = (0.65, 0.65, 0.65), (0.25, 0.25, 0.25)
@@ -60,7 +61,10 @@ def vit_toybox_patch8_96(pretrained: bool = False, **kwargs: object) -> VisionTr
     if pretrained:
         if not TOYBOX_WEIGHTS.exists():
             raise FileNotFoundError(f'{TOYBOX_WEIGHTS} is missing from the installation: reinstall topdown')
-        weights = load_file(TOYBOX_WEIGHTS)
+        content = TOYBOX_WEIGHTS.read_bytes()
+        if hashlib.sha256(content).hexdigest() != TOYBOX_SHA256:
+            raise ValueError(f'{TOYBOX_WEIGHTS} is damaged (its checksum is another): reinstall topdown')
+        weights = load(content)
         grid = model.patch_embed.grid_size
         weights['pos_embed'] = resample_abs_pos_embed(weights['pos_embed'], grid, num_prefix_tokens=0)
         model.load_state_dict(weights)

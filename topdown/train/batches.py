@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from topdown import distributed
 from topdown.config import Config
-from topdown.data.base import PictureSet
+from topdown.data.base import PictureSet, load
 from topdown.data.token_store import stored_tokens
 from topdown.model.encoder import Encoder, encode_all
 
@@ -75,23 +74,24 @@ class TrainData:
                 views = [self.views[flip][index] for index, flip, _ in rows]
                 yield _send(torch.stack(views), device).float()
             return
-        workers = self.config.train.num_workers
-        loader = DataLoader(
-            _Views(self.dataset),
-            batch_sampler=plan,
-            num_workers=workers,
-            pin_memory=device.type == 'cuda',
-            generator=torch.Generator(),  # else the loader draws from the global one, and resuming would differ
-        )
-        for images in loader:
+        options = {'num_workers': self.config.train.num_workers, 'pin_memory': device.type == 'cuda'}
+        for images in load(self.dataset, plan, **options):
             yield self.encoder(images.to(device, non_blocking=True))
+
+    def image_ids(self, step: int, config: Config) -> list[int] | list[str]:
+        """Which images all processes together see in a step of an experiment, counted from 0."""
+        (rows,) = _Plan(self.dataset, config, step, step + 1, whole=True)
+        return [self.dataset.ids[index] for index, _, _ in rows]
 
 
 class _Plan:
     """Which pictures, flips and crops every step sees: a function of seed and step alone, so that runs can resume."""
 
-    def __init__(self, dataset: PictureSet, config: Config, first_step: int, last_step: int) -> None:
+    def __init__(
+        self, dataset: PictureSet, config: Config, first_step: int, last_step: int, whole: bool = False
+    ) -> None:
         self.dataset, self.config, self.first, self.last = dataset, config, first_step, last_step
+        self.share = slice(None) if whole else distributed.share(config.train.batch_size)
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -110,21 +110,7 @@ class _Plan:
                 (int(i), int(self.config.data.flip and f < 0.5), (u, v) if self.config.data.random_crop else None)
                 for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
             ]
-            yield rows[distributed.share(batch)]
-
-
-class _Views(Dataset):
-    """Maps a row of the plan to its picture."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, row: tuple[int, int, tuple[float, float] | None]) -> Tensor:
-        index, flip, at = row
-        return self.dataset.view(index, bool(flip), at)
+            yield rows[self.share]
 
 
 def _send(x: Tensor, device: torch.device) -> Tensor:

@@ -1,23 +1,32 @@
 """Checkpoints: one safetensors file with weights, codebook, optimizer and random state; configuration in its header.
 
-A file is written beside its target and moved into place, so an interrupted run never leaves half a checkpoint.
+A file is written beside its target and moved into place, so an interrupted run never leaves half a checkpoint. It bears
+a SHA-256 of its tensors and its header, which is verified whenever it is opened, and nothing is saved that is not
+finite.
+
+Formats: ``topdown-2`` is written. ``topdown-1`` is read: it has no checksum, does not say what the data were made of
+(the next checkpoint of the run does), and holds the log, which goes to ``log.csv``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from topdown.config import Config
+from topdown.data.digest import Made
 from topdown.files import fresh
 
-FORMAT = 'topdown-1'
+FORMAT, BEFORE = 'topdown-2', 'topdown-1'
+FIELDS = {'format', 'precision', 'config', 'step', 'encoder', 'feature_size', 'num_patches', 'seconds'}
+"""Of every header; that of today has ``data`` and ``sha256``, too, that of before ``log``."""
 
 
 @dataclass
@@ -30,14 +39,17 @@ class Checkpoint:
     feature_size: int  # D the model was built for
     num_patches: int  # N the model was built for
     encoder_fingerprint: str  # of the encoder whose tokens it was trained on
-    log: dict[str, list[dict]]  # rows of the training and evaluation log so far
     seconds: float  # training time so far
+    data: dict[str, Made]  # split -> what it was made of
     tensors: dict[str, Tensor]
+    log: dict[str, list[dict]] = field(default_factory=dict)  # of format topdown-1: rows of its logs, train and eval
 
     def load_model(self, model: nn.Module) -> None:
         """Put weights and codebook into ``model``."""
         state = {name.removeprefix('model.'): t for name, t in self.tensors.items() if name.startswith('model.')}
         model.load_state_dict(state)
+        if 'tally' in self.tensors:
+            model.codebook.tally.copy_(self.tensors['tally'])
 
     def load_optimizer(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put moments and step counts into ``optimizer``, which holds ``model``'s parameters in order."""
@@ -64,23 +76,34 @@ def save_checkpoint(
     step: int,
     encoder_fingerprint: str,
     sizes: tuple[int, int],
-    log: dict[str, list[dict]],
     seconds: float,
+    data: dict[str, Made],
 ) -> None:
-    """Write everything that a bit-for-bit resumption needs; ``sizes`` are D and N."""
+    """Write everything that a bit-for-bit resumption needs; ``sizes`` are D and N.
+
+    Raises:
+        FloatingPointError: if a number is not finite; the file of before stays.
+    """
     path = Path(path)
     tensors = {f'model.{name}': t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f'optimizer.{name}/{key}'] = value.detach().cpu().contiguous()
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise FloatingPointError(f'{name} is not finite after step {step}: lower lr or use precision=fp32')
+    if model.codebook is not None:
+        tensors['tally'] = model.codebook.tally.cpu()
+    tensors |= {f'data.{split}': made.images for split, made in data.items()}
     tensors['random_state'] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors['random_state_cuda'] = torch.cuda.get_rng_state()
     header = {
         'format': FORMAT, 'precision': model.precision, 'config': json.dumps(config.to_dict()), 'step': str(step),
-        'encoder': encoder_fingerprint,
-        'feature_size': str(sizes[0]), 'num_patches': str(sizes[1]), 'log': json.dumps(log), 'seconds': str(seconds),
+        'encoder': encoder_fingerprint, 'feature_size': str(sizes[0]), 'num_patches': str(sizes[1]),
+        'seconds': str(seconds), 'data': json.dumps({split: made.content for split, made in data.items()}),
     }  # fmt: skip
+    header['sha256'] = _checksum(header, tensors)
     with fresh(path) as place:
         save_file(tensors, place, header)
 
@@ -90,7 +113,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no checkpoint of this package.
+        ValueError: if it is no checkpoint of this package, or damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -98,24 +121,45 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with safe_open(path, 'pt') as file:
             header = file.metadata() or {}
-            if header.get('format') != FORMAT:
-                found = header.get('format', 'none')
-                raise ValueError(f'{path} is no checkpoint of this package (format {found!r}, expected {FORMAT!r})')
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except Exception as error:  # whatever a damaged file makes the library stumble over
         raise ValueError(f'{path} is no safetensors file or is damaged ({error}): delete it and train again') from error
-    config = Config.from_dict(json.loads(header['config']))
-    if 'precision' not in header and config.train.precision == 'bf16':
-        config = config.with_(precision='auto')  # of a version whose default was bf16
-        header['precision'] = 'bf16'
-    return Checkpoint(
-        config=config,
-        precision=header.get('precision', config.train.precision),
-        step=int(header['step']),
-        feature_size=int(header['feature_size']),
-        num_patches=int(header['num_patches']),
-        encoder_fingerprint=header['encoder'],
-        log=json.loads(header['log']),
-        seconds=float(header['seconds']),
-        tensors=tensors,
-    )
+    version = header.get('format')
+    if version not in (FORMAT, BEFORE):
+        raise ValueError(f'{path} is no checkpoint of this package (format {version or "none"!r}, not {FORMAT!r})')
+    if version == FORMAT and header.pop('sha256', None) != _checksum(header, tensors):
+        raise ValueError(f'{path} is damaged (its checksum is another): delete it and train again')
+    header.setdefault('precision', '')  # the first versions did not say
+    wrong = set(header) ^ (FIELDS | ({'data'} if version == FORMAT else {'log'}))
+    if wrong:
+        raise ValueError(f'{path} has a header of another version ({", ".join(sorted(wrong))}): use that version')
+    try:
+        config = Config.from_dict(json.loads(header['config']))
+        if not header['precision']:
+            header['precision'] = config.train.precision
+            if config.train.precision == 'bf16':
+                config = config.with_(precision='auto')  # of a version whose default was bf16
+        content = json.loads(header.get('data', '{}'))
+        return Checkpoint(
+            config=config,
+            precision=header['precision'],
+            step=int(header['step']),
+            feature_size=int(header['feature_size']),
+            num_patches=int(header['num_patches']),
+            encoder_fingerprint=header['encoder'],
+            seconds=float(header['seconds']),
+            data={split: Made(tensors[f'data.{split}'], hashes) for split, hashes in content.items()},
+            tensors=tensors,
+            log=json.loads(header.get('log', '{}')),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f'{path} has a header that cannot be read ({error!r}): delete it and train again') from error
+
+
+def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of all fields and all tensors, their names, types and shapes."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f'{name}/{tensor.dtype}/{tuple(tensor.shape)}'.encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

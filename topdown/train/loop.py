@@ -8,6 +8,7 @@ bit for bit where it would have.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -22,17 +23,27 @@ from tqdm.auto import tqdm
 from topdown import distributed
 from topdown.config import Config, TrainConfig
 from topdown.data import open_dataset
+from topdown.data.digest import difference, digest, made_of
 from topdown.evaluate.predict import evaluate_model
 from topdown.evaluate.truth import EvalSet, make_eval_set
-from topdown.files import write_text
+from topdown.files import locked, write_text
 from topdown.model.encoder import Encoder, chosen_precision, make_encoder
 from topdown.model.slot_model import SlotModel
 from topdown.origin import provenance
 from topdown.precision import use_threads
 from topdown.train.batches import TrainData
 from topdown.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from topdown.train.ending import Stopped, on_request
+from topdown.train.health import Health, doubts
+from topdown.train.journal import Journal, open_board
 
-RUN_FILES = ('checkpoint.safetensors', 'log.csv', 'evaluations.csv', 'provenance.json', 'config.json')
+BEST, BEST_BY = 'best.safetensors', 'mbo_i'
+"""File of the state that was evaluated best, and the metric that says so."""
+
+RUN_FILES = (
+    'checkpoint.safetensors', BEST, 'log.csv', 'evaluations.csv', 'provenance.json', 'config.json', '.lock',
+    '.lock.owner',
+)  # fmt: skip
 """What a run's folder holds."""
 
 
@@ -42,7 +53,7 @@ class Run:
 
     config: Config
     model: SlotModel
-    log: pd.DataFrame  # step, loss, lr, gradient_norm, perplexity
+    log: pd.DataFrame  # see ``Health.row``
     evaluations: pd.DataFrame  # step, fg_ari, mbo_i, mbo_c, miou (percent)
     seconds: float  # time spent training, evaluations included, over all resumed parts
     provenance: dict[str, object]  # commit, versions, device and so on of the process that finished it
@@ -78,41 +89,65 @@ def train_model(
 ) -> Run:
     """Train to ``config.train.steps``, going on from ``folder/checkpoint.safetensors`` if it is there.
 
+    ``log.csv`` and ``evaluations.csv`` grow as it goes. ``best.safetensors`` is the state that was evaluated best
+    (``BEST_BY``), kept where that is not the last. SIGINT, SIGTERM and SIGHUP save at the next step and stop.
+
     Args:
-        config: the experiment.
-        folder: where the checkpoint, ``log.csv`` and ``evaluations.csv`` are written.
+        config: the experiment. A run that goes on may differ in ``config.CHANGEABLE``, and in ``steps``.
+        folder: where the checkpoint and the logs are written, by one process at a time.
         encoder, data, eval_set: made from the configuration if None; pass them to share them between runs.
-        progress: show a bar.
+        progress: show a bar, and say what looks like a sign of failure.
         stop_at: end early after this step, as an interruption would, leaving a checkpoint.
 
     Raises:
-        ValueError: if the folder holds a checkpoint of another experiment.
-        FloatingPointError: if the loss is not finite.
+        ValueError: if the folder holds a checkpoint of another experiment or of other data.
+        FloatingPointError: if loss, gradient or weights are not finite; the checkpoint is from before.
+        BlockingIOError: if another process trains in the folder.
+        Stopped: if a signal asked for it.
     """
-    folder, options = Path(folder), config.train
-    if options.batch_size % distributed.world():
-        raise ValueError(f'batch_size={options.batch_size} cannot be shared out to {distributed.world()} processes')
+    if config.train.batch_size % distributed.world():
+        raise ValueError(
+            f'batch_size={config.train.batch_size} cannot be shared out to {distributed.world()} processes'
+        )
     progress = progress and distributed.is_main()
-    use_threads(options.threads)
+    use_threads(config.train.threads)
+    with locked(folder) if distributed.is_main() else contextlib.nullcontext():
+        return _train(config, Path(folder), encoder, data, eval_set, progress, stop_at)
+
+
+def _train(
+    config: Config,
+    folder: Path,
+    encoder: Encoder | None,
+    data: TrainData | None,
+    eval_set: EvalSet | None,
+    progress: bool,
+    stop_at: int | None,
+) -> Run:
+    options = config.train
     with distributed.main_first():  # missing data is found out first
-        train_set = open_dataset(config, 'train', progress) if data is None else None
-        if eval_set is None:
-            open_dataset(config, 'val', progress)
+        train_set = open_dataset(config, 'train', progress) if data is None else data.dataset
+        val_set = open_dataset(config, 'val', progress) if eval_set is None else eval_set.dataset
+    sets = {'train': train_set} | ({} if val_set is None else {'val': val_set})
+    made = {split: made_of(images) for split, images in sets.items()}
     path = folder / 'checkpoint.safetensors'
     saved = load_checkpoint(path) if path.exists() else None
     encoder = encoder or make_encoder(config, saved and saved.precision)
     fingerprint = encoder.fingerprint()
     if saved:
         _check_same(saved, config, fingerprint, encoder.precision, path)
-    eval_set = eval_set or make_eval_set(config, encoder, progress=progress)
+        for split in saved.data.keys() & sets.keys():
+            if found := difference(saved.data[split], made[split], sets[split]):
+                raise ValueError(f'{path} was trained on other data: in {split}, {found}; choose another folder')
+    eval_set = eval_set or make_eval_set(config, encoder, dataset=val_set, progress=progress)
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
-    first, seconds, log = 0, 0.0, {'train': [], 'eval': []}
+    first, seconds = 0, 0.0
     if saved:
         saved.load_model(model)
         saved.load_optimizer(model, optimizer)
         saved.load_random_state()
-        first, seconds, log = saved.step, saved.seconds, saved.log
+        first, seconds = saved.step, saved.seconds
     call: torch.nn.Module = model
     if distributed.world() > 1:
         # buffers are the codebook, which all processes update alike; the mask token may go unused
@@ -124,22 +159,44 @@ def train_model(
         with distributed.main_first():
             data = TrainData(train_set, encoder, config, progress)
     began = time.perf_counter()
+    known = saved.log if saved else {}
+    board = open_board(folder, first) if options.tensorboard and first < last else None
+    log = Journal(folder / 'log.csv', first, known.get('train'), board)
+    evaluations = Journal(folder / 'evaluations.csv', first, known.get('eval'), board)
+    health = Health(model, config, data)
+
+    def write(target: Path, step: int) -> None:
+        spent = seconds + time.perf_counter() - began
+        sizes = (encoder.feature_size, encoder.num_patches)
+        save_checkpoint(target, model, optimizer, config, step, fingerprint, sizes, spent, made)
 
     def save(step: int) -> None:
+        health.check()
         if model.codebook is not None and not distributed.same(model.codebook.codes):
             raise RuntimeError(
                 f'the processes hold different codebooks at step {step}: all must run the same torch on the same kind '
                 'of device; go on from the last checkpoint'
             )
-        if not distributed.is_main():
-            return
-        spent = seconds + time.perf_counter() - began
-        sizes = (encoder.feature_size, encoder.num_patches)
-        save_checkpoint(path, model, optimizer, config, step, fingerprint, sizes, log, spent)
+        if distributed.is_main():
+            log.sync()
+            evaluations.sync()
+            write(path, step)
+
+    def evaluate(step: int) -> None:
+        health.check()
+        row, before = {'step': step, **evaluate_model(model, eval_set)}, evaluations.read()
+        evaluations.add(row)
+        if distributed.is_main() and not (len(before) and row[BEST_BY] <= before[BEST_BY].max()):
+            if step < last:
+                write(folder / BEST, step)
+            else:  # the checkpoint is the best
+                (folder / BEST).unlink(missing_ok=True)
 
     reason = 'as it began' if saved else chosen_precision(config).reason
-    with _Progress(config, first, last, f'{model.precision} ({reason})', progress and first < last) as report:
-        for step, tokens in enumerate(data.batches(first, last, config) if first < last else (), start=first):
+    report = _Progress(config, first, last, f'{model.precision} ({reason})', progress and first < last)
+    with on_request() as request, log, evaluations, report:
+        batches = data.batches(first, last, config) if first < last else ()
+        for step, tokens in enumerate(health.timed(batches), start=first):
             rate = learning_rate(options, step)
             for group in optimizer.param_groups:
                 group['lr'] = rate
@@ -149,33 +206,43 @@ def train_model(
             out.loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.grad_clip)
             optimizer.step()
+            health.look(step, out.loss, norm)
             done = step + 1
             if done % options.log_every == 0 or done == options.steps:
-                loss = distributed.mean(out.reconstruction_loss).item()
-                row = {'step': done, 'loss': loss, 'lr': rate, 'gradient_norm': norm.item()}
-                row['perplexity'] = float('nan') if out.perplexity is None else out.perplexity.item()
-                if not row['loss'] < float('inf'):
-                    raise FloatingPointError(
-                        f'the loss is {row["loss"]} at step {done}: lower lr or use precision=fp32'
-                    )
-                log['train'].append(row)
+                row = health.row(done, rate, out, norm)
+                log.add(row)
                 report.loss(done, row['loss'])
+                for sign in health.signs(row):
+                    report.warn(sign)
             report.step(done)
-            if done == options.steps or (options.eval_every and done % options.eval_every == 0):
-                log['eval'].append({'step': done, **evaluate_model(model, eval_set)})
-            if done == last or (options.checkpoint_every and done % options.checkpoint_every == 0):
-                save(done)
-    record = folder / 'provenance.json'
-    if distributed.is_main() and (first < last or not record.is_file()):
+            stop = distributed.highest(request.number)
+            with health.apart():
+                if done == options.steps or (options.eval_every and done % options.eval_every == 0):
+                    evaluate(done)
+                if stop or done == last or (options.checkpoint_every and done % options.checkpoint_every == 0):
+                    save(done)
+            if stop and done < last:
+                raise Stopped(stop, f'stopped at step {done} of {options.steps}; {path} is saved, the same goes on')
+        lost = first == last == options.steps and last not in set(evaluations.read().get('step', ()))
+        if distributed.from_main(lost):
+            evaluate(last)
+    if distributed.is_main():
         seconds += time.perf_counter() - began
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(record, json.dumps(provenance(config, seconds, model.precision), indent=1))
-        pd.DataFrame(log['train']).to_csv(folder / 'log.csv', index=False)
-        pd.DataFrame(log['eval']).to_csv(folder / 'evaluations.csv', index=False)
-        write_text(folder / 'config.json', json.dumps(config.to_dict(), indent=1))
+        found = {**provenance(config, seconds, model.precision), 'data': digest(made)}
+        for name, content in (('provenance.json', found), ('config.json', config.to_dict())):
+            if first < last or not _is_json(folder / name):
+                write_text(folder / name, json.dumps(content, indent=1))
     distributed.wait()
-    origin = json.loads(record.read_text())
-    return Run(config, model, pd.DataFrame(log['train']), pd.DataFrame(log['eval']), seconds, origin)
+    origin = json.loads((folder / 'provenance.json').read_text())
+    return Run(config, model, log.read(), evaluations.read(), seconds, origin)
+
+
+def _is_json(path: Path) -> bool:
+    """Whether a file is there and whole; versions of before could leave an empty one."""
+    try:
+        return isinstance(json.loads(path.read_text()), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def load_run(path: str | Path, encoder: Encoder | None = None) -> tuple[SlotModel, Encoder, Checkpoint]:
@@ -196,8 +263,12 @@ def load_run(path: str | Path, encoder: Encoder | None = None) -> tuple[SlotMode
 
 
 def _check_same(saved: Checkpoint, config: Config, fingerprint: str, precision: str, path: Path) -> None:
-    if saved.config.key != config.key or saved.config.train.seed != config.train.seed:
-        raise ValueError(f'{path} belongs to another experiment: choose another folder or delete it')
+    if found := config.differences(saved.config):
+        raise ValueError(
+            f'{path} belongs to another experiment ({", ".join(found)}): choose another folder or delete it'
+        )
+    if config.train.steps < saved.step:
+        raise ValueError(f'{path} has done {saved.step} steps, more than steps={config.train.steps}: set more')
     if saved.encoder_fingerprint != fingerprint:
         raise ValueError(f'{path} was trained on tokens of another encoder: choose another folder or delete it')
     if saved.precision != precision:
@@ -229,6 +300,8 @@ class _Progress:
                 f'steps {first + 1} to {last} of {config.train.batch_size} pictures, {computed_in}, '
                 f'{torch.get_num_threads()} thread(s)'
             )
+        for doubt in doubts(config.train) if first < last else ():
+            self.warn(doubt)
         self.bar = tqdm(total=last, initial=first, desc=self.title, unit='step', disable=not terminal, mininterval=2)
 
     def __enter__(self) -> _Progress:
@@ -236,6 +309,11 @@ class _Progress:
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
+
+    def warn(self, text: str) -> None:
+        """Print a sign of failure, bar or none."""
+        if distributed.is_main():
+            self.say(f'note: {text}')
 
     def say(self, text: str) -> None:
         """Print a line at once: papermill and batch systems show no bars."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
 
 from topdown.data import open_dataset
+from topdown.datasets import DATASETS
 from topdown.model.encoder import make_encoder
 from topdown.presets import PRESETS, preset
 from topdown.train.batches import TrainData
@@ -19,12 +21,11 @@ def prepare(
         FileNotFoundError: if the data are missing.
         ValueError: if no preset says which encoder, or its tokens cannot be stored.
     """
-    if name == 'clevr6':
-        from topdown.data.clevr import prepare_clevr
-
-        print(f'{prepare_clevr(root, workers=max(2, workers))} is there')
-    elif name == 'toybox':
-        config = preset(preset_name or 'toybox', dataset='toybox', data_root=str(root))
+    known = DATASETS[name]
+    if known.prepare:
+        print(f'{pkgutil.resolve_name(known.prepare)(root, workers=max(2, workers))} is there')
+    elif known.make:
+        config = preset(preset_name or 'toybox', dataset=name, data_root=str(root))
         print(f'{open_dataset(config, "train").root} is there')
     else:
         print(f'{name} is read as it is: nothing to convert')
