@@ -121,7 +121,8 @@ MUTANTS = [
     Mutant('noise of its own for every batch', 'evaluate/predict.py', 'torch.Generator().manual_seed(seed))',
            'None)', 'test_train.py::test_predictions_come_from_the_masks_asked_for'),
     # ---------------------------------------------------------------------------------------------------- training
-    Mutant('seed not compared on resume', 'train/loop.py', ' or saved.config.train.seed != config.train.seed', '',
+    Mutant('seed not compared on resume', 'config.py', "'log_every'} - {'seed'}", "'log_every'}", 'test_resume.py'),
+    Mutant('settings not compared on resume', 'config.py', 'if here != there and', 'if here is None and',
            'test_resume.py'),
     Mutant('encoder not compared on resume', 'train/loop.py', 'if saved.encoder_fingerprint != fingerprint:',
            'if False:', 'test_resume.py'),
