@@ -52,6 +52,7 @@ import torch
 import topdown
 from topdown.book import chapters, plots, tables
 from topdown.data.movi import DRAWN, FRAMES
+from topdown.evaluate.predict import labels_from_masks
 
 plots.style()
 pd.set_option('display.max_colwidth', None)
@@ -194,7 +195,7 @@ for name in chosen:
         device = next(model.parameters()).device
         out = model(eval_set.tokens[frames].to(device), noise.expand(len(frames), -1, -1).to(device))
     columns[f'{name},\nown noise'] = topdown.predict(model, eval_set)[frames].numpy()
-    columns[f'{name},\nsame noise'] = topdown.evaluate.labels_from_masks(
+    columns[f'{name},\nsame noise'] = labels_from_masks(
         out.masks.cpu(), eval_set.grid, eval_set.mask_size
     ).numpy()
 plots.save(plots.show_masks(images, columns, truth=('truth',)), folder / 'masks.png')
