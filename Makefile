@@ -7,7 +7,7 @@ DATA ?=
 WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
-.PHONY: help install bench train tables test lint unit mutants fuzz notebooks book pair execute clean
+.PHONY: help install bench train tables test lint unit mutants fuzz notebooks book pair execute soak clean
 
 help:
 	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
@@ -17,6 +17,7 @@ help:
 	@echo 'make book     build the book only'
 	@echo 'make fuzz     100,000 made-up annotation files (a few hundred are part of make test)'
 	@echo 'make bench    time training steps and write the rows of the chapter on costs'
+	@echo 'make soak     kill runs at random times and damage checkpoints; counts what was survived'
 	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
 	@echo 'make execute  run every chapter with its default parameters and store the outputs'
 
@@ -82,6 +83,10 @@ pair: install
 
 execute: install
 	$(BIN)/python tests/tidy_notebooks.py execute
+
+# Runs killed at random times and damaged checkpoints: about half an hour on two cores.
+soak: install
+	$(BIN)/python tests/soak.py
 
 clean:
 	rm -rf _build runs .pytest_cache .ruff_cache

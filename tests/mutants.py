@@ -135,7 +135,7 @@ MUTANTS = [
     Mutant('learning rate never halved', 'train/loop.py', '0.5 ** (step / config.lr_half_life)', '1.0',
            'test_train.py::test_learning_rate_schedule'),
     Mutant('every epoch in one order', 'train/batches.py', '_generator(seed, 1, epoch)', '_generator(seed, 1, 0)',
-           'test_data.py::test_an_epoch_shows_every_picture_once_in_the_published_order'),
+           'test_data.py::test_an_epoch_shows_every_image_once_in_the_published_order'),
     Mutant('all processes take the whole batch', 'distributed.py', 'slice(rank() * count // world(),',
            'slice(0,', 'test_distributed.py::test_shares_cover_everything_once'),
     # ---------------------------------------------------------------------------------------- settings, files, data

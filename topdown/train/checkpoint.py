@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -82,7 +82,7 @@ def save_checkpoint(
     """Write everything that a bit-for-bit resumption needs; ``sizes`` are D and N.
 
     Raises:
-        FloatingPointError: if a number is not finite; the file of before stays.
+        FloatingPointError, OSError: if a number is not finite or the disk is full; the file of before stays.
     """
     path = Path(path)
     tensors = {f'model.{name}': t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
@@ -105,7 +105,10 @@ def save_checkpoint(
     }  # fmt: skip
     header['sha256'] = _checksum(header, tensors)
     with fresh(path) as place:
-        save_file(tensors, place, header)
+        try:
+            save_file(tensors, place, header)
+        except SafetensorError as error:  # what the library makes of a full disk
+            raise OSError(f'{path} could not be written: {error}') from error
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -65,4 +65,8 @@ def ending(error: BaseException) -> tuple[int, str]:
         status = 4
     if not distributed.speaks():
         return status, ''
-    return status, f'{error or "stopped"}\n' if isinstance(error, KeyboardInterrupt) else f'error: {error}\n'
+    if isinstance(error, KeyboardInterrupt):
+        return status, f'{error or "stopped"}\n'
+    if 'closed by peer' in str(error):
+        error = 'another process of this run has ended; the same command goes on from the last checkpoint'
+    return status, f'error: {error}\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -38,12 +39,13 @@ def show(folder: str | Path) -> str:
 def watch(folder: str | Path, seconds: float = 5.0, rounds: int | None = None) -> None:
     """Show a run again and again, ``rounds`` times or until interrupted."""
     notebook = 'ipykernel' in sys.modules
-    while rounds is None or rounds > 0:
-        if notebook:
-            from IPython.display import clear_output
+    with contextlib.suppress(KeyboardInterrupt):
+        while rounds is None or rounds > 0:
+            if notebook:
+                from IPython.display import clear_output
 
-            clear_output(wait=True)
-        print(('' if notebook or not sys.stdout.isatty() else '\033[2J\033[H') + show(folder), flush=True)
-        rounds = rounds and rounds - 1
-        if rounds != 0:
-            time.sleep(seconds)
+                clear_output(wait=True)
+            print(('' if notebook or not sys.stdout.isatty() else '\033[2J\033[H') + show(folder), flush=True)
+            rounds = rounds and rounds - 1
+            if rounds != 0:
+                time.sleep(seconds)
