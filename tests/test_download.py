@@ -257,7 +257,9 @@ class Full(io.FileIO):
     """A file on a disk that takes 1000 bytes."""
 
     def write(self, data):
-        raise OSError(errno.ENOSPC, 'No space left on device') if len(data) > 1000 else super().write(data)
+        if len(data) > 1000:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return super().write(data)
 
 
 @pytest.mark.parametrize('where', ['download', 'unpacking'])
