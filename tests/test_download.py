@@ -180,7 +180,7 @@ def test_fetch_unpacks_everything_and_leaves_nothing_else(server, tmp_path):
     root = tmp_path / 'new' / 'place'
     assert fetch(source, root, progress=False) == [root / 'data' / 'images', root / 'data' / 'labels']
     files = sorted(str(p.relative_to(root)) for p in root.rglob('*') if p.is_file())
-    assert files == ['data/labels/a.png', 'data/images/a.jpg']
+    assert files == ['data/images/a.jpg', 'data/labels/a.png']
     assert [p.name for p in root.iterdir()] == ['data']
     count = len(Handler.requests)
     fetch(source, root, progress=False)
@@ -257,7 +257,9 @@ class Full(io.FileIO):
     """A file on a disk that takes 1000 bytes."""
 
     def write(self, data):
-        raise OSError(errno.ENOSPC, 'No space left on device') if len(data) > 1000 else super().write(data)
+        if len(data) > 1000:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return super().write(data)
 
 
 @pytest.mark.parametrize('where', ['download', 'unpacking'])
