@@ -13,10 +13,10 @@
 # %% [markdown]
 # # VQ bootstrapping
 #
-# **Question of this chapter: slots are continuous and belong to one picture. How does a discrete vocabulary, shared by
-# all pictures, come out of them without labels, and what is in it?**
+# **Question of this chapter: slots are continuous and belong to one image. How does a discrete vocabulary, shared by
+# all images, come out of them without labels, and what is in it?**
 #
-# The top-down pathway needs to know *what* is in a picture before anything has told it. The paper's answer is to
+# The top-down pathway needs to know *what* is in an image before anything has told it. The paper's answer is to
 # bootstrap: slots of the first pass already lie near each other when they stand for similar things, so the nearest
 # entry of a learned codebook is a first guess. This chapter takes vector quantization
 # {cite}`vandenoord2017vqvae` apart on toy data, derives each piece in a few lines, holds the package to it, and then
@@ -162,7 +162,7 @@ _ = plots.show_curves(curves, 'step', 'perplexity', 'codes in use, of 64')
 
 # %% [markdown]
 # The threshold is in hits a step. With $M$ vectors a step the average code gets $M/E$ hits: a threshold near or above
-# that would redraw most codes at every step. At the paper's scale, 64 pictures of 7 slots on 512 codes make
+# that would redraw most codes at every step. At the paper's scale, 64 images of 7 slots on 512 codes make
 # $M/E = 0.875$ beside a threshold of 0.8.
 #
 # ## The codebook of a trained model
@@ -180,7 +180,7 @@ slots = torch.cat([out.first_slots for out in outputs]).float().cpu()
 index = torch.cat([out.code_index for out in outputs]).cpu()
 masks = torch.cat([out.first_attention for out in outputs]).float().cpu()
 hits = torch.bincount(index.flatten(), minlength=base.model.codebook_size).numpy()
-print(f'{base.data.dataset}: {slots.shape[0]} held-out pictures of {slots.shape[1]} slots')
+print(f'{base.data.dataset}: {slots.shape[0]} held-out images of {slots.shape[1]} slots')
 plots.save(plots.show_code_usage(hits), folder / 'code_usage.png')
 _ = plots.show_code_usage(hits)
 
@@ -200,19 +200,19 @@ _ = plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0])
 
 # %% [markdown]
 # What does a code stand for? For each of the six most used codes, the slots that lie nearest to it, each shown as
-# the part of its picture that its mask covers. The rule is the distance to the code; slots that win no pixel have
+# the part of its image that its mask covers. The rule is the distance to the code; slots that win no pixel have
 # nothing to show and are passed over. Nothing was picked by hand.
 
 # %%
 labels = topdown.predict(model, eval_set, 'first')  # codes belong to the first pass's slots
-pictures = eval_set.images.permute(0, 2, 3, 1).numpy()
+images = eval_set.images.permute(0, 2, 3, 1).numpy()
 distance = (slots - model.codebook.codes.cpu()[index]).norm(dim=-1)
 crops = {}
 for code in [c for c in hits.argsort()[::-1][:6] if hits[c]]:
     where = (index == code).nonzero()
     shown = ((b, k) for b, k in where[distance[index == code].argsort()].tolist() if (labels[b] == k).any())
     crops[f'code {code}'] = [
-        plots.crop_to_mask(pictures[b], (labels[b] == k).numpy()) for (b, k), _ in zip(shown, range(8))
+        plots.crop_to_mask(images[b], (labels[b] == k).numpy()) for (b, k), _ in zip(shown, range(8))
     ]
 plots.save(plots.show_codes(crops), folder / 'typical_slots.png')
 _ = plots.show_codes(crops)
@@ -222,8 +222,8 @@ _ = plots.show_codes(crops)
 #
 # Rough semantics can be measured here, because Toybox knows its categories. Every slot whose mask overlaps a toy by an
 # IoU of at least one half stands for that toy's category; the others, ground and pieces, are left out. Then three
-# questions: how much do codes tell about the category, about where in the picture the slot is (the ninth of the
-# picture that holds its mask's centre of mass), and about how large it is (five classes of equal number)? The measure
+# questions: how much do codes tell about the category, about where in the image the slot is (the ninth of the
+# image that holds its mask's centre of mass), and about how large it is (five classes of equal number)? The measure
 # is adjusted mutual information: 0 for chance, 1 if one determines the other.
 #
 # Beside the codes stand k-means with as many clusters, fitted on these very slots, and codes
@@ -260,7 +260,7 @@ _ = plots.show_bars(meaning, 'adjusted mutual information')
 
 # %% [markdown]
 # The bars say what this codebook sorts by. If *category* were the tallest, codes would be names of things. In the run
-# stored here it is by far the shortest: a code tells where a slot looks, a little about how much of the picture it
+# stored here it is by far the shortest: a code tells where a slot looks, a little about how much of the image it
 # takes, and next to nothing about what is there. k-means, fitted on the very same slots, finds no more of it, so the
 # codebook is not to blame: slots do not fall into groups by category.
 #
@@ -268,7 +268,7 @@ _ = plots.show_bars(meaning, 'adjusted mutual information')
 # information sees groups only: k-means on the encoder's own tokens, from which a linear probe reads the category of
 # most toys, has next to none of it, either. [The chapter on codes](10_what_codes_mean.ipynb) measures both, with probes
 # on slots, codes and tokens. Two causes are likely for the order seen here. The tokens of the small encoder tell
-# instances of one picture apart, and nothing asked for two ducks in two pictures to be more alike than a duck and a
+# instances of one image apart, and nothing asked for two ducks in two images to be more alike than a duck and a
 # boat. And the first pass is only a draft: nothing asks it for good masks (see [the next
 # chapter](02_modulation_maps.ipynb)), so its slots need not stand for one thing each.
 #

@@ -49,21 +49,21 @@ encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder)
 config = base.with_(seed=0)
 model = topdown.train_model(config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set).model
-pictures = eval_set.images.permute(0, 2, 3, 1).numpy()
+images = eval_set.images.permute(0, 2, 3, 1).numpy()
 _, out = next(topdown.run_model(model, eval_set, limit=16, precision='fp32'))
-print(f'{base.data.dataset}: {len(eval_set)} held-out pictures')
+print(f'{base.data.dataset}: {len(eval_set)} held-out images')
 
 # %% [markdown]
 # ## What: one number a channel
 #
 # The channel scale $m^c_k = f(c_k)$ is predicted from the slot's code by a linear layer, with nothing that keeps it
-# near one or even positive. Below, the scales of the slots of the first picture, a row a slot; white is one, which
+# near one or even positive. Below, the scales of the slots of the first image, a row a slot; white is one, which
 # would change nothing.
 
 # %%
 channel = out.scales.channel.cpu().numpy()
 plots.save(plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0), folder / 'channel_scale.png')
-print(f'over 16 pictures: mean {channel.mean():.2f}, standard deviation {channel.std():.2f}, ', end='')
+print(f'over 16 images: mean {channel.mean():.2f}, standard deviation {channel.std():.2f}, ', end='')
 print(f'negative {100 * (channel < 0).mean():.0f} %')
 print(f'standard deviation over slots of one channel: {channel.reshape(-1, channel.shape[-1]).std(0).mean():.2f}')
 _ = plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0)
@@ -71,7 +71,7 @@ _ = plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0)
 # %% [markdown]
 # The last number is the one that matters for *what*: a scale that is the same for all slots is no information about
 # any of them, only a second set of value weights. In the run stored here it is a small part of the whole spread: rows
-# of the picture look alike. Whether the small part matters is to be seen below.
+# of the image look alike. Whether the small part matters is to be seen below.
 #
 # ## Where: one number a patch, with mean one
 #
@@ -90,14 +90,14 @@ checks['the spatial scale is the shifted attention'] = bool((shifted - out.scale
 checks['its mean over patches is one'] = bool((shifted.mean(-1) - 1).abs().max() < 1e-6)
 print(f'attention itself: mean {attention.mean():.3f}; shifted: from {shifted.min():.2f} to {shifted.max():.2f}')
 maps = {'attention, first pass': attention[0].numpy(), 'spatial scale': shifted[0].numpy()}
-plots.save(plots.show_attention(pictures[0], maps, eval_set.grid), folder / 'spatial_scale.png')
-_ = plots.show_attention(pictures[0], maps, eval_set.grid)
+plots.save(plots.show_attention(images[0], maps, eval_set.grid), folder / 'spatial_scale.png')
+_ = plots.show_attention(images[0], maps, eval_set.grid)
 
 # %% [markdown]
 # ## The map is an outer product, and need never be made
 #
 # Slot $k$ sees values $v_{k,n} = M_k[n] \odot v_n$ with $M_k = m^s_k \otimes m^c_k$, a table of patches by channels
-# for every slot of every picture. Written out for the whole batch this is $B \times K \times N \times d$ numbers. But
+# for every slot of every image. Written out for the whole batch this is $B \times K \times N \times d$ numbers. But
 # the update is a sum over patches in which the channel scale is constant,
 #
 # $$ U_k = \sum_n W_{k,n}\, m^s_{k,n}\, m^c_k \odot v_n = m^c_k \odot \sum_n (W_{k,n} m^s_{k,n})\, v_n , $$
@@ -125,7 +125,7 @@ plots.save(plots.show_map(one.T.numpy(), 'patch', 'channel', 'map of slot 0', ce
 _ = plots.show_map(one.T.numpy(), 'patch', 'channel', 'modulation map of slot 0', centre=1.0)
 
 # %% [markdown]
-# Rows of one colour are channels: the channel scale dominates the picture, and the spatial scale shows as columns that
+# Rows of one colour are channels: the channel scale dominates the image, and the spatial scale shows as columns that
 # are a little stronger or weaker.
 #
 # ## Attention before and after
@@ -133,8 +133,8 @@ _ = plots.show_map(one.T.numpy(), 'patch', 'channel', 'modulation map of slot 0'
 # %%
 maps = {'first pass': attention[0].numpy(), 'second pass': out.attention[0].cpu().numpy()}
 maps['second - first'] = maps['second pass'] - maps['first pass']
-plots.save(plots.show_attention(pictures[0], maps, eval_set.grid), folder / 'passes.png')
-_ = plots.show_attention(pictures[0], maps, eval_set.grid)
+plots.save(plots.show_attention(images[0], maps, eval_set.grid), folder / 'passes.png')
+_ = plots.show_attention(images[0], maps, eval_set.grid)
 
 # %% [markdown]
 # ## What each part does
@@ -142,7 +142,7 @@ _ = plots.show_attention(pictures[0], maps, eval_set.grid)
 # Interventions on the trained model, with nothing trained anew. *None* replaces all scales by one: the second pass
 # then repeats the first. *Channel only* and *spatial only* replace the other by one. *Mean channel* gives every slot
 # the average channel scale of the data set: the information *what* is gone, the rescaling stays. *Shuffled codes*
-# gives slots the channel scale of another slot of the same picture. *Spatial of another slot* does the same with
+# gives slots the channel scale of another slot of the same image. *Spatial of another slot* does the same with
 # *where*.
 #
 # The model was trained with both parts in place. An intervention shows what this model leans on, not how well a model
@@ -170,13 +170,13 @@ table[['fg_ari', 'ari', 'mbo_i', 'mbo_c']].round(1)
 # good by itself: it is a draft whose only purpose is to make the second pass good, so *none* is no fair stand-in for a
 # model without the pathway.
 #
-# What each intervention costs in mBO$_i$, against *both* on the same pictures:
+# What each intervention costs in mBO$_i$, against *both* on the same images:
 
 # %%
 instance = {name: 100 * np.array([row['mbo_i'] for row in rows]) for name, rows in per_image.items()}
 costs = {name: topdown.compare(values, instance['both']).difference for name, values in instance.items()}
 pd.DataFrame({
-    name: {'mbo_i - both': f'{d.mean:+.1f}', '95 % over pictures': f'[{d.low:+.1f}, {d.high:+.1f}]'}
+    name: {'mbo_i - both': f'{d.mean:+.1f}', '95 % over images': f'[{d.low:+.1f}, {d.high:+.1f}]'}
     for name, d in costs.items()
     if name != 'both'
 }).T  # fmt: skip
@@ -191,8 +191,8 @@ pd.DataFrame({
 #
 # ## Where it helps, where it hurts
 #
-# The difference in mBO$_i$ between the second and the first pass, picture by picture, and by a fixed rule the three
-# pictures with the largest gain and the three with the largest loss.
+# The difference in mBO$_i$ between the second and the first pass, image by image, and by a fixed rule the three
+# images with the largest gain and the three with the largest loss.
 
 # %%
 first_pass = topdown.predict(model, eval_set, 'first')
@@ -202,19 +202,19 @@ after = np.array([row['mbo_i'] for row in per_image['both']])
 gain = 100 * (after - before)
 found = topdown.compare(100 * after, 100 * before)
 print(f'second - first pass: {found.difference.mean:+.1f} points of mBO_i, ', end='')
-print(f'95 % over pictures [{found.difference.low:+.1f}, {found.difference.high:+.1f}]')
-print(f'better in {100 * np.nanmean(gain > 0):.0f} % of pictures')
+print(f'95 % over images [{found.difference.low:+.1f}, {found.difference.high:+.1f}]')
+print(f'better in {100 * np.nanmean(gain > 0):.0f} % of images')
 plots.save(plots.show_histogram(gain[~np.isnan(gain)], 'gain, points', 'second - first pass'), folder / 'gain.png')
-_ = plots.show_histogram(gain[~np.isnan(gain)], 'gain in mBO$_i$, points', 'second minus first pass, by picture')
+_ = plots.show_histogram(gain[~np.isnan(gain)], 'gain in mBO$_i$, points', 'second minus first pass, by image')
 
 # %%
 order = [int(i) for i in np.argsort(np.nan_to_num(gain, nan=0.0))]
 truth = eval_set.instances.clip(0)
 rows = [
-    (f'{gain[i]:+.0f}', pictures[i], {'truth': truth[i], 'first pass': first_pass[i], 'second pass': second_pass[i]})
+    (f'{gain[i]:+.0f}', images[i], {'truth': truth[i], 'first pass': first_pass[i], 'second pass': second_pass[i]})
     for i in [*order[:-4:-1], *order[2::-1]]
 ]
-rows = [(name, picture, {k: np.asarray(v) for k, v in columns.items()}) for name, picture, columns in rows]
+rows = [(name, image, {k: np.asarray(v) for k, v in columns.items()}) for name, image, columns in rows]
 plots.save(plots.show_pass_masks(rows), folder / 'helps_and_hurts.png')
 _ = plots.show_pass_masks(rows)
 

@@ -14,7 +14,7 @@
 # # Train on COCO, or on the embedded stand-in
 #
 # **Question of this chapter: trained with the same budget, does slot attention with top-down modulation decompose
-# held-out pictures better than the same model without it?**
+# held-out images better than the same model without it?**
 #
 # Run as it is, this notebook needs neither a GPU nor a network: it makes *Toybox*, a procedural data set in COCO
 # format, and uses the small encoder that ships with the package. Its numbers are Toybox's and say nothing about
@@ -56,7 +56,7 @@ base, chosen, folder = chapters.begin(
     preset, presets, models, run_dir, fresh, data_root=data_root, seeds=seeds, steps=steps, token_dir=token_dir,
     cache_tokens=bool(token_dir),
 )  # fmt: skip
-print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} pictures, {base.seeds} seed(s)')
+print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, {base.seeds} seed(s)')
 
 # %% [markdown]
 # ## The data
@@ -69,7 +69,7 @@ print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} 
 train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 print(
-    f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation pictures, '
+    f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation images, '
     f'{len(val_set.category_names)} categories'
 )
 
@@ -77,10 +77,10 @@ print(
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder, protocols=tuple(topdown.PROTOCOLS), dataset=val_set)
 show = list(range(min(6, len(eval_set))))
-pictures = eval_set.images[show].permute(0, 2, 3, 1).numpy()
+images = eval_set.images[show].permute(0, 2, 3, 1).numpy()
 truth = {'instances': eval_set.instances[show].clip(0), 'classes': eval_set.classes[show].clip(0)}
-plots.save(plots.show_masks(pictures, truth, truth=('instances', 'classes')), folder / 'data.png')
-_ = plots.show_masks(pictures[:3], {'instances': truth['instances'][:3]}, truth=('instances',))
+plots.save(plots.show_masks(images, truth, truth=('instances', 'classes')), folder / 'data.png')
+_ = plots.show_masks(images[:3], {'instances': truth['instances'][:3]}, truth=('instances',))
 # %% [markdown]
 # ## What any method must beat
 #
@@ -89,10 +89,10 @@ _ = plots.show_masks(pictures[:3], {'instances': truth['instances'][:3]}, truth=
 # patch belongs whole to one segment. They show what the grid costs. Neither is a bound: masks that spill over the
 # ground lose nothing in FG-ARI and may score above both (see the page on evaluation). *Truth at token means* gives
 # every true segment, the ground included, the mean of its tokens, and every patch to the nearest of these means: what
-# one mean token a segment tells apart, were the segments known. *One slot* for the whole picture is the least. A *block
+# one mean token a segment tells apart, were the segments known. *One slot* for the whole image is the least. A *block
 # grid* of as many cells as there are slots shows how far position alone goes: FG-ARI looks at foreground pixels only,
 # so compact cells score well on it, and a model that does not beat the grid has learned nothing. *k-means* groups each
-# picture's patches by colour, or by the encoder's tokens. *Random slots* are an untrained model's attention maps.
+# image's patches by colour, or by the encoder's tokens. *Random slots* are an untrained model's attention maps.
 
 
 # %%
@@ -109,16 +109,16 @@ pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model').round(1)
 #
 # `topdown.train_model` is the whole loop: Adam, linear warm-up and exponential decay, clipping at a global norm of one,
 # bfloat16 autocast, evaluation along the way, checkpoints. The encoder is frozen. Where the preset says so, its
-# tokens are computed once, for every picture and its mirror image, and kept in memory.
+# tokens are computed once, for every image and its mirror image, and kept in memory.
 #
 # At the paper's scale the decoder is an autoregressive transformer. The embedded preset uses a much smaller one, in
 # which each slot has a single token for all its patches and slot attention's own attention says where it goes
 # (`topdown.decoders.SlotwiseDecoder`), so that its masks and slot attention's are the same. In trials of this length,
 # the autoregressive decoder learned to do without the slots, an MLP decoder that draws tokens patch by patch cut
-# pictures into cells of one object with the ground around it, and one token a slot with a mask drawn by an MLP left a
+# images into cells of one object with the ground around it, and one token a slot with a mask drawn by an MLP left a
 # margin of ground around objects.
 #
-# Every model of a seed starts from the same weights, sees the same pictures in the same order and takes the same
+# Every model of a seed starts from the same weights, sees the same images in the same order and takes the same
 # number of steps. The baseline is the same class with the pathway switched off.
 
 # %%
@@ -136,7 +136,7 @@ _ = plots.show_training(trained.log, trained.evaluations)
 # %% [markdown]
 # ## The result
 #
-# Mean over validation pictures, in percent; with several seeds, mean ± standard deviation over seeds. Masks come from
+# Mean over validation images, in percent; with several seeds, mean ± standard deviation over seeds. Masks come from
 # the decoder, as in the paper's tables, or from slot attention itself; the table says which.
 
 # %%
@@ -144,7 +144,7 @@ results = chapters.write_results(rows + trained.rows, base, folder)
 topdown.mean_and_spread(results, ['model', 'masks'])
 
 # %% [markdown]
-# How sure the means are: with other pictures of the same kind (bootstrap over the validation pictures), and with other
+# How sure the means are: with other images of the same kind (bootstrap over the validation images), and with other
 # seeds (Student's t, wide with few seeds).
 
 # %%
@@ -153,8 +153,8 @@ uncertainty.to_csv(folder / 'uncertainty.csv')
 uncertainty.T
 
 # %% [markdown]
-# Against the first model, pair by pair: on the same pictures, each model's mean over seeds, and on the same seeds,
-# which share initial weights and the order of pictures. The p-value over pictures asks whether these trained models
+# Against the first model, pair by pair: on the same images, each model's mean over seeds, and on the same seeds,
+# which share initial weights and the order of images. The p-value over images asks whether these trained models
 # differ; the one over seeds, whether training them again would show the same. With two seeds, it can only say 0.5 or 1.
 
 # %%
@@ -188,21 +188,21 @@ side_by_side.to_csv(folder / 'protocols.csv')
 side_by_side.round(1)
 
 # %% [markdown]
-# ## Masks on held-out pictures
+# ## Masks on held-out images
 #
-# The first validation pictures, whatever they show; none was chosen.
+# The first validation images, whatever they show; none was chosen.
 
 # %%
 last_seed = base.seeds - 1
 columns = {'truth': eval_set.instances.clip(0)}
 columns |= {name: topdown.predict(runs[name, last_seed].model, eval_set).numpy() for name in chosen}
 shown = {title: labels[show] for title, labels in columns.items()}
-plots.save(plots.show_masks(pictures, shown, truth=('truth',)), folder / 'masks.png')
-_ = plots.show_masks(pictures[:4], {k: v[:4] for k, v in shown.items()}, truth=('truth',))
+plots.save(plots.show_masks(images, shown, truth=('truth',)), folder / 'masks.png')
+_ = plots.show_masks(images[:4], {k: v[:4] for k, v in shown.items()}, truth=('truth',))
 # %% [markdown]
 # ## Attention before and after modulation
 #
-# The same picture, the same initial slots and the same weights in both passes; only the values of the second pass
+# The same image, the same initial slots and the same weights in both passes; only the values of the second pass
 # are scaled, by what the codes say (per channel) and by where the first pass looked (per patch).
 
 # %%
@@ -211,13 +211,13 @@ if ('top-down', last_seed) in runs:
     _, out = next(topdown.run_model(model, eval_set, limit=8))
     maps = {'first pass': out.first_attention[0], 'second pass': out.attention[0], 'decoder': out.masks[0]}
     maps = {title: m.float().cpu().numpy() for title, m in maps.items()}
-    plots.save(plots.show_attention(pictures[0], maps, eval_set.grid), folder / 'attention.png')
-    plots.show_attention(pictures[0], maps, eval_set.grid)
+    plots.save(plots.show_attention(images[0], maps, eval_set.grid), folder / 'attention.png')
+    plots.show_attention(images[0], maps, eval_set.grid)
 
 # %% [markdown]
 # ## The codes found
 #
-# How often each code is the nearest one to a slot of the first pass, over all validation pictures, and the
+# How often each code is the nearest one to a slot of the first pass, over all validation images, and the
 # perplexity: the number of codes that are in use, if all were used alike.
 
 # %%
@@ -278,7 +278,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 #
 # Both models beat k-means on colours and the block grid by far, and k-means on the encoder's tokens in FG-ARI but not
 # in mBO. Little room is left there for segments that are one token: *truth at token means* knows the true segments, and
-# k-means, which solves nearly the same problem for every picture anew, is most of the way there. The encoder was
+# k-means, which solves nearly the same problem for every image anew, is most of the way there. The encoder was
 # trained on motion (see [its page](encoder.md)), so its tokens already hold much of what slots, or a top-down pathway,
 # could add. What the pathway really does here is taken apart in [the chapter on modulation
 # maps](02_modulation_maps.ipynb). Toybox objects are rendered, their categories few and their number of slots known;

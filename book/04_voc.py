@@ -17,10 +17,10 @@
 #
 # The model and its training are those of [the chapter on COCO](03_train_coco.ipynb). Three things are VOC's own. Its
 # photographs are few, so training sees a *random crop* of each. Its numbers are quoted for *classes* as often as for
-# instances: all sheep of a picture as one mask. And the pixels along every outline have *no label at all*.
+# instances: all sheep of an image as one mask. And the pixels along every outline have *no label at all*.
 #
 # Run as it is, this notebook needs neither a GPU nor a network: it takes Toybox cut to VOC's format, wider than high,
-# with an unlabelled border around every toy and few categories, so that a picture often has several of one. With the
+# with an unlabelled border around every toy and few categories, so that an image often has several of one. With the
 # data at hand, the same notebook runs the paper's configuration:
 #
 # ```bash
@@ -54,12 +54,12 @@ plots.style()
 base, chosen, folder = chapters.begin(
     preset, ('voc_toybox', 'voc_smoke', 'voc'), models, run_dir, fresh, data_root=data_root, seeds=seeds, steps=steps
 )
-print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} pictures, {base.seeds} seed(s)')
+print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, {base.seeds} seed(s)')
 
 # %% [markdown]
 # ## Instances, classes, unknown pixels
 #
-# The first validation pictures, cut in the centre. In the column *classes*, things of one category are one segment.
+# The first validation images, cut in the centre. In the column *classes*, things of one category are one segment.
 # The last column shows what has no label, in red.
 
 # %%
@@ -68,20 +68,20 @@ val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder, dataset=val_set)
 without_void = make_truth_set(base.with_(void='ignore'), dataset=val_set)
-print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation pictures')
+print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation images')
 show = list(range(min(6, len(eval_set))))
-pictures = eval_set.images[show].permute(0, 2, 3, 1).numpy()
+images = eval_set.images[show].permute(0, 2, 3, 1).numpy()
 maps = {'instances': eval_set.instances[show].clip(0), 'classes': eval_set.classes[show].clip(0)}
 unknown = np.where(without_void.instances[show] < 0, 10, 0)
 columns = maps | {'unknown': unknown}
-plots.save(plots.show_masks(pictures, columns, truth=tuple(columns)), folder / 'data.png')
-_ = plots.show_masks(pictures[:4], {k: v[:4] for k, v in columns.items()}, truth=tuple(columns))
+plots.save(plots.show_masks(images, columns, truth=tuple(columns)), folder / 'data.png')
+_ = plots.show_masks(images[:4], {k: v[:4] for k, v in columns.items()}, truth=tuple(columns))
 
 # %% [markdown]
 # ## Random crops
 #
-# A picture is resized so that its short side fits; the crop then lies anywhere along the long side, and may be
-# mirrored. Here are crops of one picture: at both ends, in the middle, and one that is mirrored. Tokens of crops
+# An image is resized so that its short side fits; the crop then lies anywhere along the long side, and may be
+# mirrored. Here are crops of one image: at both ends, in the middle, and one that is mirrored. Tokens of crops
 # cannot be computed beforehand, as the other embedded presets do: the encoder runs in every step, and `cache_tokens`
 # is refused together with `random_crop`.
 
@@ -120,7 +120,7 @@ _ = plots.show_training(trained.log, trained.evaluations)
 # %% [markdown]
 # ## The result
 #
-# Mean over validation pictures, in percent; with several seeds, mean ± standard deviation over seeds.
+# Mean over validation images, in percent; with several seeds, mean ± standard deviation over seeds.
 
 # %%
 results = chapters.write_results(rows + trained.rows, base, folder)
@@ -134,7 +134,7 @@ topdown.mean_and_spread(results, ['model', 'masks'])
 chapters.gains(results, chosen).round(1)
 
 # %% [markdown]
-# Against the first model on the same pictures. The p-value over pictures asks whether these trained models differ, not
+# Against the first model on the same images. The p-value over images asks whether these trained models differ, not
 # whether training them again would show the same.
 
 # %%
@@ -143,7 +143,7 @@ paired.to_csv(folder / 'paired.csv', index=False)
 paired.set_index(['model', 'metric']) if len(paired) else 'one model, nothing to compare'
 
 # %% [markdown]
-# Beside the paper's numbers on VOC. Numbers on other pictures cannot be compared with them and stand in columns of
+# Beside the paper's numbers on VOC. Numbers on other images cannot be compared with them and stand in columns of
 # their own.
 
 # %%
@@ -155,9 +155,9 @@ tables.side_by_side(published, {'VOC' if base.data.dataset == 'voc' else 'Toybox
 # %% [markdown]
 # ## Instances and classes
 #
-# mBO$_i$ asks for every thing alone, mBO$_c$ for all things of a class together. The two part where a picture has
+# mBO$_i$ asks for every thing alone, mBO$_c$ for all things of a class together. The two part where an image has
 # several things of one class: there, a slot that holds one sheep of three is right for the instance and wrong for the
-# class. The table splits the pictures accordingly, for the models of the first seed.
+# class. The table splits the images accordingly, for the models of the first seed.
 
 # %%
 truth = zip(eval_set.instances, eval_set.classes, strict=True)
@@ -167,8 +167,8 @@ for name in chosen:
     per_image = pd.DataFrame(trained.scores['decoder'][name, 0])
     for title, kept in (('one of each class', ~several), ('several of a class', several)):
         mean = 100 * per_image[kept][['mbo_i', 'mbo_c']].mean()
-        split[name, title] = {'pictures': int(kept.sum()), **mean.round(1)}
-pd.DataFrame(split).T.astype({'pictures': int})
+        split[name, title] = {'images': int(kept.sum()), **mean.round(1)}
+pd.DataFrame(split).T.astype({'images': int})
 
 # %% [markdown]
 # ## Unknown pixels
@@ -191,15 +191,15 @@ pd.DataFrame({
 }).T.round(1)  # fmt: skip
 
 # %% [markdown]
-# ## Masks on held-out pictures
+# ## Masks on held-out images
 #
-# The first validation pictures, whatever they show; none was chosen.
+# The first validation images, whatever they show; none was chosen.
 
 # %%
 columns = {'truth': eval_set.instances[show].clip(0)}
 columns |= {name: found[show].numpy() for name, found in predictions.items()}
-plots.save(plots.show_masks(pictures, columns, truth=('truth',)), folder / 'masks.png')
-_ = plots.show_masks(pictures[:4], {k: v[:4] for k, v in columns.items()}, truth=('truth',))
+plots.save(plots.show_masks(images, columns, truth=('truth',)), folder / 'masks.png')
+_ = plots.show_masks(images[:4], {k: v[:4] for k, v in columns.items()}, truth=('truth',))
 
 # %% [markdown]
 # ## Checks
@@ -236,15 +236,15 @@ print(chapters.say_rivals(results, chosen))
 # The first lines ask whether training again would show the difference (95 % intervals over the seeds of this page); the
 # last ones, which rows without training of slots the models leave behind.
 #
-# *Random crops* cost what they save in pictures: no token can be kept, so the encoder runs in every step, and the
-# embedded run is short for that reason, not because it has learned all it could. *Classes*: where a picture has several
+# *Random crops* cost what they save in images: no token can be kept, so the encoder runs in every step, and the
+# embedded run is short for that reason, not because it has learned all it could. *Classes*: where an image has several
 # things of a class, class mBO falls far below instance mBO for both models, because slots part things of a class, as
 # they should. *Unknown pixels*: leaving them out raises mBO of every row, of the truth on the patch grid too,
 # and does not touch FG-ARI, which looks at pixels of things only. A table that does not say what it did with them
 # cannot be compared to the point.
 #
-# Limits: the stand-in has VOC's format and VOC's three difficulties, not VOC's photographs; its few validation pictures
-# make intervals over pictures wide.
+# Limits: the stand-in has VOC's format and VOC's three difficulties, not VOC's photographs; its few validation images
+# make intervals over images wide.
 #
 # **Exercises**
 #

@@ -13,11 +13,11 @@
 # %% [markdown]
 # # Many things in motion: MOVi
 #
-# **Question of this chapter: with many things in a picture, does the pathway still help, and how do slots fare from
+# **Question of this chapter: with many things in an image, does the pathway still help, and how do slots fare from
 # one frame of a clip to the next?**
 #
 # MOVi-C and MOVi-E are rendered clips of scanned household objects, up to ten and up to twenty-three in a clip. The
-# model sees their frames one at a time, as still pictures. What is MOVi's own: many slots, frames that are near copies
+# model sees their frames one at a time, as still images. What is MOVi's own: many slots, frames that are near copies
 # of each other, and true masks in which an object keeps its number through the clip.
 #
 # Run as it is, this notebook needs neither a GPU nor a network: it makes short clips of many moving toys, in MOVi's
@@ -59,13 +59,13 @@ base, chosen, folder = chapters.begin(
     preset, ('movi_toybox', 'movi_smoke', 'movi_c', 'movi_e'), models, run_dir, fresh, data_root=data_root, seeds=seeds,
     steps=steps, token_dir=token_dir, cache_tokens=bool(token_dir),
 )  # fmt: skip
-print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} pictures, {base.seeds} seed(s)')
+print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, {base.seeds} seed(s)')
 
 # %% [markdown]
 # ## A clip
 #
 # Frames of the first validation clip and their true masks: an object has one colour in all of them. Things pass in
-# front of each other and may leave the picture.
+# front of each other and may leave the image.
 
 # %%
 train_set = topdown.open_dataset(base, 'train')
@@ -74,10 +74,10 @@ encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder, dataset=val_set)
 print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation frames, {FRAMES} a clip')
 frames = np.linspace(0, min(FRAMES, len(val_set)) - 1, 6).round().astype(int)
-pictures = eval_set.images[frames].permute(0, 2, 3, 1).numpy()
+images = eval_set.images[frames].permute(0, 2, 3, 1).numpy()
 clip = val_set.read_clip_annotation(0).labels[frames]
-plots.save(plots.show_masks(pictures, {'truth': clip}, truth=('truth',)), folder / 'data.png')
-_ = plots.show_masks(pictures[::2], {'truth': clip[::2]}, truth=('truth',))
+plots.save(plots.show_masks(images, {'truth': clip}, truth=('truth',)), folder / 'data.png')
+_ = plots.show_masks(images[::2], {'truth': clip[::2]}, truth=('truth',))
 
 # %% [markdown]
 # ## An epoch
@@ -165,7 +165,7 @@ tables.side_by_side(published, {names.get(base.data.dataset, 'Toybox, clips'): o
 # %% [markdown]
 # ## With the number of things
 #
-# Frames by the number of true objects in them, some of which may be hidden or have left the picture.
+# Frames by the number of true objects in them, some of which may be hidden or have left the image.
 
 # %%
 count = np.array([len(np.unique(found[found > 0])) for found in eval_set.instances])
@@ -197,8 +197,8 @@ for name in chosen:
     columns[f'{name},\nsame noise'] = topdown.evaluate.labels_from_masks(
         out.masks.cpu(), eval_set.grid, eval_set.mask_size
     ).numpy()
-plots.save(plots.show_masks(pictures, columns, truth=('truth',)), folder / 'masks.png')
-_ = plots.show_masks(pictures[::2], {k: v[::2] for k, v in columns.items()}, truth=('truth',))
+plots.save(plots.show_masks(images, columns, truth=('truth',)), folder / 'masks.png')
+_ = plots.show_masks(images[::2], {k: v[::2] for k, v in columns.items()}, truth=('truth',))
 
 # %% [markdown]
 # ## Checks
@@ -238,7 +238,7 @@ print(chapters.say_rivals(results, chosen))
 # last ones, which rows without training of slots the models leave behind.
 #
 # Scores fall with the *number of things* for every trained model, and the block grid's do not fall as much: with more
-# things in a picture, each is nearer in size to a cell. This is why a published FG-ARI on a data set of many small
+# things in an image, each is nearer in size to a cell. This is why a published FG-ARI on a data set of many small
 # things needs the grid's row beside it. *Frames of a clip* are near copies, so the number of frames says little about
 # how much was seen in training, and an interval over frames would be too narrow.
 #
@@ -250,7 +250,7 @@ print(chapters.say_rivals(results, chosen))
 #
 # 1. Take the interval over frames instead of clips. By how much is it too narrow, and what decides that?
 # 2. With the same noise in every frame, slots should stay with their things. Measure it: FG-ARI over all frames of a
-#    clip at once, as one picture.
+#    clip at once, as one image.
 # 3. Nine frames a clip and epoch: what would change if an epoch had all of them?
 #
 # **Solutions**

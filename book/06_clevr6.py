@@ -13,16 +13,16 @@
 # %% [markdown]
 # # Slot attention on pixels: CLEVR6
 #
-# **Question of this chapter: does the pathway help where slot attention began, on the pixels of pictures of simple,
+# **Question of this chapter: does the pathway help where slot attention began, on the pixels of images of simple,
 # one-coloured things, with nothing pretrained?**
 #
 # All other chapters stand on a frozen encoder. Here there is none: as in the original model {cite}`locatello2020slot`,
-# a small convolutional network makes the features, another one draws each slot's picture, and both are trained with
+# a small convolutional network makes the features, another one draws each slot's image, and both are trained with
 # the slots. The paper runs this once, on CLEVR6, and its two metrics disagree: FG-ARI falls with the pathway and mBO
 # rises.
 #
-# Run as it is, this notebook needs neither a GPU nor a network, but half an hour on two cores: it makes Toybox pictures
-# that are like CLEVR's, with toys of one colour each that hardly overlap, on the same grey ground in every picture.
+# Run as it is, this notebook needs neither a GPU nor a network, but half an hour on two cores: it makes Toybox images
+# that are like CLEVR's, with toys of one colour each that hardly overlap, on the same grey ground in every image.
 # With the data at hand (`topdown data fetch clevr6`, then `prepare`), it runs the paper's configuration:
 #
 # ```bash
@@ -58,7 +58,7 @@ base, chosen, folder = chapters.begin(
     preset, ('clevr6_toybox', 'clevr6_smoke', 'clevr6'), models, run_dir, fresh, data_root=data_root, seeds=seeds,
     steps=steps,
 )  # fmt: skip
-print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} pictures, {base.seeds} seed(s)')
+print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, {base.seeds} seed(s)')
 
 # %% [markdown]
 # ## The data
@@ -71,13 +71,13 @@ train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder, dataset=val_set)
-print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation pictures', end=', ')
+print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation images', end=', ')
 print(f'{encoder.grid[0]} x {encoder.grid[1]} pixels, so N = {encoder.num_patches}')
 show = list(range(min(6, len(eval_set))))
-pictures = eval_set.images[show].permute(0, 2, 3, 1).numpy()
+images = eval_set.images[show].permute(0, 2, 3, 1).numpy()
 truth = eval_set.instances[show].clip(0)
-plots.save(plots.show_masks(pictures, {'truth': truth}, truth=('truth',)), folder / 'data.png')
-_ = plots.show_masks(pictures[:3], {'truth': truth[:3]}, truth=('truth',))
+plots.save(plots.show_masks(images, {'truth': truth}, truth=('truth',)), folder / 'data.png')
+_ = plots.show_masks(images[:3], {'truth': truth[:3]}, truth=('truth',))
 
 # %% [markdown]
 # ## What any method must beat
@@ -101,14 +101,14 @@ pd.DataFrame(rows).set_index('model')[['fg_ari', 'mbo_i', 'miou']].round(1)
 # ## The two ends
 #
 # Features: four 5 × 5 convolutions at full resolution; to each place is added a linear map of its distances from the
-# four edges; then the head that tokens have, too. Pictures: every slot is repeated over a small grid, places are added
-# again, transposed convolutions enlarge it to a picture of colours and one of opacity, and a softmax over slots of the
-# opacities blends the pictures. In between, both passes are exactly those of the other chapters: `topdown.pixels` has
+# four edges; then the head that tokens have, too. Images: every slot is repeated over a small grid, places are added
+# again, transposed convolutions enlarge it to an image of colours and one of opacity, and a softmax over slots of the
+# opacities blends the images. In between, both passes are exactly those of the other chapters: `topdown.pixels` has
 # the ends, `topdown.model` puts them in, and nothing else knows of pixels.
 
 # %%
 model = topdown.build_model(base, encoder)
-ends = {'features': model.head.convolutions, 'pictures': model.decoder.convolutions}
+ends = {'features': model.head.convolutions, 'images': model.decoder.convolutions}
 layers = pd.DataFrame([
     {'end': end, 'layer': str(layer), 'parameters': sum(p.numel() for p in layer.parameters())}
     for end, part in ends.items()
@@ -121,7 +121,7 @@ layers
 # ## Training
 #
 # The loss is the mean squared error to the pixels. Both models of a seed start from the same weights and see the same
-# pictures in the same order.
+# images in the same order.
 
 # %%
 data = topdown.TrainData(train_set, encoder, base)
@@ -132,7 +132,7 @@ _ = plots.show_training(trained.log, trained.evaluations)
 # %% [markdown]
 # ## The result
 #
-# Mean over validation pictures, in percent; with several seeds, mean ± standard deviation over seeds. Decoder masks
+# Mean over validation images, in percent; with several seeds, mean ± standard deviation over seeds. Decoder masks
 # are the opacities; slot attention's masks are its own attention.
 
 # %%
@@ -149,8 +149,8 @@ chapters.gains(results, chosen)[['fg_ari', 'mbo_i', 'miou']].round(1)
 # %% [markdown]
 # ## Beside the paper
 #
-# What the paper says of the pathway on CLEVR6, and the difference found here on the same pictures with its 95 %
-# interval over them. The paper's figures were not transcribed, only their direction. Over pictures, an interval says
+# What the paper says of the pathway on CLEVR6, and the difference found here on the same images with its 95 %
+# interval over them. The paper's figures were not transcribed, only their direction. Over images, an interval says
 # whether these trained models differ, not whether training them again would show the same.
 
 # %%
@@ -163,21 +163,21 @@ beside = paired[paired.metric.isin(said)] if len(paired) else pd.DataFrame(colum
 beside.assign(paper=beside.metric.map(said)).set_index(['model', 'metric']).T
 
 # %% [markdown]
-# ## Masks on held-out pictures
+# ## Masks on held-out images
 #
-# The first validation pictures, whatever they show; none was chosen.
+# The first validation images, whatever they show; none was chosen.
 
 # %%
 last_seed = base.seeds - 1
 columns = {'truth': truth}
 columns |= {name: topdown.predict(trained.runs[name, last_seed].model, eval_set)[show].numpy() for name in chosen}
-plots.save(plots.show_masks(pictures, columns, truth=('truth',)), folder / 'masks.png')
-_ = plots.show_masks(pictures[:5], {k: v[:5] for k, v in columns.items()}, truth=('truth',))
+plots.save(plots.show_masks(images, columns, truth=('truth',)), folder / 'masks.png')
+_ = plots.show_masks(images[:5], {k: v[:5] for k, v in columns.items()}, truth=('truth',))
 
 # %% [markdown]
 # ## What every slot draws
 #
-# The blended picture, and each slot's own picture, faded to white where its opacity is low. A slot that took an object
+# The blended image, and each slot's own image, faded to white where its opacity is low. A slot that took an object
 # shows it and nothing else; one that took the ground shows the ground with holes.
 
 # %%
@@ -187,15 +187,15 @@ _, out = next(topdown.run_model(model, eval_set, limit=4, precision='fp32'))
 with torch.no_grad():
     drawn, masks = model.decoder.draw(out.slots)
 blended, drawn = ((x / 2 + 0.5).unflatten(-2, encoder.grid).cpu().numpy() for x in (out.reconstruction, drawn))
-parts = pictures[:4], blended, drawn, masks.unflatten(-1, encoder.grid).cpu().numpy()
-plots.save(plots.show_slot_pictures(*parts), folder / 'slots.png')
+parts = images[:4], blended, drawn, masks.unflatten(-1, encoder.grid).cpu().numpy()
+plots.save(plots.show_slot_images(*parts), folder / 'slots.png')
 print(f'model: {shown}')
-_ = plots.show_slot_pictures(*parts)
+_ = plots.show_slot_images(*parts)
 
 # %% [markdown]
 # ## Attention before and after modulation
 #
-# The first picture: slot attention in the first pass and in the second, and the decoder's opacities.
+# The first image: slot attention in the first pass and in the second, and the decoder's opacities.
 
 # %%
 if ('top-down', last_seed) in trained.runs:
@@ -203,8 +203,8 @@ if ('top-down', last_seed) in trained.runs:
     _, out = next(topdown.run_model(model, eval_set, limit=1))
     maps = {'first pass': out.first_attention[0], 'second pass': out.attention[0], 'decoder': out.masks[0]}
     maps = {title: m.float().cpu().numpy() for title, m in maps.items()}
-    plots.save(plots.show_attention(pictures[0], maps, eval_set.grid), folder / 'attention.png')
-    plots.show_attention(pictures[0], maps, eval_set.grid)
+    plots.save(plots.show_attention(images[0], maps, eval_set.grid), folder / 'attention.png')
+    plots.show_attention(images[0], maps, eval_set.grid)
 
 # %% [markdown]
 # ## What the second pass changes
@@ -226,7 +226,7 @@ if ('top-down', last_seed) in trained.runs:
 passes[['fg_ari', 'mbo_i', 'miou']].round(1)
 
 # %% [markdown]
-# How often each code is the nearest one to a slot of the first pass, over all validation pictures.
+# How often each code is the nearest one to a slot of the first pass, over all validation images.
 
 # %%
 if ('top-down', last_seed) in trained.runs:
@@ -238,7 +238,7 @@ if ('top-down', last_seed) in trained.runs:
 # %% [markdown]
 # ## Checks
 #
-# What must hold whatever the preset: attention and opacities share out every pixel among the slots, the pictures
+# What must hold whatever the preset: attention and opacities share out every pixel among the slots, the images
 # blended by hand are the reconstruction, the spatial scale has mean one, and the second pass differs from the first.
 
 # %%
@@ -273,14 +273,14 @@ print('; '.join(f'{name} {row.min():.1f} and {row.max():.1f}' for name, row in b
 # The first lines ask whether training again would show the difference (95 % intervals over the seeds of this page);
 # the next, which rows without training the models leave behind; the last, how far runs of one model lie apart.
 #
-# In the run stored here, slots have begun to draw things: their pictures show one toy each, as a soft spot. The ground
+# In the run stored here, slots have begun to draw things: their images show one toy each, as a soft spot. The ground
 # they still share out among themselves, each taking what lies around its toy, which FG-ARI does not mind and mBO does.
 # Scores still rise at the end of training, so this compares models half-way. There, the model with the pathway
 # is behind in most seeds, in both metrics; of the paper's finding, FG-ARI down and mBO up, the sign of the first is
 # seen, but not more clearly than seeds scatter. A likely cause is that the pathway learns later: its second pass rests
 # on codes of slots that do not yet stand for anything. That was not tested.
 #
-# Limits: a few thousand steps of small pictures and narrow networks stand here for the original's half a million of
+# Limits: a few thousand steps of small images and narrow networks stand here for the original's half a million of
 # full size. On one-coloured things on an even ground, k-means on colours is near the task's solution, which the
 # networks have yet to learn from nothing. What the paper reports needs the paper's run.
 #

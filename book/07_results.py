@@ -24,7 +24,7 @@
 # - *–*: there is no such figure.
 #
 # Toybox is this book's own data set ([its page](data.md)). Its figures stand in columns of their own, because they
-# cannot be compared with those on COCO: other pictures, another encoder, another decoder, far fewer steps. *Toybox,
+# cannot be compared with those on COCO: other images, another encoder, another decoder, far fewer steps. *Toybox,
 # wide* and *Toybox, clips* are its stand-ins for VOC and MOVi ([crops](04_voc.ipynb), [clips](05_movi.ipynb)). What can
 # be compared is the sign of a difference between two methods.
 #
@@ -111,7 +111,7 @@ for row in found[found.variant == 'top-down'].itertuples():
 # ## State of the art
 #
 # Peers, as their papers or later comparisons list them; the column *reported by* names the method's paper, and the
-# notes below say where a figure cannot come from it. They differ in encoder, decoder, picture size and training, so
+# notes below say where a figure cannot come from it. They differ in encoder, decoder, image size and training, so
 # this table ranks systems and not ideas. One table a data set.
 
 # %%
@@ -198,7 +198,7 @@ tables.side_by_side(part, {'Toybox': ablation}, list(dict.fromkeys([*part.row, *
 # ## CLEVR6 with slot attention on pixels
 #
 # The paper also puts its pathway on the original slot attention, which sees pixels and draws pixels, and reports that
-# FG-ARI falls while mBO rises. The preset `clevr6_toybox` is that model on small, plain Toybox pictures
+# FG-ARI falls while mBO rises. The preset `clevr6_toybox` is that model on small, plain Toybox images
 # ([its chapter](06_clevr6.ipynb)).
 
 # %%

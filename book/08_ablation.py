@@ -21,7 +21,7 @@
 # transcription, so the comparison here is with the claim only: that each of the four helps.
 #
 # An effect is a difference between two models of the same seed, which start from the same weights and see the same
-# pictures in the same order. Over seeds $1 \dots n$ the differences $d_i$ have a mean $\bar d$ and a 95 % interval of
+# images in the same order. Over seeds $1 \dots n$ the differences $d_i$ have a mean $\bar d$ and a 95 % interval of
 # Student's t,
 #
 # $$ \bar d \pm t_{n-1,\,0.975}\; s_d / \sqrt n . $$
@@ -63,7 +63,7 @@ variants.rename_axis('variant').to_frame()
 # %% [markdown]
 # ## Means
 #
-# Percent on held-out pictures, mean ± standard deviation over seeds.
+# Percent on held-out images, mean ± standard deviation over seeds.
 
 # %%
 tables.means_table(runs)
@@ -182,16 +182,16 @@ for name, part in sides.groupby('variant', sort=False):
 #
 # **Exercises**
 #
-# 1. The interval is over seeds, with the validation pictures fixed. Which question does it not answer?
+# 1. The interval is over seeds, with the validation images fixed. Which question does it not answer?
 # 2. Pair the differences wrongly, by shuffling the seeds of the baseline. What happens to the intervals, and what does
 #    that say about pairing?
 # 3. How many seeds would be needed to see an effect of half a point in FG-ARI?
 #
 # **Solutions**
 #
-# 1. Whether the effect would be there on other pictures. [The long runs](toybox_long.md) show an interval over pictures
+# 1. Whether the effect would be there on other images. [The long runs](toybox_long.md) show an interval over images
 #    beside the one over seeds.
-# 2. Means stay, widths change: what the two models of one seed have in common (weights, order of pictures) no longer
+# 2. Means stay, widths change: what the two models of one seed have in common (weights, order of images) no longer
 #    cancels. If widths hardly grow, seeds have little in common, and pairing gains little.
 # 3. The half width shrinks with $\sqrt n$ and with the quantile of t. The next cell does the arithmetic from the
 #    scatter of the differences seen.

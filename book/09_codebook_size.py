@@ -210,7 +210,7 @@ else:
 #
 # **Solutions**
 #
-# 1. With batches of 16 pictures and 7 slots there are 112 slots: for codebooks of 128 and more, the perplexity of a
+# 1. With batches of 16 images and 7 slots there are 112 slots: for codebooks of 128 and more, the perplexity of a
 #    batch levels off whatever the codes do. The tables here count over the whole validation set.
 # 2. It is largest for the smallest codebook: one code is always in use.
 # 3. Over the set, for the reason of the first exercise; the training log shows that of a batch because it is at hand.

@@ -17,9 +17,9 @@
 # looks, or for a colour? Does the codebook find more of it than plain clustering of the same slots? And what do slots
 # hold that neither finds?**
 #
-# The paper {cite}`kim2024topdown` shows pictures of slots that share a code. Pictures can be chosen; this chapter
+# The paper {cite}`kim2024topdown` shows images of slots that share a code. Images can be chosen; this chapter
 # measures. Every slot that covers an object (IoU of at least one half with its first-pass mask) has a true category, a
-# position (which ninth of the picture holds the mask's centre of mass) and a colour (one of eight groups of mean
+# position (which ninth of the image holds the mask's centre of mass) and a colour (one of eight groups of mean
 # colours). Its code is a fourth label. How much does the code tell of the other three?
 #
 # Beside the codes stand clusters of k-means on the very same slots, as many as there are codes. k-means is fitted to

@@ -65,7 +65,7 @@ parameters.T
 # %% [markdown]
 # ## Arithmetic
 #
-# Matrix products of one picture's forward pass, by formula (`topdown.cost.forward_flops`), in millions of operations, a
+# Matrix products of one image's forward pass, by formula (`topdown.cost.forward_flops`), in millions of operations, a
 # multiplication and an addition counting two.
 
 # %%
@@ -94,7 +94,7 @@ for name, model in models.items():
 # %% [markdown]
 # ## Memory that the backward pass needs
 #
-# What a forward pass keeps for the backward pass, each tensor once, a picture's share, in MB. Nothing of size
+# What a forward pass keeps for the backward pass, each tensor once, an image's share, in MB. Nothing of size
 # $K \times N \times d$ is ever made: the modulation map is applied factor by factor (see the chapter on
 # [modulation maps](02_modulation_maps.ipynb)).
 
@@ -124,7 +124,7 @@ if measured is None:
     print('not run: topdown bench --table figures/tables/bench.csv')
 else:
     columns = {
-        'step_s': 'step, s', 'step_min_s': 'fastest', 'step_max_s': 'slowest', 'images_per_s': 'pictures/s',
+        'step_s': 'step, s', 'step_min_s': 'fastest', 'step_max_s': 'slowest', 'images_per_s': 'images/s',
         'least_s': 'products alone, s', 'share_of_ceiling': 'share', 'overhead_percent': 'overhead, %',
         'peak_gb': 'peak, GB', 'imports_gb': 'imports, GB',
     }  # fmt: skip
@@ -148,8 +148,8 @@ if measured is not None:
 # ## With stored tokens, measured
 #
 # The encoder is frozen, so its tokens can be computed once and read from disk ([data](data.md)). A step with the
-# encoder in the loop against one from the store, on the same pictures, reading included; what storing one view of one
-# picture takes; and the largest relative difference of the two losses, since stored tokens are rounded.
+# encoder in the loop against one from the store, on the same images, reading included; what storing one view of one
+# image takes; and the largest relative difference of the two losses, since stored tokens are rounded.
 
 # %%
 stored = read('token_store.csv')
@@ -187,13 +187,13 @@ else:
 vit = cost.vit_flops(width=768, depth=12, tokens=197, patch_values=3 * 16 * 16, patches=196)
 rows = []
 for device in cost.DEVICES:
-    per_picture = int(cost.activation_bytes(models['top-down'], tokens, 'bf16') / 2)
-    found = cost.predict_step(device, config, models['top-down'], features, patches, per_picture, vit, 86_000_000)
+    per_image = int(cost.activation_bytes(models['top-down'], tokens, 'bf16') / 2)
+    found = cost.predict_step(device, config, models['top-down'], features, patches, per_image, vit, 86_000_000)
     days = config.train.steps / 1000 / 86_400
     rows.append({
         'device': found.device, 'encoder, ms': found.encoder_ms, 'model, ms': found.model_ms,
         'optimiser, ms': found.optimizer_ms, 'step, ms': found.step_ms, 'step at 40 %, ms': found.step_ms / 0.4,
-        'pictures/s at 40 %': 400 * config.train.batch_size / found.step_ms,
+        'images/s at 40 %': 400 * config.train.batch_size / found.step_ms,
         'run at 40 %, hours': 24 * found.step_ms / 0.4 * days, 'memory, GB': found.memory_gb,
     })  # fmt: skip
 pd.DataFrame(rows).set_index('device').round(1)

@@ -64,7 +64,7 @@ pd.Series({name: str(changes or '–') for name, changes in SETTINGS.items()}, n
 # %% [markdown]
 # ## Both models in every setting
 #
-# Percent on held-out pictures of the same setting. Compare models within a setting: between settings the pictures
+# Percent on held-out images of the same setting. Compare models within a setting: between settings the images
 # differ, and so does what can be reached.
 
 # %%
@@ -165,14 +165,14 @@ else:
     print(tables.NOT_RUN)
 
 # %% [markdown]
-# Settings change the pictures for training and for validation alike, but not the encoder: it was made on Toybox as it
+# Settings change the images for training and for validation alike, but not the encoder: it was made on Toybox as it
 # is ([its page](encoder.md)), so a setting that looks unlike it is also a test of the encoder. Few seeds show large
 # effects only. And a generated difficulty is a model of the real one: clutter here is scraps of coloured paper, not a
 # kitchen.
 #
 # **Exercises**
 #
-# 1. *few slots* leaves fewer slots than some pictures have segments. Which metric must suffer, and which need not?
+# 1. *few slots* leaves fewer slots than some images have segments. Which metric must suffer, and which need not?
 # 2. Why does *easy parts* not make the task trivial?
 # 3. Add a setting of your own and run it: which line of `topdown/book/plan.py` must change?
 #

@@ -20,7 +20,7 @@
 # a table can be opened and read. It trains, or goes on from the last checkpoint, or only reads what a finished run
 # wrote, and leaves `row.json`, from which the tables are gathered.
 #
-# The defaults are those of the preset `smoke`: a dozen steps on 48 pictures, to show what the page looks like. Its
+# The defaults are those of the preset `smoke`: a dozen steps on 48 images, to show what the page looks like. Its
 # numbers mean nothing.
 
 # %% tags=["parameters"]
@@ -28,7 +28,7 @@ preset = 'smoke'  # any of topdown.PRESETS; the tables of the book are made with
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 experiment = 'ablation'  # what the run was first asked for by; it does not change the run
 variant = 'top-down'  # any of topdown.VARIANTS
-seed = 0  # of weights, noise and the order of pictures
+seed = 0  # of weights, noise and the order of images
 changes = '{}'  # further changes to the preset as JSON, such as {"codebook_size": 128}
 steps = 0  # optimiser steps; 0 leaves them to the preset
 run_dir = 'runs'  # parent of all runs

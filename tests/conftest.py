@@ -21,7 +21,7 @@ settings.register_profile('no_shrinking', phases=[Phase.explicit, Phase.generate
 
 @pytest.fixture(scope='session')
 def toybox_root(tmp_path_factory):
-    """Parent folder of a Toybox of 24 + 8 pictures."""
+    """Parent folder of a Toybox of 24 + 8 images."""
     root = tmp_path_factory.mktemp('toybox')
     make_toybox(ToyboxConfig(**TINY), root, progress=False)
     return root
@@ -44,7 +44,7 @@ def tiny(toybox_root):
 
 @pytest.fixture
 def coco_root(tmp_path):
-    """Genuine COCO layout: polygons, crowd and compressed RLE, a grayscale picture, one without objects."""
+    """Genuine COCO layout: polygons, crowd and compressed RLE, a grayscale image, one without objects."""
     rng = np.random.default_rng(0)
     sizes = {7: (60, 80), 9: (90, 64), 12: (64, 64), 15: (100, 50)}  # id: (height, width)
     crowd = np.zeros((90, 64), bool)
@@ -85,6 +85,6 @@ def coco_root(tmp_path):
         (tmp_path / 'annotations' / f'instances_{split}2017.json').write_text(json.dumps(content))
         for i, (h, w) in sizes.items():
             array = rng.integers(0, 256, (h, w, 3), np.uint8)
-            picture = Image.fromarray(array[..., 0] if i == 12 else array)
-            picture.save(tmp_path / f'{split}2017' / f'{i:012d}.jpg')
+            image = Image.fromarray(array[..., 0] if i == 12 else array)
+            image.save(tmp_path / f'{split}2017' / f'{i:012d}.jpg')
     return tmp_path

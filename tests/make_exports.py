@@ -51,7 +51,7 @@ def labelformat(folder: Path) -> Path:
     from labelformat.model.binary_mask_segmentation import BinaryMaskSegmentation
     from labelformat.model.bounding_box import BoundingBox
     from labelformat.model.category import Category
-    from labelformat.model.image import Image as Picture
+    from labelformat.model.image import Image as Image
     from labelformat.model.instance_segmentation import ImageInstanceSegmentation, SingleInstanceSegmentation
 
     class Drawn:
@@ -59,7 +59,7 @@ def labelformat(folder: Path) -> Path:
             return [Category(i, name) for i, name in enumerate(NAMES)]
 
         def get_images(self):
-            return [Picture(i, name, 128, 96) for i, name in enumerate(drawn())]
+            return [Image(i, name, 128, 96) for i, name in enumerate(drawn())]
 
         def get_labels(self):
             categories = self.get_categories()

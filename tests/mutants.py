@@ -121,7 +121,8 @@ MUTANTS = [
     Mutant('noise of its own for every batch', 'evaluate/predict.py', 'torch.Generator().manual_seed(seed))',
            'None)', 'test_train.py::test_predictions_come_from_the_masks_asked_for'),
     # ---------------------------------------------------------------------------------------------------- training
-    Mutant('seed not compared on resume', 'train/loop.py', ' or saved.config.train.seed != config.train.seed', '',
+    Mutant('seed not compared on resume', 'config.py', "'log_every'} - {'seed'}", "'log_every'}", 'test_resume.py'),
+    Mutant('settings not compared on resume', 'config.py', 'if here != there and', 'if here is None and',
            'test_resume.py'),
     Mutant('encoder not compared on resume', 'train/loop.py', 'if saved.encoder_fingerprint != fingerprint:',
            'if False:', 'test_resume.py'),
@@ -134,7 +135,7 @@ MUTANTS = [
     Mutant('learning rate never halved', 'train/loop.py', '0.5 ** (step / config.lr_half_life)', '1.0',
            'test_train.py::test_learning_rate_schedule'),
     Mutant('every epoch in one order', 'train/batches.py', '_generator(seed, 1, epoch)', '_generator(seed, 1, 0)',
-           'test_data.py::test_an_epoch_shows_every_picture_once_in_the_published_order'),
+           'test_data.py::test_an_epoch_shows_every_image_once_in_the_published_order'),
     Mutant('all processes take the whole batch', 'distributed.py', 'slice(rank() * count // world(),',
            'slice(0,', 'test_distributed.py::test_shares_cover_everything_once'),
     # ---------------------------------------------------------------------------------------- settings, files, data

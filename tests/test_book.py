@@ -65,3 +65,11 @@ def test_readme_names_every_folder_of_the_package_and_no_other():
     named = set(re.findall(r'^\| `(topdown/[\w/]*)` \|', (ROOT / 'README.md').read_text(), flags=re.M))
     there = {f'{path.parent.relative_to(ROOT)}/' for path in (ROOT / 'topdown').rglob('__init__.py')}
     assert named == there
+
+
+def test_readme_names_the_versions_of_the_constraints():
+    pinned = dict(re.findall(r'^(\S+)==(\S+)$', (ROOT / 'constraints.txt').read_text(), flags=re.M))
+    (said,) = re.findall(r'versions in `constraints.txt` \((.*?)\)', (ROOT / 'README.md').read_text(), flags=re.S)
+    named = dict(part.split() for part in said.split(','))
+    assert set(named) == {'numpy', 'pandas', 'torch'}
+    assert all(pinned[name] == version for name, version in named.items())

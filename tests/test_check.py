@@ -1,6 +1,8 @@
 """topdown data: faults put into a data set, and what is said of each."""
 
+import inspect
 import json
+import pkgutil
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from topdown.cli import main
 from topdown.data import coco
+from topdown.data.base import ImageSet
 from topdown.data.check import check
 from topdown.data.coco import CocoInstances
 from topdown.datasets import DATASETS
@@ -17,7 +20,7 @@ from .test_movi import movi_root  # noqa: F401  (a fixture)
 
 @pytest.fixture(autouse=True)
 def small_sets(monkeypatch):
-    """The fixtures hold four pictures a split, and count as COCO's own."""
+    """The fixtures hold four images a split, and count as COCO's own."""
     monkeypatch.setattr(coco, 'is_official', lambda *_: True)
     for split in ('train', 'val'):
         monkeypatch.setitem(DATASETS['coco'].official, split, 4)
@@ -43,11 +46,11 @@ def test_a_whole_set_passes(coco_root, capsys):
 
 
 def test_every_fault_is_named_at_once(coco_root, capsys):
-    pictures = coco_root / 'val2017'
-    (pictures / '000000000007.jpg').unlink()
-    damaged = pictures / '000000000009.jpg'
+    images = coco_root / 'val2017'
+    (images / '000000000007.jpg').unlink()
+    damaged = images / '000000000009.jpg'
     damaged.write_bytes(damaged.read_bytes()[:300])
-    Image.new('RGB', (10, 10)).save(pictures / '000000000012.jpg')
+    Image.new('RGB', (10, 10)).save(images / '000000000012.jpg')
 
     def edit(content):
         rows = content['annotations']
@@ -111,6 +114,15 @@ def test_records_of_clips_are_verified(movi_root, monkeypatch, capsys):  # noqa:
     printed = capsys.readouterr().out
     assert '00001-of-00002: record 0 does not fit its checksum: delete the file and get it again' in printed
     assert '1 problem(s)' in printed
+
+
+def test_what_a_set_is_registered_with_is_there():
+    for known in DATASETS.values():
+        assert issubclass(pkgutil.resolve_name(known.reader), ImageSet)
+        assert all(callable(pkgutil.resolve_name(name)) for name in (known.make, known.prepare) if name)
+        assert known.make or known.help
+        takes = inspect.signature(pkgutil.resolve_name(known.reader)).parameters
+        assert {*known.settings, *known.fixed} <= set(takes)
 
 
 def test_list_names_every_set(capsys):

@@ -20,7 +20,7 @@ SMALL = {'records': 10, 'train': 6, 'val': 3, 'shard': 2, 'workers': 2, 'progres
 
 
 def scene(number, objects):
-    """Picture, masks and shapes: background, then so many squares; the first lies outside the cut, two overlap."""
+    """Image, masks and shapes: background, then so many squares; the first lies outside the cut, two overlap."""
     rng = np.random.default_rng(number)
     image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     image[::2] = 0
@@ -145,7 +145,7 @@ def test_faults_of_the_official_file_are_named(root):
         (raw, 'train.tfrecords is no whole gzip file'),
         (other(mask=None), r'record 0 is none of CLEVR with masks .*mask'),
         (other(image=[b'\1'] * 100), 'record 0 is none of CLEVR with masks .*reshape'),
-        (other(image=[b'whole picture']), 'record 0 is none of CLEVR with masks .*single bytes'),
+        (other(image=[b'whole image']), 'record 0 is none of CLEVR with masks .*single bytes'),
         (other(), 'record 0 has empty masks'),  # 1 where 255 is meant
         (other(visibility=np.ones(5)), '5 values of visibility instead of 11'),
     ):

@@ -1,4 +1,4 @@
-"""The topdown command: scoring checkpoints and foreign predictions, segmenting pictures, and its errors."""
+"""The topdown command: scoring checkpoints and foreign predictions, segmenting images, and its errors."""
 
 import json
 import subprocess
@@ -87,7 +87,7 @@ def test_wrong_predictions_are_named(coco_root, tmp_path, capsys):
     (folder / '000000000012.png').unlink()
     for change, message in (
         (lambda path: None, '000000000012.png is missing'),
-        (lambda path: path.write_bytes(b'no picture'), '000000000012.png cannot be read'),
+        (lambda path: path.write_bytes(b'no image'), '000000000012.png cannot be read'),
         (lambda path: Image.new('L', (5, 5)).save(path), 'has shape (5, 5)'),
         (lambda path: Image.new('RGB', (320, 320)).save(path), 'holds colours'),
     ):
@@ -101,9 +101,9 @@ def test_wrong_predictions_are_named(coco_root, tmp_path, capsys):
     assert 'either a checkpoint or --predictions' in capsys.readouterr().err
 
 
-def test_segments_pictures(checkpoint, tmp_path, capsys):
-    picture = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
-    Image.fromarray(picture).save(tmp_path / 'cat.png')
+def test_segments_images(checkpoint, tmp_path, capsys):
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / 'cat.png')
     main(['segment', str(tmp_path / 'cat.png'), '--checkpoint', str(checkpoint), '--out', str(tmp_path / 'out')])
     labels = np.asarray(Image.open(tmp_path / 'out' / 'cat.png'))
     assert labels.shape == (60, 90)
@@ -111,15 +111,15 @@ def test_segments_pictures(checkpoint, tmp_path, capsys):
     assert (labels[:, 75:] == NOT_SEEN).all()
     assert labels[:, 15:75].max() < 7
     overlay = np.asarray(Image.open(tmp_path / 'out' / 'cat_overlay.png'))
-    np.testing.assert_array_equal(overlay[:, :15], picture[:, :15])  # nothing is painted there
+    np.testing.assert_array_equal(overlay[:, :15], image[:, :15])  # nothing is painted there
     assert f'{len(np.unique(labels)) - 1} segments, 33% of pixels not seen' in capsys.readouterr().out
     model, encoder, _ = topdown.load_run(checkpoint)
-    whole, same = segment_image(picture, model, encoder)
+    whole, same = segment_image(image, model, encoder)
     assert whole.shape == (3, 60, 90)
     np.testing.assert_array_equal(same, labels)
-    square, gray = segment_image(picture[..., 0] / 255.0, model, encoder, size=96)
+    square, gray = segment_image(image[..., 0] / 255.0, model, encoder, size=96)
     assert (square.shape, gray.shape) == ((3, 96, 96), (96, 96))
-    _, patches = segment_image(picture, model, encoder, 'grid')
+    _, patches = segment_image(image, model, encoder, 'grid')
     assert patches.shape == encoder.grid
     rows = ((np.arange(12) + 0.5) * 60 / 12).astype(int)  # middles of patches, as seen in the image itself
     assert (labels[:, 15:75][rows][:, rows] == patches).mean() > 0.8
@@ -127,7 +127,7 @@ def test_segments_pictures(checkpoint, tmp_path, capsys):
           '--size', 'grid'])  # fmt: skip
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'o' / 'cat.png')), patches)
     with pytest.raises(ValueError, match="size must be 'image', 'grid' or"):
-        segment_image(picture, model, encoder, 'patches')
+        segment_image(image, model, encoder, 'patches')
     for wrong, message in ((np.zeros((4, 4, 2)), 'shape'), (np.full((9, 9, 3), 200.0), r'\[0, 1\]')):
         with pytest.raises(ValueError, match=message):
             segment_image(wrong, model, encoder)

@@ -120,9 +120,9 @@ def test_presets_of_the_paper_fit_a_card_of_24_gigabytes(name):
     model = SlotModel(config.model, 768, 196).train()
     tokens = torch.randn(2, 196, 768)
     model(tokens)
-    picture = activation_bytes(model, tokens, 'bf16') // 2
+    image = activation_bytes(model, tokens, 'bf16') // 2
     smallest = min(DEVICES, key=lambda device: device.memory)
-    found = predict_step(smallest, config, model, 768, 196, picture, 10**9, 86_000_000)
+    found = predict_step(smallest, config, model, 768, 196, image, 10**9, 86_000_000)
     assert config.train.batch_size == 64
     assert found.memory_gb < 0.8 * smallest.memory == pytest.approx(19.2)
 

@@ -38,7 +38,7 @@ DAMAGED = {
 def test_whole_images_of_this_making_can_be_read(tmp_path):
     path = tmp_path / 'a.png'
     path.write_bytes(png(chunk(b'IHDR', SIZE), ROWS + END))
-    assert topdown.data.base.read_picture(path).shape == (3, 64, 64)
+    assert topdown.data.base.read_image_file(path).shape == (3, 64, 64)
     assert MOST_PIXELS < 20_000**2
 
 
@@ -101,4 +101,4 @@ def test_a_loader_of_several_processes_tells_it_as_one_does(coco_root):
     assert found.returncode == 1
     assert 'Traceback' not in found.stderr
     assert found.stderr.rstrip().splitlines()[-1].startswith('error: ')
-    assert found.stderr.rstrip().endswith('000000000012.jpg is missing: check the path, or unpack the pictures again')
+    assert found.stderr.rstrip().endswith('000000000012.jpg is missing: check the path, or unpack the images again')

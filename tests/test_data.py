@@ -107,8 +107,8 @@ def test_toybox_on_disk_is_coco(toybox_root, capsys):
     for annotation in coco.anns.values():
         assert annotation['area'] == coco.annToMask(annotation).sum()
         assert annotation['iscrowd'] == 0
-    picture = np.asarray(Image.open(root / 'val2017' / coco.imgs[3]['file_name'])).astype(int)
-    assert np.abs(picture - scene.image).mean() < 3  # JPEG
+    image = np.asarray(Image.open(root / 'val2017' / coco.imgs[3]['file_name'])).astype(int)
+    assert np.abs(image - scene.image).mean() < 3  # JPEG
     capsys.readouterr()
 
 
@@ -157,8 +157,8 @@ def test_reader_decodes_every_annotation_format(coco_root):
     assert torch.equal(gray[0], gray[1])
 
 
-def test_crop_keeps_picture_and_masks_aligned():
-    """A mask painted white into a black picture stays on top of it through resizing and cropping."""
+def test_crop_keeps_image_and_masks_aligned():
+    """A mask painted white into a black image stays on top of it through resizing and cropping."""
     for height, width in ((60, 80), (90, 64), (64, 64), (33, 97)):
         mask = np.zeros((1, height, width), bool)
         mask[0, height // 3 : 2 * height // 3, width // 4 : 3 * width // 4] = True
@@ -170,7 +170,7 @@ def test_crop_keeps_picture_and_masks_aligned():
         assert cut.max() <= 1
 
 
-def test_an_epoch_shows_every_picture_once_in_the_published_order(tiny):
+def test_an_epoch_shows_every_image_once_in_the_published_order(tiny):
     data = open_dataset(tiny, 'train', progress=False)
     assert data.epoch_length == len(data) == TINY['num_train']
     order = data.order(torch.Generator().manual_seed(3))
@@ -206,7 +206,7 @@ def test_missing_and_wrong_files_are_named(coco_root, tmp_path):
         CocoInstances(coco_root, 'val', 32, 32)
 
 
-def test_corrupt_training_pictures_can_be_skipped_but_never_validation(coco_root):
+def test_corrupt_training_images_can_be_skipped_but_never_validation(coco_root):
     config = preset('smoke', dataset='coco', data_root=str(coco_root), skip_corrupt=True)
     for split in ('train', 'val'):
         path = coco_root / f'{split}2017' / '000000000009.jpg'
@@ -219,11 +219,11 @@ def test_corrupt_training_pictures_can_be_skipped_but_never_validation(coco_root
         val.view(1)
     for path in (coco_root / 'train2017').iterdir():
         path.write_bytes(b'nothing')
-    with pytest.raises(ValueError, match='not one of 4 pictures'), pytest.warns(UserWarning, match='skipped'):
+    with pytest.raises(ValueError, match='not one of 4 images'), pytest.warns(UserWarning, match='skipped'):
         train.view(0)
 
 
-def test_missing_and_corrupt_pictures_are_named(coco_root):
+def test_missing_and_corrupt_images_are_named(coco_root):
     data = CocoInstances(coco_root, 'train', 32, 32)
     path = coco_root / 'train2017' / '000000000007.jpg'
     path.write_bytes(path.read_bytes()[:200])

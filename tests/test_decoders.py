@@ -158,7 +158,7 @@ def test_patch_orders_permute_what_is_seen_and_put_it_back():
         torch.testing.assert_close(first.reconstruction[:, order[:6]], second.reconstruction[:, order[:6]])
         assert not torch.allclose(first.reconstruction[:, order[6:]], second.reconstruction[:, order[6:]])
         torch.testing.assert_close(first.masks[:, :, order[:6]], second.masks[:, :, order[:6]])
-        # the order is a renaming of patches: decoding the permuted picture in raster order gives the same
+        # the order is a renaming of patches: decoding the permuted image in raster order gives the same
         begin = decoder.begin_token.data.clone()
         decoder.begin_token.data[0] = begin[number]
         renamed = decoder(slots, target[:, order], order=0).reconstruction

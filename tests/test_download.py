@@ -163,7 +163,7 @@ def archives(server, **changes):
     """A zip and a tar that share a folder, served."""
     zipped, tarred = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(zipped, 'w') as file:
-        file.writestr('data/pictures/a.jpg', b'a')
+        file.writestr('data/images/a.jpg', b'a')
     with tarfile.open(fileobj=tarred, mode='w:gz') as file:
         info = tarfile.TarInfo('data/labels/a.png')
         info.size = 1
@@ -171,16 +171,16 @@ def archives(server, **changes):
     Handler.files |= {'/p.zip': zipped.getvalue(), '/l.tgz': tarred.getvalue(), **changes}
     sums = [hashlib.md5(Handler.files[name]).hexdigest() for name in ('/p.zip', '/l.tgz')]
     return Source('Toys', 'free', (
-        Archive(f'{server}/p.zip', 'data/pictures', sums[0]), Archive(f'{server}/l.tgz', 'data/labels', sums[1]),
+        Archive(f'{server}/p.zip', 'data/images', sums[0]), Archive(f'{server}/l.tgz', 'data/labels', sums[1]),
     ))  # fmt: skip
 
 
 def test_fetch_unpacks_everything_and_leaves_nothing_else(server, tmp_path):
     source = archives(server)
     root = tmp_path / 'new' / 'place'
-    assert fetch(source, root, progress=False) == [root / 'data' / 'pictures', root / 'data' / 'labels']
+    assert fetch(source, root, progress=False) == [root / 'data' / 'images', root / 'data' / 'labels']
     files = sorted(str(p.relative_to(root)) for p in root.rglob('*') if p.is_file())
-    assert files == ['data/labels/a.png', 'data/pictures/a.jpg']
+    assert files == ['data/labels/a.png', 'data/images/a.jpg']
     assert [p.name for p in root.iterdir()] == ['data']
     count = len(Handler.requests)
     fetch(source, root, progress=False)
@@ -190,7 +190,7 @@ def test_fetch_unpacks_everything_and_leaves_nothing_else(server, tmp_path):
 def test_a_damaged_archive_leaves_no_half_data(server, tmp_path):
     whole = archives(server)
     Handler.files['/p.zip'] = Handler.files['/p.zip'][:60]
-    source = Source('Toys', 'free', (Archive(whole.archives[0].url, 'data/pictures'), whole.archives[1]))
+    source = Source('Toys', 'free', (Archive(whole.archives[0].url, 'data/images'), whole.archives[1]))
     with pytest.raises(OSError, match=r'p.zip cannot be unpacked'):
         fetch(source, tmp_path, progress=False)
     assert not (tmp_path / 'data').exists()

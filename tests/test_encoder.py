@@ -25,7 +25,7 @@ def test_shipped_encoder():
 
 
 def test_shipped_tokens_are_standardised():
-    """Over Toybox pictures every channel has mean near zero and variance near one (``pretrain.calibrate``)."""
+    """Over Toybox images every channel has mean near zero and variance near one (``pretrain.calibrate``)."""
     from topdown.toybox.scenes import ToyboxConfig, scene_at
 
     scenes = [scene_at(ToyboxConfig(size=96), 'train', i).image for i in range(48)]

@@ -107,7 +107,7 @@ def test_revival_keeps_the_presets_share_of_the_average():
         assert revival(base, model.num_slots, model.codebook_size) == model.dead_code_threshold
 
 
-def test_fewer_categories_are_other_pictures_and_all_of_them_the_old_ones():
+def test_fewer_categories_are_other_images_and_all_of_them_the_old_ones():
     assert ToyboxConfig().key == '8be456028bb7'  # as before the knob
     assert ToyboxConfig(categories=len(CATEGORIES)).key == ToyboxConfig().key
     assert ToyboxConfig(grey_ground=True).key != ToyboxConfig().key != ToyboxConfig(most_hidden=0.1).key

@@ -19,7 +19,7 @@ from PIL import Image
 
 from topdown.cli import main
 from topdown.data import open_dataset
-from topdown.data.base import read_labels, read_picture
+from topdown.data.base import read_image_file, read_labels
 from topdown.data.check import check
 from topdown.data.coco import COCO_CATEGORIES, CocoInstances, is_official
 from topdown.data.labels import LabelFolder
@@ -117,6 +117,17 @@ def test_crowds_are_a_setting(tmp_path, capsys):
     assert '16 of 16 objects are marked as crowd and kept' in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings('ignore:.*kept:UserWarning')
+def test_crowds_follow_the_settings_and_not_the_opened_set(tmp_path):
+    config = preset('coco', **export(tmp_path, 'darwin_drawn'))
+    data = open_dataset(config, 'val')
+    kept, dropped = (make_truth_set(config.with_(keep_crowd=how), dataset=data) for how in ('keep', 'drop'))
+    assert (kept.instances[0].max(), dropped.instances[0].max()) == (9, 9 - 2)
+    assert (make_truth_set(config, dataset=data).instances == kept.instances).all()  # auto: not COCO's own file
+    data.official = True
+    assert (make_truth_set(config, dataset=data).instances == dropped.instances).all()
+
+
 def test_an_unlabelled_set_of_boxes_says_so(tmp_path):
     write(tmp_path, {
         'images': [{'id': 1, 'file_name': 'a.jpg'}], 'categories': [{'id': 1, 'name': 'a'}],
@@ -173,14 +184,14 @@ def save(path, labels, mode=None):
     Image.fromarray(labels).save(path)
 
 
-def picture(path):
+def image(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new('RGB', (320, 320), (90, 90, 90)).save(path)
 
 
 def voc(root, objects, classes):
     folder = root / 'VOCdevkit' / 'VOC2012'
-    picture(folder / 'JPEGImages' / 'x1.jpg')
+    image(folder / 'JPEGImages' / 'x1.jpg')
     save(folder / 'SegmentationObject' / 'x1.png', objects)
     save(folder / 'SegmentationClass' / 'x1.png', classes)
     (folder / 'ImageSets' / 'Segmentation').mkdir(parents=True)
@@ -188,17 +199,17 @@ def voc(root, objects, classes):
 
 
 def labelled(root, labels):
-    picture(root / 'val' / 'images' / 'x1.jpg')
+    image(root / 'val' / 'images' / 'x1.jpg')
     save(root / 'val' / 'labels' / 'x1.png', labels)
 
 
 def city(root, labels):
-    picture(root / 'leftImg8bit' / 'val' / 'c' / 'c_0_0_leftImg8bit.png')
+    image(root / 'leftImg8bit' / 'val' / 'c' / 'c_0_0_leftImg8bit.png')
     save(root / 'gtFine' / 'val' / 'c' / 'c_0_0_gtFine_instanceIds.png', labels)
 
 
 def ade(root, labels):
-    picture(root / 'ADEChallengeData2016' / 'images' / 'validation' / 'x1.jpg')
+    image(root / 'ADEChallengeData2016' / 'images' / 'validation' / 'x1.jpg')
     save(root / 'ADEChallengeData2016' / 'annotations' / 'validation' / 'x1.png', labels)
 
 
@@ -439,7 +450,7 @@ def test_images_of_many_bits_keep_their_content(tmp_path):
         '8.png': coarse.astype(np.uint8),
     }.items():  # fmt: skip
         Image.fromarray(array).save(tmp_path / name)
-        found = read_picture(tmp_path / name)
+        found = read_image_file(tmp_path / name)
         assert found.shape == (3, 96, 96)
         assert (found - torch.from_numpy(coarse / 255)).abs().max() < 1 / 255
     for wrong in (
@@ -449,9 +460,9 @@ def test_images_of_many_bits_keep_their_content(tmp_path):
     ):
         Image.fromarray(wrong).save(tmp_path / 'x.tif')
         with pytest.raises(ValueError, match='scale them to 8 or 16 bits'):
-            read_picture(tmp_path / 'x.tif')
+            read_image_file(tmp_path / 'x.tif')
     Image.new('RGBA', (9, 9), (10, 20, 30, 0)).save(tmp_path / 'clear.png')
-    assert (read_picture(tmp_path / 'clear.png') == 1).all()
+    assert (read_image_file(tmp_path / 'clear.png') == 1).all()
 
 
 def test_masks_that_contradict_their_record_are_named(tmp_path):
@@ -481,7 +492,7 @@ def test_files_of_macos_are_no_images(tmp_path):
 
 def test_an_image_list_is_for_training_alone(tmp_path):
     (tmp_path / 'list.json').write_text(json.dumps({'images': [{'id': 1, 'file_name': 's/a.jpg'}]}))
-    picture(tmp_path / 's' / 'a.jpg')
+    image(tmp_path / 's' / 'a.jpg')
     data = CocoInstances(tmp_path, 'train', 32, 32)
     assert data.view(0).shape == (3, 32, 32)
     with pytest.raises(ValueError, match=r'list.json has no categories'):

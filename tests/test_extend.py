@@ -11,7 +11,7 @@ BLOCKS = re.findall(r'^```python\n(.*?)^```', PAGE.read_text(), flags=re.M | re.
 
 def test_every_part_of_the_page_has_a_block():
     assert len(BLOCKS) >= 5
-    for name in ('PictureSet', 'train_model', 'register_model', 'Decoded'):
+    for name in ('ImageSet', 'train_model', 'register_model', 'Decoded'):
         assert any(name in block for block in BLOCKS), name
 
 

@@ -13,39 +13,39 @@ from PIL import Image
 import topdown
 from topdown.data import token_store as features
 from topdown.data.token_store import store_key, stored_tokens
-from topdown.evaluate.predict import encode_all
+from topdown.model.encoder import encode_all
 
 
 @pytest.fixture
-def pictures(tiny):
+def images(tiny):
     return topdown.open_dataset(tiny, 'train', progress=False)
 
 
-def stored(pictures, encoder, folder, encode=None, **options):
+def stored(images, encoder, folder, encode=None, **options):
     encode = encode or (lambda images: encode_all(encoder, images))
     options = {'flip': True, 'progress': False, **options}
-    return stored_tokens(pictures, encode, encoder.fingerprint(), (144, 128), folder, **options)
+    return stored_tokens(images, encode, encoder.fingerprint(), (144, 128), folder, **options)
 
 
-def test_tokens_come_back_in_both_views(pictures, encoder, tmp_path):
-    plain, mirrored = stored(pictures, encoder, tmp_path)
+def test_tokens_come_back_in_both_views(images, encoder, tmp_path):
+    plain, mirrored = stored(images, encoder, tmp_path)
     assert plain.shape == (24, 144, 128)
     for view, flip in ((plain, False), (mirrored, True)):
-        now = encode_all(encoder, torch.stack([pictures.view(i, flip) for i in range(24)])).bfloat16()
+        now = encode_all(encoder, torch.stack([images.view(i, flip) for i in range(24)])).bfloat16()
         torch.testing.assert_close(view, now, atol=0.05, rtol=0.02)
 
     def never(images):
         assert len(images) <= 2, 'only the spot check may encode'
         return encode_all(encoder, images)
 
-    again = stored(pictures, encoder, tmp_path, never)
+    again = stored(images, encoder, tmp_path, never)
     assert torch.equal(again[0], plain)
     assert sorted(p.name for p in tmp_path.glob('*/0/*')) == [
         'tokens-mirrored.bin', 'tokens-mirrored.rows', 'tokens.bin', 'tokens.rows',
     ]  # fmt: skip
 
 
-def test_an_interrupted_store_goes_on(pictures, encoder, tmp_path, monkeypatch):
+def test_an_interrupted_store_goes_on(images, encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(features, 'CHUNK', 5)
     seen = []
 
@@ -56,7 +56,7 @@ def test_an_interrupted_store_goes_on(pictures, encoder, tmp_path, monkeypatch):
         return encode_all(encoder, images)
 
     with pytest.raises(KeyboardInterrupt):
-        stored(pictures, encoder, tmp_path, stops, flip=False)
+        stored(images, encoder, tmp_path, stops, flip=False)
     (rows,) = tmp_path.glob('*/*/tokens.rows')
     assert (np.fromfile(rows, features.ROW)['tokens'] > 0).tolist() == [True] * 15 + [False] * 9
     counted = []
@@ -65,14 +65,14 @@ def test_an_interrupted_store_goes_on(pictures, encoder, tmp_path, monkeypatch):
         counted.append(len(images))
         return encode_all(encoder, images)
 
-    (tokens,) = stored(pictures, encoder, tmp_path, goes_on, flip=False)
+    (tokens,) = stored(images, encoder, tmp_path, goes_on, flip=False)
     assert counted == [5, 4, 2]  # what was missing, and the spot check
-    whole = encode_all(encoder, torch.stack([pictures.view(i) for i in range(24)])).bfloat16()
+    whole = encode_all(encoder, torch.stack([images.view(i) for i in range(24)])).bfloat16()
     torch.testing.assert_close(tokens, whole, atol=0.05, rtol=0.02)
 
 
-def test_other_encoders_pictures_and_cuts_have_other_stores(tiny, pictures, encoder):
-    keys = {store_key(pictures, 'a'), store_key(pictures, 'b')}
+def test_other_encoders_images_and_cuts_have_other_stores(tiny, images, encoder):
+    keys = {store_key(images, 'a'), store_key(images, 'b')}
     keys.add(store_key(topdown.open_dataset(tiny, 'val', progress=False), 'a'))
     keys.add(store_key(topdown.open_dataset(tiny.with_(protocol='spot'), 'train', progress=False), 'a'))
     assert len(keys) == 4
@@ -89,8 +89,8 @@ def counting(encoder, seen):
     return encode
 
 
-def test_damaged_tokens_are_encoded_anew(pictures, encoder, tmp_path):
-    (first,) = stored(pictures, encoder, tmp_path, flip=False)
+def test_damaged_tokens_are_encoded_anew(images, encoder, tmp_path):
+    (first,) = stored(images, encoder, tmp_path, flip=False)
     whole = first.clone()
     (path,) = tmp_path.glob('*/*/tokens.bin')
     content = bytearray(path.read_bytes())
@@ -100,12 +100,12 @@ def test_damaged_tokens_are_encoded_anew(pictures, encoder, tmp_path):
     path.write_bytes(content)
     seen = []
     with pytest.warns(UserWarning, match=r'tokens.bin: tokens of 2 images are damaged: encoded anew'):
-        (again,) = stored(pictures, encoder, tmp_path, counting(encoder, seen), flip=False)
+        (again,) = stored(images, encoder, tmp_path, counting(encoder, seen), flip=False)
     assert seen == [2, 2]  # the damaged ones, and the spot check
     torch.testing.assert_close(again, whole, atol=0.05, rtol=0.02)
     path.write_bytes(path.read_bytes()[:-10])
     seen.clear()
-    (again,) = stored(pictures, encoder, tmp_path, counting(encoder, seen), flip=False)
+    (again,) = stored(images, encoder, tmp_path, counting(encoder, seen), flip=False)
     assert seen == [24, 2]  # cut short: nothing of it is trusted
     assert torch.equal(again, whole)
 
@@ -126,15 +126,15 @@ def copied(tiny, toybox_root, tmp_path):
 
 
 def test_replaced_images_and_only_those_are_encoded_anew(copied, encoder, tmp_path):
-    pictures, folder, seen = copied('a'), tmp_path / 'tokens', []
-    stored(pictures, encoder, folder)
-    Image.open(pictures.path(7)).rotate(90).save(pictures.path(3))
-    os.utime(pictures.path(5))  # touched, not changed
-    pictures = copied.reopen('a')
-    views = stored(pictures, encoder, folder, counting(encoder, seen))
+    images, folder, seen = copied('a'), tmp_path / 'tokens', []
+    stored(images, encoder, folder)
+    Image.open(images.path(7)).rotate(90).save(images.path(3))
+    os.utime(images.path(5))  # touched, not changed
+    images = copied.reopen('a')
+    views = stored(images, encoder, folder, counting(encoder, seen))
     assert seen == [1, 2, 1, 2]  # plain and mirrored, each with its spot check
     for view, flip in zip(views, (False, True)):
-        now = encode_all(encoder, torch.stack([pictures.view(i, flip) for i in range(24)])).bfloat16()
+        now = encode_all(encoder, torch.stack([images.view(i, flip) for i in range(24)])).bfloat16()
         torch.testing.assert_close(view, now, atol=0.05, rtol=0.02)
     seen.clear()
     stored(copied.reopen('a'), encoder, folder, counting(encoder, seen))
@@ -179,13 +179,13 @@ def test_two_writers_take_turns(toybox_root, tmp_path):
     assert found[0][1] == found[1][1] > 0
 
 
-def test_other_tokens_of_the_encoder_and_small_disks_are_noticed(pictures, encoder, tmp_path, monkeypatch):
-    stored(pictures, encoder, tmp_path, flip=False)
+def test_other_tokens_of_the_encoder_and_small_disks_are_noticed(images, encoder, tmp_path, monkeypatch):
+    stored(images, encoder, tmp_path, flip=False)
     with pytest.raises(ValueError, match=r'tokens.bin does not hold the tokens that the encoder makes .* delete its'):
-        stored(pictures, encoder, tmp_path, lambda images: 2 * encode_all(encoder, images), flip=False)
+        stored(images, encoder, tmp_path, lambda images: 2 * encode_all(encoder, images), flip=False)
     monkeypatch.setattr(features.shutil, 'disk_usage', lambda _: type('Usage', (), {'free': 10})())
     with pytest.raises(OSError, match='the tokens need'):
-        stored(pictures, encoder, tmp_path, flip=True)
+        stored(images, encoder, tmp_path, flip=True)
 
 
 def test_training_from_the_store_equals_training_with_the_encoder(tiny, encoder, tmp_path):

@@ -14,7 +14,7 @@ from topdown.evaluate.truth import make_truth_set
 RNG = np.random.default_rng(0)
 
 
-def picture(path, height, width):
+def image(path, height, width):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(RNG.integers(0, 256, (height, width, 3), np.uint8)).save(path)
 
@@ -31,7 +31,7 @@ def palette_png(path, labels):
 
 @pytest.fixture
 def voc_root(tmp_path):
-    """Two validation pictures, three training pictures in VOC's list, and the lists of the boundaries data set."""
+    """Two validation images, three training images in VOC's list, and the lists of the boundaries data set."""
     base = tmp_path / 'VOCdevkit' / 'VOC2012'
     lists = base / 'ImageSets' / 'Segmentation'
     lists.mkdir(parents=True)
@@ -42,7 +42,7 @@ def voc_root(tmp_path):
     (boundaries / 'train.txt').write_text('2008_000001\n2008_000002\n2007_000033\n')  # one is in VOC's validation
     (boundaries / 'val.txt').write_text('2008_000003\n')
     for name in ('2007_000033', '2007_000042', '2007_000032', '2007_000039', '2008_000001', '2008_000002'):
-        picture(base / 'JPEGImages' / f'{name}.jpg', 50, 70)
+        image(base / 'JPEGImages' / f'{name}.jpg', 50, 70)
     instances, classes = np.zeros((50, 70), int), np.zeros((50, 70), int)
     instances[5:20, 5:25], classes[5:20, 5:25] = 1, 15
     instances[5:30, 40:60], classes[5:30, 40:60] = 2, 1
@@ -73,7 +73,7 @@ def test_voc_training_list_comes_from_the_data(voc_root):
     assert data.view(0).shape == (3, 32, 32)
     lists = voc_root / 'VOCdevkit' / 'VOC2012' / 'ImageSets' / 'Segmentation'
     (lists / 'trainaug.txt').write_text('2008_000002\n2007_000042\n')
-    assert VocSegmentation(voc_root, 'train', 32, 50).ids == ['2008_000002']  # never a validation picture
+    assert VocSegmentation(voc_root, 'train', 32, 50).ids == ['2008_000002']  # never a validation image
 
 
 def test_void_is_background_or_ignored(voc_root):
@@ -88,7 +88,7 @@ def test_void_is_background_or_ignored(voc_root):
 
 def test_ade20k_classes_are_objects_and_zero_is_void(tmp_path):
     base = tmp_path / 'ADEChallengeData2016'
-    picture(base / 'images' / 'validation' / 'ADE_val_00000001.jpg', 40, 60)
+    image(base / 'images' / 'validation' / 'ADE_val_00000001.jpg', 40, 60)
     labels = np.zeros((40, 60), np.uint8)
     labels[:20], labels[20:, :30] = 3, 150
     (base / 'annotations' / 'validation').mkdir(parents=True)
@@ -108,7 +108,7 @@ def test_ade20k_classes_are_objects_and_zero_is_void(tmp_path):
 
 def test_cityscapes_things_groups_and_stuff(tmp_path):
     name = 'frankfurt_000000_000294'
-    picture(tmp_path / 'leftImg8bit' / 'val' / 'frankfurt' / f'{name}_leftImg8bit.png', 32, 64)
+    image(tmp_path / 'leftImg8bit' / 'val' / 'frankfurt' / f'{name}_leftImg8bit.png', 32, 64)
     labels = np.full((32, 64), 7, np.uint16)  # road
     labels[:2] = 3  # out of the region of interest
     labels[5:10, 5:15] = 26_001
@@ -129,7 +129,7 @@ def test_cityscapes_things_groups_and_stuff(tmp_path):
 
 def test_any_folder_of_label_pngs(tmp_path):
     for split in ('train', 'val'):
-        picture(tmp_path / split / 'images' / 'a.png', 20, 30)
+        image(tmp_path / split / 'images' / 'a.png', 20, 30)
         (tmp_path / split / 'labels').mkdir()
         labels = np.zeros((20, 30), np.uint8)
         labels[:5], labels[10:, 20:], labels[7] = 9, 200, 255
@@ -141,8 +141,8 @@ def test_any_folder_of_label_pngs(tmp_path):
 
 
 def test_labels_that_are_colours_or_of_another_size_are_refused(tmp_path):
-    picture(tmp_path / 'val' / 'images' / 'a.jpg', 20, 30)
-    picture(tmp_path / 'val' / 'labels' / 'a.png', 20, 30)
+    image(tmp_path / 'val' / 'images' / 'a.jpg', 20, 30)
+    image(tmp_path / 'val' / 'labels' / 'a.png', 20, 30)
     data = LabelFolder(tmp_path, 'val', 16, 16)
     with pytest.raises(ValueError, match='holds colours'):
         data.annotation(0)

@@ -192,12 +192,12 @@ def test_tidying_drops_what_readers_do_not_need(tmp_path, status):
     assert [out['name'] for out in notebook['cells'][0]['outputs']] == ['stdout']
 
 
-def test_figures_with_pictures_are_made_small_enough():
+def test_figures_with_images_are_made_small_enough():
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     with io.BytesIO() as file:
         Image.fromarray(noise).save(file, 'png')
-        picture = base64.b64encode(file.getvalue()).decode()
-    figure = f'<svg><image xlink:href="data:image/png;base64,{picture}"/><path d="M 0 0"/></svg>'
+        image = base64.b64encode(file.getvalue()).decode()
+    figure = f'<svg><image xlink:href="data:image/png;base64,{image}"/><path d="M 0 0"/></svg>'
     small = squeeze_svg(figure)
     assert len(small) < LARGEST_FIGURE < len(figure)
     assert small.startswith('<svg><image xlink:href="data:image/png;base64,')

@@ -110,7 +110,7 @@ def test_decoder_equals_a_naive_one():
         np.testing.assert_allclose(out.reconstruction[b].detach(), expected, atol=1e-6)
 
 
-def test_permuting_slots_permutes_masks_and_leaves_the_picture():
+def test_permuting_slots_permutes_masks_and_leaves_the_image():
     torch.manual_seed(0)
     decoder = SpatialBroadcastDecoder(SIDE, 6, 4, 2)
     slots, order = torch.randn(2, 3, 6), [2, 0, 1]
@@ -118,9 +118,9 @@ def test_permuting_slots_permutes_masks_and_leaves_the_picture():
     torch.testing.assert_close(permuted.masks, out.masks[:, order])
     torch.testing.assert_close(permuted.reconstruction, out.reconstruction)
     torch.testing.assert_close(out.masks.sum(1), torch.ones(2, N))
-    pictures, alpha = decoder.draw(slots)
-    assert pictures.shape == (2, 3, N, 3)
-    torch.testing.assert_close((alpha[..., None] * pictures).sum(1), out.reconstruction)
+    images, alpha = decoder.draw(slots)
+    assert images.shape == (2, 3, N, 3)
+    torch.testing.assert_close((alpha[..., None] * images).sum(1), out.reconstruction)
 
 
 @pytest.mark.parametrize(('side', 'small', 'doublings'), [(8, 8, 0), (32, 8, 2), (48, 6, 3), (128, 8, 4)])
@@ -263,9 +263,9 @@ def test_training_resumes_and_comes_back_from_its_checkpoint(rooted, tmp_path):
     assert isinstance(again, PixelEncoder)
     states = [m.state_dict() for m in (whole.model, parts.model, model)]
     assert all(torch.equal(states[0][name], state[name]) for state in states[1:] for name in states[0])
-    labels, picture = [], np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    labels, image = [], np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     for _ in range(2):
-        cut, found = topdown.segment_image(picture, model, again, 64)
+        cut, found = topdown.segment_image(image, model, again, 64)
         labels.append(found)
     assert cut.shape == (3, 32, 32)
     assert labels[0].shape == (64, 64)
@@ -281,7 +281,7 @@ def test_cached_pixels_are_those_that_are_read(rooted):
         torch.testing.assert_close(a, b, atol=2**-8, rtol=0)  # kept in bfloat16
 
 
-def test_evaluation_takes_few_large_pictures_at_once(monkeypatch, rooted):
+def test_evaluation_takes_few_large_images_at_once(monkeypatch, rooted):
     encoder = topdown.make_encoder(rooted)
     data = topdown.make_eval_set(rooted, encoder, progress=False)
     model = topdown.build_model(rooted.with_(top_down=False), encoder)

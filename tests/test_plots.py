@@ -40,7 +40,7 @@ def test_slots_are_drawn_and_faded_where_they_are_transparent():
     rng = np.random.default_rng(0)
     images, drawn, masks = rng.random((2, 4, 4, 3)), rng.random((2, 3, 4, 4, 3)), np.zeros((2, 3, 4, 4))
     masks[:, 0] = 1.0
-    figure = plots.show_slot_pictures(images, images, drawn, masks)
+    figure = plots.show_slot_images(images, images, drawn, masks)
     assert len(figure.axes) == 2 * 5
     np.testing.assert_allclose(figure.axes[2].images[0].get_array(), drawn[0, 0])
     np.testing.assert_allclose(figure.axes[3].images[0].get_array(), 1.0)
@@ -160,11 +160,11 @@ def test_points_and_lines_show_every_run(style):
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ['1', '2', '4']
 
 
-def test_saved_pictures_have_few_colours_and_keep_their_size():
+def test_saved_images_have_few_colours_and_keep_their_size():
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
+    image = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
     with io.BytesIO() as file:
-        picture.save(file, 'png')
+        image.save(file, 'png')
         data = file.getvalue()
     for most in (256, 16):
         small = plots.squeeze_png(data, most)

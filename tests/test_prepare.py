@@ -13,7 +13,7 @@ import topdown
 from topdown.cli import main
 from topdown.data import clevr
 from topdown.data import token_store as features
-from topdown.data.card import first_pictures, reading_speed, statistics
+from topdown.data.card import first_images, reading_speed, statistics
 from topdown.data.coco import CocoInstances
 from topdown.data.labels import LabelFolder
 from topdown.toybox.make import make_toybox
@@ -75,7 +75,7 @@ def test_toybox_is_made_and_its_tokens_stored_and_used(tmp_path, monkeypatch, ca
     assert 'GB of tokens, 48 of 48 images to encode, 0 to encode anew' in printed
     assert '--token-dir' in printed
     stamps = {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*/*')}
-    assert len(stamps) == 2
+    assert len(stamps) == 4
     config = topdown.preset('smoke', data_root=str(tmp_path), token_dir=str(tmp_path / 'tokens'), steps=2)
     topdown.train_model(config, tmp_path / 'run', encoder, progress=False)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.glob('tokens/*/*/*')} == stamps  # found, not made again
@@ -93,7 +93,7 @@ def test_random_crops_and_missing_data_are_refused(coco_root, tmp_path, capsys):
 
 
 def label_folder(path):
-    """Two pictures of 10 x 20: a quarter and a tenth covered; then one without an object."""
+    """Two images of 10 x 20: a quarter and a tenth covered; then one without an object."""
     for kind in ('images', 'labels'):
         (path / 'val' / kind).mkdir(parents=True)
     labels = np.zeros((3, 10, 20), np.uint8)
@@ -108,34 +108,34 @@ def test_statistics_are_right(tmp_path, coco_root):
     label_folder(tmp_path / 'set')
     found = statistics(LabelFolder(tmp_path / 'set', 'val', 8, 8, void=9), progress=False)
     assert found == {
-        'pictures': 3, 'objects': 3, 'objects_mean': 1.0, 'objects_min': 0, 'objects_max': 2, 'size_q25': 5.0,
+        'images': 3, 'objects': 3, 'objects_mean': 1.0, 'objects_min': 0, 'objects_max': 2, 'size_q25': 5.0,
         'size_median': 5.0, 'size_q75': 15.0, 'overlapping': 0.0, 'covered': round(35 / 3, 1), 'unknown': 3.3,
         'crowds': 0, 'categories': 1,
     }  # fmt: skip
     coco = statistics(CocoInstances(coco_root, 'val', 32, 32), progress=False)
-    assert (coco['pictures'], coco['objects'], coco['crowds'], coco['overlapping']) == (4, 4, 1, 25.0)
+    assert (coco['images'], coco['objects'], coco['crowds'], coco['overlapping']) == (4, 4, 1, 25.0)
     assert coco['categories'] == 3
-    images, labels = first_pictures(CocoInstances(coco_root, 'val', 32, 48), 2)
+    images, labels = first_images(CocoInstances(coco_root, 'val', 32, 48), 2)
     assert images.shape == (2, 32, 32, 3)
     assert labels.shape == (2, 48, 48)
     assert set(np.unique(labels[1])) <= {0, 2}  # the crowd region is no object
     empty = CocoInstances(coco_root, 'val', 32, 32)
     empty.ids = []
-    with pytest.raises(ValueError, match='no pictures'):
+    with pytest.raises(ValueError, match='no images'):
         statistics(empty)
 
 
-def test_card_writes_a_row_and_a_small_picture(small_toybox, toybox_root, tmp_path, capsys):
+def test_card_writes_a_row_and_a_small_image(small_toybox, toybox_root, tmp_path, capsys):
     make_toybox(ToyboxConfig(**TINY), toybox_root, progress=False)
     label_folder(tmp_path / 'set')
     out = tmp_path / 'figures'
     main(['data', 'card', 'folder', str(tmp_path / 'set'), '--out', str(out)])
     for limit in ('3', '0'):
         main(['data', 'card', 'toybox', str(toybox_root), '--out', str(out), '--limit', limit])
-    assert f'pictures: {TINY["num_val"]}' in capsys.readouterr().out
+    assert f'images: {TINY["num_val"]}' in capsys.readouterr().out
     table = pd.read_csv(out / 'tables' / 'data_cards.csv')
     assert table.dataset.tolist() == ['folder', 'toybox']  # replaced, not repeated
-    assert table.pictures.tolist() == [3, TINY['num_val']]
+    assert table.images.tolist() == [3, TINY['num_val']]
     assert table.overlapping.tolist() == [0, 0]
     for name in ('folder', 'toybox'):
         assert 3_000 < (out / f'data_{name}.png').stat().st_size < 150_000
@@ -146,7 +146,7 @@ def test_card_writes_a_row_and_a_small_picture(small_toybox, toybox_root, tmp_pa
 def test_card_of_clips(movi_root, tmp_path, capsys):  # noqa: F811
     main(['data', 'card', 'movi_c', str(movi_root), '--out', str(tmp_path), '--limit', '10'])
     row = pd.read_csv(tmp_path / 'tables' / 'data_cards.csv').iloc[0]
-    assert (row.pictures, row.objects, row.objects_min, row.objects_max) == (10, 15, 1, 2)
+    assert (row.images, row.objects, row.objects_min, row.objects_max) == (10, 15, 1, 2)
 
 
 def test_speed_is_said_for_both_protocols(small_toybox, toybox_root, capsys):

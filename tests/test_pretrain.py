@@ -74,7 +74,7 @@ def test_pretraining_runs_and_calibrates(tmp_path):
     assert len((tmp_path / 'log.jsonl').read_text().splitlines()) > 1
 
 
-def test_views_keep_pictures_and_shifts_together():
+def test_views_keep_images_and_shifts_together():
     frames = torch.zeros(1, 112, 112, 3, dtype=torch.uint8)
     shifts = torch.full((1, 14, 14), STILL, dtype=torch.int16)
     frames[0, 40:48, 64:72] = 255

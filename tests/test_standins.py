@@ -1,4 +1,4 @@
-"""Stand-ins: Toybox with wide pictures and unknown borders, and in clips."""
+"""Stand-ins: Toybox with wide images and unknown borders, and in clips."""
 
 import numpy as np
 import pytest
@@ -26,12 +26,12 @@ def clips(tmp_path):
     return preset('movi_smoke', data_root=str(tmp_path), steps=3, batch_size=4, eval_every=0, eval_images=6)
 
 
-def test_wide_pictures_are_the_middle_of_toybox_and_leave_room_for_crops(wide):
+def test_wide_images_are_the_middle_of_toybox_and_leave_room_for_crops(wide):
     whole = topdown.open_dataset(wide.with_(dataset='toybox'), 'val', progress=False)
     data = topdown.open_dataset(wide, 'val', progress=False)
-    picture = data.read_image(0)
-    assert picture.shape == (3, 144, 192)
-    assert torch.equal(picture, whole.read_image(0)[:, 24:168])
+    image = data.read_image(0)
+    assert image.shape == (3, 144, 192)
+    assert torch.equal(image, whole.read_image(0)[:, 24:168])
     left, right = (data.view(0, at=(0.0, share)) for share in (0.0, 1.0))
     assert left.shape == right.shape == (3, 96, 96)
     assert not torch.equal(left, right)
@@ -39,7 +39,7 @@ def test_wide_pictures_are_the_middle_of_toybox_and_leave_room_for_crops(wide):
     assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
 
 
-def test_borders_of_wide_pictures_are_unknown_and_of_no_object(wide):
+def test_borders_of_wide_images_are_unknown_and_of_no_object(wide):
     whole = topdown.open_dataset(wide.with_(dataset='toybox'), 'val', progress=False)
     data = topdown.open_dataset(wide, 'val', progress=False)
     for i in range(len(data)):
@@ -73,7 +73,7 @@ def test_void_can_be_left_out(wide):
         assert (found['fg_ari'], found['mbo_i'], found['miou']) == (100, 100, 100)
 
 
-def test_motion_passes_through_the_picture_of_its_index():
+def test_motion_passes_through_the_image_of_its_index():
     config = ToyboxConfig(size=48, min_objects=3, max_objects=5)
     clip = motion_at(config, 'val', 3, 7)
     scene = scene_at(config, 'val', 3)
@@ -92,8 +92,8 @@ def test_clips_are_read_by_the_reader_of_movi(clips):
     assert (len(train), train.epoch_length, len(val)) == (2 * FRAMES, 2 * DRAWN, 6)
     config = ToyboxConfig(**clips.data.toybox)
     clip = motion_at(config, 'val', 0, FRAMES)
-    picture = (255 * val.read_image(4)).round().byte().permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(picture, clip.frames[4])
+    image = (255 * val.read_image(4)).round().byte().permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(image, clip.frames[4])
     truth = val.annotation(4)
     seen = [o for o in range(1, 1 + len(clip.categories)) if (clip.labels[4] == o).any()]
     np.testing.assert_array_equal(truth.masks, clip.labels[4] == np.array(seen)[:, None, None])

@@ -56,7 +56,7 @@ def test_seed_decides_everything(tiny, tmp_path, encoder):
     assert not states_equal(runs[0].model, runs[2].model)
 
 
-def test_loader_and_cache_show_the_same_pictures(tiny, encoder):
+def test_loader_and_cache_show_the_same_images(tiny, encoder):
     dataset = topdown.open_dataset(tiny, 'train', progress=False)
     cached = TrainData(dataset, encoder, tiny)
     read = TrainData(dataset, encoder, tiny.with_(cache_tokens=False))
@@ -186,7 +186,7 @@ def test_labels_are_upsampled_bilinearly():
 
 
 def test_genuine_coco_layout_end_to_end(coco_root, encoder):
-    """Loader, encoder, slots, masks, metrics on polygons, RLE, crowds, gray pictures, and pictures without objects."""
+    """Loader, encoder, slots, masks, metrics on polygons, RLE, crowds, gray images, and images without objects."""
     config = topdown.preset(
         'smoke', dataset='coco', data_root=str(coco_root), steps=2, batch_size=2, cache_tokens=False, eval_images=0,
         eval_every=0,

@@ -30,13 +30,13 @@ PROGRESS = re.compile(r'^.*\d+%\|.*\|.*\[')
 IN_SVG = re.compile(r'(data:image/png;base64,)([A-Za-z0-9+/=\s]+)')
 
 
-def squeeze(picture: str, colours: int = 256) -> str:
+def squeeze(image: str, colours: int = 256) -> str:
     """A PNG in base64, with fewer colours."""
-    return base64.b64encode(squeeze_png(base64.b64decode(picture), colours)).decode()
+    return base64.b64encode(squeeze_png(base64.b64decode(image), colours)).decode()
 
 
 def squeeze_svg(figure: str) -> str:
-    """An SVG whose pictures have as many colours as fit into ``LARGEST_FIGURE``, 64 at least."""
+    """An SVG whose images have as many colours as fit into ``LARGEST_FIGURE``, 64 at least."""
     for colours in (256, 128, 64):
         smaller = IN_SVG.sub(lambda found, n=colours: found[1] + squeeze(found[2], n), figure)
         if len(smaller) < LARGEST_FIGURE:

@@ -62,7 +62,7 @@ def parse_object(text: str, what: str) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which pictures, and how they are cut."""
+    """Which images, and how they are cut."""
 
     dataset: str = 'coco'
     """One of ``datasets.DATASETS``; ``topdown data list`` says what each is and how it is got."""
@@ -78,7 +78,7 @@ class DataConfig:
     val_images: str = ''
     """The folder of validation images."""
     protocol: str = 'oclf'
-    """Evaluation protocol, oclf or spot: how pictures and true masks are cut and what overlapping classes mean."""
+    """Evaluation protocol, oclf or spot: how images and true masks are cut and what overlapping classes mean."""
     mask_size: int = 320
     """Side, in pixels, of the square at which masks are compared."""
     keep_crowd: str = 'auto'
@@ -89,7 +89,7 @@ class DataConfig:
     void: str = 'background'
     """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as in both released evaluators, or ignore."""
     skip_corrupt: bool = False
-    """Training pictures that cannot be read: warn and use the next one; off: stop at the first, naming it."""
+    """Training images that cannot be read: warn and use the next one; off: stop at the first, naming it."""
     flip: bool = True
     """Random horizontal flips in training."""
     random_crop: bool = False
@@ -179,7 +179,7 @@ class ModelConfig:
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
     """autoregressive, mlp, slotwise (one token a slot, placed by slot attention's own attention), or broadcast (spatial
-    broadcast of pictures, with a CNN in place of the head), which needs encoder='pixels'."""
+    broadcast of images, with a CNN in place of the head), which needs encoder='pixels'."""
     decoder_layers: int = 4
     """Layers of the autoregressive decoder."""
     decoder_heads: int = 8
@@ -189,7 +189,7 @@ class ModelConfig:
     cnn_size: int = 64
     """Channels of both CNNs of the pixel model."""
     broadcast_size: int = 8
-    """Side of the grid from which the broadcast decoder draws, doubled until it is the picture's."""
+    """Side of the grid from which the broadcast decoder draws, doubled until it is the image's."""
     input_masking: float = 0.1
     """Share of the autoregressive decoder's inputs replaced by a mask token in training."""
     patch_order: str = 'raster'
@@ -391,7 +391,7 @@ class PretrainConfig:
 
     clips: int = 12_000
     """Clips of three frames."""
-    picture_size: int = 112
+    image_size: int = 112
     """Rendered side; 96-pixel windows and mirror images are shown."""
     minutes: float = 20.0
     """Time spent training, without rendering. The cosine schedule of the learning rate follows it."""

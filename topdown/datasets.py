@@ -77,7 +77,7 @@ class DataSet:
 
     source: Source
     reader: str
-    """Class of its splits, a ``PictureSet``, called with root, split, image_size, mask_size, limit and protocol."""
+    """Class of its splits, a ``ImageSet``, called with root, split, image_size, mask_size, limit and protocol."""
     help: str = ''
     """How to get it, and what ``data_root`` must hold."""
     official: dict[str, int] = field(default_factory=dict)
@@ -122,7 +122,7 @@ DATASETS = {
     ),
     'toybox_wide': DataSet(
         Source("Toybox in the manner of VOC's images", 'Apache-2.0'),
-        'topdown.data.standins:WidePictures',
+        'topdown.data.standins:WideImages',
         make='topdown.toybox.make:make_toybox',
     ),
     'toybox_clips': DataSet(

@@ -15,7 +15,7 @@ class Protocol:
 
     name: str
     image_resize: str
-    """Of pictures, short side to the encoder's size: bicubic (on tensors, not antialiased, clamped to [0, 1]) or
+    """Of images, short side to the encoder's size: bicubic (on tensors, not antialiased, clamped to [0, 1]) or
     bilinear (antialiased, as Pillow's)."""
     mask_resize: str
     """Of true masks, short side to the mask size: nearest-exact or nearest."""

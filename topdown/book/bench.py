@@ -29,7 +29,7 @@ from topdown import precision
 from topdown.book import cost
 from topdown.book.summaries import append_rows
 from topdown.config import Config
-from topdown.data.base import Annotation, PictureSet
+from topdown.data.base import Annotation, ImageSet
 from topdown.evaluate import metrics
 from topdown.evaluate.predict import labels_from_masks
 from topdown.model.encoder import build_encoder, make_encoder
@@ -203,14 +203,14 @@ def _memory_of(job: str) -> dict[str, float]:
 
 
 @torch.no_grad()
-def evaluation_times(config: Config, device: str = 'cpu', pictures: int = 8, repeats: int = 3) -> dict[str, float]:
-    """Seconds a picture of evaluation: the encoder, the model with masks, label maps, and all metrics together."""
+def evaluation_times(config: Config, device: str = 'cpu', images: int = 8, repeats: int = 3) -> dict[str, float]:
+    """Seconds an image of evaluation: the encoder, the model with masks, label maps, and all metrics together."""
     encoder = build_encoder(dataclasses.replace(config.encoder, pretrained=False)).to(device)
     model = SlotModel(config.model, encoder.feature_size, encoder.num_patches).to(device)
     size, side = config.data.mask_size, config.encoder.image_size
-    images = torch.rand(pictures, 3, side, side, device=device)
+    images = torch.rand(images, 3, side, side, device=device)
     generator = np.random.default_rng(0)
-    small = generator.integers(0, 11, (pictures, 8, 8))  # ten objects and ground, in blocks
+    small = generator.integers(0, 11, (images, 8, 8))  # ten objects and ground, in blocks
     truth_maps = small.repeat(-(-size // 8), 1).repeat(-(-size // 8), 2)[:, :size, :size]
     truth = metrics.make_truth(truth_maps, truth_maps)
     encoder.precision = model.precision = precision.choose(config.train.precision, device).name
@@ -229,12 +229,12 @@ def evaluation_times(config: Config, device: str = 'cpu', pictures: int = 8, rep
         metrics.score(labels, truth)
         marks.append(_now(device))
         for name, a, b in zip(times, marks[:-1], marks[1:], strict=True):
-            times[name].append((b - a) / pictures)
+            times[name].append((b - a) / images)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-class _Noise(PictureSet):
-    """JPEG pictures of noise in a folder, of COCO's usual size: what they show does not matter for speed."""
+class _Noise(ImageSet):
+    """JPEG images of noise in a folder, of COCO's usual size: what they show does not matter for speed."""
 
     def __init__(self, folder: Path, count: int, config: Config) -> None:
         super().__init__(
@@ -253,24 +253,24 @@ class _Noise(PictureSet):
         return Annotation(np.zeros((0, 480, 640), bool), np.zeros(0, np.int64), np.zeros(0, bool))
 
 
-def store_speed(config: Config, pictures: int = 96, steps: int = 10) -> dict[str, float]:
-    """Training with the encoder in the loop against training from its stored tokens, in turn, on the same pictures.
+def store_speed(config: Config, images: int = 96, steps: int = 10) -> dict[str, float]:
+    """Training with the encoder in the loop against training from its stored tokens, in turn, on the same images.
 
     The encoder's weights are random. One process reads and computes.
 
     Returns:
         loop_s and store_s, median seconds of a step, reading included; times_faster; write_s, seconds to store one view
-        of one picture; worst_difference, the largest relative difference of the two losses over the steps.
+        of one image; worst_difference, the largest relative difference of the two losses over the steps.
     """
     config = config.with_(pretrained=False, num_workers=0, cache_tokens=False, steps=steps)
     spent: dict[str, list[float]] = {'loop': [], 'store': []}
     losses: dict[str, list[float]] = {'loop': [], 'store': []}
     with tempfile.TemporaryDirectory() as folder:
-        dataset = _Noise(Path(folder), pictures, config)
+        dataset = _Noise(Path(folder), images, config)
         encoder = make_encoder(config)
         began = time.perf_counter()
         stored = TrainData(dataset, encoder, config.with_(cache_tokens=True, token_dir=f'{folder}/tokens'))
-        write = (time.perf_counter() - began) / pictures / len(stored.views)
+        write = (time.perf_counter() - began) / images / len(stored.views)
         streams = {'loop': TrainData(dataset, encoder, config), 'store': stored}
         steppers = {name: Stepper(config, encoder.num_patches, encoder.feature_size) for name in streams}
         batches = {name: data.batches(0, steps) for name, data in streams.items()}
@@ -400,7 +400,7 @@ def show(result: dict) -> str:
         lines += [
             f'{name}: step {row["step_s"]:.3f} s [{row["step_min_s"]:.3f}, {row["step_max_s"]:.3f}] ({phases})',
             f'  parts alone, forward and backward: {pieces}',
-            f'  {row["images_per_s"]:.1f} pictures/s, {row["tokens_per_s"]:.0f} tokens/s; {row["tflop"]:.3f} TFLOP, '
+            f'  {row["images_per_s"]:.1f} images/s, {row["tokens_per_s"]:.0f} tokens/s; {row["tflop"]:.3f} TFLOP, '
             f'at the ceiling {row["least_s"]:.3f} s: {100 * row["share_of_ceiling"]:.0f} % of it; '
             f'overhead {row["overhead_percent"]:+.1f} %',
         ]

@@ -8,20 +8,20 @@ from PIL import Image
 
 from topdown.book.plots import show_masks, style
 from topdown.book.summaries import append_rows
-from topdown.data.base import PictureSet
-from topdown.data.card import first_pictures, statistics
+from topdown.data.base import ImageSet
+from topdown.data.card import first_images, statistics
 
 LARGEST = 150_000
 """Bytes of a figure of the book."""
 
 
-def write_card(data: PictureSet, name: str, split: str, out: Path) -> None:
+def write_card(data: ImageSet, name: str, split: str, out: Path) -> None:
     """Add or replace the row in ``out/tables/data_cards.csv``, and draw ``out/data_NAME.png``."""
     row = {'dataset': name, 'split': split, **statistics(data)}
     table = out / 'tables' / 'data_cards.csv'
     append_rows(table, [row], same=('dataset', 'split'))
     style()
-    images, labels = first_pictures(data)
+    images, labels = first_images(data)
     path = out / f'data_{name}.png'
     figure = show_masks(images, {'objects': labels}, truth=('objects',))
     for dpi in (110, 90, 75):

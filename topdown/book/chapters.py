@@ -91,11 +91,11 @@ def forget_run(folder: Path) -> None:
 
 @dataclass
 class Trained:
-    """Models that were trained on the same pictures in the same order, and what they reach."""
+    """Models that were trained on the same images in the same order, and what they reach."""
 
     rows: list[dict[str, object]] = field(default_factory=list)  # one a model, source of masks and seed; percent
     runs: dict[tuple[str, int], Run] = field(default_factory=dict)  # by model and seed
-    scores: dict[str, Scores] = field(default_factory=dict)  # source of masks -> (model, seed) -> rows a picture
+    scores: dict[str, Scores] = field(default_factory=dict)  # source of masks -> (model, seed) -> rows an image
 
     @property
     def log(self) -> pd.DataFrame:

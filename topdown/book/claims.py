@@ -79,7 +79,7 @@ Get = Callable[[str], pd.DataFrame]
 
 
 def _compare(small: str, large: str, variant: str, against: str, metrics=('fg_ari', 'mbo_i'), direction: int = 1):
-    """Check of a claim in the tables ``small`` (Toybox, or its pictures cut like another data set's) and ``large``."""
+    """Check of a claim in the tables ``small`` (Toybox, or its images cut like another data set's) and ``large``."""
 
     def check(get: Get, embedded: bool) -> tuple[str, str]:
         name = small if embedded else large

@@ -45,7 +45,7 @@ DEVICES = (
 
 
 def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> dict[str, int]:
-    """Matrix-product FLOPs of one picture's forward pass, by part (``PARTS``).
+    """Matrix-product FLOPs of one image's forward pass, by part (``PARTS``).
 
     ::
 
@@ -92,7 +92,7 @@ def _decoder_flops(config: ModelConfig, dim: int, n: int) -> int:
 
 
 def step_flops(config: ModelConfig, feature_size: int, num_patches: int) -> int:
-    """Matrix-product FLOPs of one picture's training step.
+    """Matrix-product FLOPs of one image's training step.
 
     The backward pass costs two products for each of the forward pass, and none for the nearest codes. (Tokens need no
     gradient, but the norm before the first layer has weights that do.)
@@ -105,7 +105,7 @@ def step_flops(config: ModelConfig, feature_size: int, num_patches: int) -> int:
 
 
 def vit_flops(width: int, depth: int, tokens: int, patch_values: int, patches: int) -> int:
-    """Matrix-product FLOPs of a Vision Transformer's forward pass on one picture, feed-forward layers of 4 widths.
+    """Matrix-product FLOPs of a Vision Transformer's forward pass on one image, feed-forward layers of 4 widths.
 
     Args:
         width: of the tokens.
@@ -191,13 +191,13 @@ class Prediction:
 
 
 def predict_step(
-    device: Device, config: Config, model: nn.Module, feature_size: int, num_patches: int, picture_bytes: int,
+    device: Device, config: Config, model: nn.Module, feature_size: int, num_patches: int, image_bytes: int,
     encoder_flops: int, encoder_parameters: int,
 ) -> Prediction:  # fmt: skip
     """Roofline of a training step in bfloat16: products at the device's peak, or memory at its bandwidth.
 
     The model's part takes the longer of its products' time and the time to write and read what it keeps for the
-    backward pass (``picture_bytes`` a picture, three passes over it) and its weights; the optimiser reads weights,
+    backward pass (``image_bytes`` an image, three passes over it) and its weights; the optimiser reads weights,
     gradients and two moments and writes three of them, and clipping reads gradients twice and writes them once.
     ``memory_gb`` is weights, gradients, moments, bfloat16 copies, encoder weights and kept activations.
     """
@@ -208,9 +208,9 @@ def predict_step(
         return max(flops / (device.tflops * 1e12), moved / (device.bandwidth * 1e9))
 
     model_time = seconds(
-        batch * step_flops(config.model, feature_size, num_patches), 3 * batch * picture_bytes + 6 * count
+        batch * step_flops(config.model, feature_size, num_patches), 3 * batch * image_bytes + 6 * count
     )
     encoder_time = seconds(batch * encoder_flops, 2 * encoder_parameters)
     optimizer_time = 4 * (7 + 3) * count / (device.bandwidth * 1e9)
-    memory = 4 * 4 * count + 2 * count + 2 * encoder_parameters + batch * picture_bytes
+    memory = 4 * 4 * count + 2 * count + 2 * encoder_parameters + batch * image_bytes
     return Prediction(device.name, 1e3 * encoder_time, 1e3 * model_time, 1e3 * optimizer_time, memory / 1e9)

@@ -40,7 +40,7 @@ def style() -> None:
     """The book's look: quiet axes, one sans-serif face, colours that everyone can tell apart."""
     if STYLE.is_file():
         plt.style.use(STYLE)
-    if 'inline' in plt.get_backend():  # in a notebook: figures are vectors, and only the pictures in them pixels
+    if 'inline' in plt.get_backend():  # in a notebook: figures are vectors, and only the images in them pixels
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats('svg', metadata={'Date': None})
@@ -60,11 +60,11 @@ def palette(names: Iterable[str]) -> dict[str, str]:
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.6, clear: int | None = None) -> np.ndarray:
-    """Paint segments over a picture.
+    """Paint segments over an image.
 
     Args:
         image: (H, W, 3) in [0, 1].
-        labels: (M, N) integer labels; the picture is resized to them by nearest neighbour.
+        labels: (M, N) integer labels; the image is resized to them by nearest neighbour.
         strength: opacity of the paint.
         clear: a label to leave unpainted (such as background).
 
@@ -85,7 +85,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.6, clear:
 
 
 def show_masks(images: np.ndarray, columns: dict[str, np.ndarray], truth: tuple[str, ...] = ()) -> Figure:
-    """Pictures beside their segmentations, a row a picture.
+    """Images beside their segmentations, a row an image.
 
     Args:
         images: (B, H, W, 3) in [0, 1].
@@ -97,15 +97,15 @@ def show_masks(images: np.ndarray, columns: dict[str, np.ndarray], truth: tuple[
         count, 1 + len(columns), figsize=(1.25 * (1 + len(columns)), 1.25 * count + 0.3), squeeze=False
     )
     for row in range(count):
-        _picture(axes[row, 0], images[row], 'picture' if row == 0 else '')
+        _image(axes[row, 0], images[row], 'image' if row == 0 else '')
         for axis, (title, labels) in zip(axes[row, 1:], columns.items(), strict=True):
             shown = overlay(images[row], labels[row], clear=0 if title in truth else None)
-            _picture(axis, shown, title if row == 0 else '')
+            _image(axis, shown, title if row == 0 else '')
     return figure
 
 
 def show_attention(image: np.ndarray, rows: dict[str, np.ndarray], grid: tuple[int, int]) -> Figure:
-    """Attention maps of all slots of one picture, a row a pass, on one colour scale.
+    """Attention maps of all slots of one image, a row a pass, on one colour scale.
 
     Args:
         image: (H, W, 3) in [0, 1].
@@ -120,21 +120,21 @@ def show_attention(image: np.ndarray, rows: dict[str, np.ndarray], grid: tuple[i
     top = max(float(a.max()) for a in rows.values())
     low = min(0.0, *(float(a.min()) for a in rows.values()))
     for number, (row, (title, maps)) in enumerate(zip(axes, rows.items(), strict=True)):
-        _picture(row[0], image, '')
+        _image(row[0], image, '')
         row[0].set_ylabel(title, fontsize=9)
         for k, axis in enumerate(row[1:]):
             name = '' if number else f'slot {k}'
-            _picture(axis, maps[k].reshape(grid), name, cmap='magma', vmin=low, vmax=top)
+            _image(axis, maps[k].reshape(grid), name, cmap='magma', vmin=low, vmax=top)
     return figure
 
 
-def show_slot_pictures(images: np.ndarray, blended: np.ndarray, drawn: np.ndarray, masks: np.ndarray) -> Figure:
-    """What each slot draws, faded to white where its mask is low, a row a picture.
+def show_slot_images(images: np.ndarray, blended: np.ndarray, drawn: np.ndarray, masks: np.ndarray) -> Figure:
+    """What each slot draws, faded to white where its mask is low, a row an image.
 
     Args:
         images: (B, H, W, 3) in [0, 1].
         blended: the reconstructions, (B, H, W, 3).
-        drawn: every slot's picture, (B, K, H, W, 3).
+        drawn: every slot's image, (B, K, H, W, 3).
         masks: (B, K, H, W).
     """
     columns = 2 + drawn.shape[1]
@@ -143,12 +143,12 @@ def show_slot_pictures(images: np.ndarray, blended: np.ndarray, drawn: np.ndarra
         len(images), columns, figsize=(side * columns, 1.05 * side * len(images) + 0.3), squeeze=False
     )
     for number, row in enumerate(axes):
-        _picture(row[0], images[number], '' if number else 'picture')
-        _picture(row[1], blended[number].clip(0, 1), '' if number else 'blended')
+        _image(row[0], images[number], '' if number else 'image')
+        _image(row[1], blended[number].clip(0, 1), '' if number else 'blended')
         for k, axis in enumerate(row[2:]):
             alpha = masks[number, k][..., None]
             shown = alpha * drawn[number, k].clip(0, 1) + 1 - alpha
-            _picture(axis, shown, '' if number else f'slot {k}')
+            _image(axis, shown, '' if number else f'slot {k}')
     return figure
 
 
@@ -170,7 +170,7 @@ def show_training(log: pd.DataFrame, evaluations: pd.DataFrame, hue: str = 'mode
     axes[0].set(title='reconstruction loss', ylabel='')
     for axis, column, title in ((axes[1], 'fg_ari', 'FG-ARI'), (axes[2], 'mbo_i', 'mBO$_i$')):
         sns.lineplot(evaluations, x='step', y=column, ax=axis, marker='o', **options)
-        axis.set(title=f'{title}, held-out pictures', ylabel='')
+        axis.set(title=f'{title}, held-out images', ylabel='')
     codes = smooth.dropna(subset='perplexity')
     if len(codes):
         sns.lineplot(codes, x='step', y='perplexity', ax=axes[3], color=METHOD_COLOURS['codes'], errorbar=None)
@@ -205,10 +205,10 @@ def show_codes(crops: dict[str, list[np.ndarray]], columns: int = 8) -> Figure:
         columns: how many crops to show of each.
     """
     figure, axes = plt.subplots(len(crops), columns, figsize=(0.75 * columns, 0.75 * len(crops) + 0.2), squeeze=False)
-    for row, (title, pictures) in zip(axes, crops.items(), strict=True):
+    for row, (title, images) in zip(axes, crops.items(), strict=True):
         for i, axis in enumerate(row):
-            if i < len(pictures):
-                _picture(axis, pictures[i], '')
+            if i < len(images):
+                _image(axis, images[i], '')
             else:
                 axis.set_axis_off()
         row[0].set_ylabel(title, rotation=0, ha='right', va='center', fontsize=9)
@@ -300,7 +300,7 @@ def show_bars(groups: dict[str, dict[str, float]], ylabel: str) -> Figure:
 
 
 def show_map(values: np.ndarray, xlabel: str, ylabel: str, title: str, centre: float | None = None) -> Figure:
-    """A matrix as a picture with a colour bar; diverging around ``centre`` if it is given.
+    """A matrix as an image with a colour bar; diverging around ``centre`` if it is given.
 
     Args:
         values: (rows, columns).
@@ -317,20 +317,20 @@ def show_map(values: np.ndarray, xlabel: str, ylabel: str, title: str, centre: f
 
 
 def show_pass_masks(rows: list[tuple[str, np.ndarray, dict[str, np.ndarray]]]) -> Figure:
-    """Pictures with several segmentations each, a row a picture, its name at the left.
+    """Images with several segmentations each, a row an image, its name at the left.
 
     Args:
-        rows: (name, picture (H, W, 3) in [0, 1], title -> labels (M, M)).
+        rows: (name, image (H, W, 3) in [0, 1], title -> labels (M, M)).
     """
     titles = list(rows[0][2])
     width = 1.0 * (1 + len(titles))
     figure, axes = plt.subplots(len(rows), 1 + len(titles), figsize=(width, 1.0 * len(rows) + 0.3), squeeze=False)
-    for number, (line, (name, picture, columns)) in enumerate(zip(axes, rows, strict=True)):
-        _picture(line[0], picture, 'picture' if not number else '')
+    for number, (line, (name, image, columns)) in enumerate(zip(axes, rows, strict=True)):
+        _image(line[0], image, 'image' if not number else '')
         line[0].set_ylabel(name, fontsize=9)
         for axis, title in zip(line[1:], titles, strict=True):
-            shown = overlay(picture, columns[title], clear=0 if title == 'truth' else None)
-            _picture(axis, shown, title if not number else '')
+            shown = overlay(image, columns[title], clear=0 if title == 'truth' else None)
+            _image(axis, shown, title if not number else '')
     return figure
 
 
@@ -340,7 +340,7 @@ def show_histogram(values: np.ndarray, xlabel: str, title: str) -> Figure:
     axis.hist(values, bins=40, color=METHOD_COLOURS['baseline'])
     axis.axvline(0, color='0.3', linewidth=1)
     axis.axvline(float(np.mean(values)), color=METHOD_COLOURS['top-down'], linewidth=1.5, label='mean')
-    axis.set(xlabel=xlabel, ylabel='pictures', title=title)
+    axis.set(xlabel=xlabel, ylabel='images', title=title)
     axis.legend()
     return figure
 
@@ -540,15 +540,15 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def squeeze_png(data: bytes, colours: int = 256) -> bytes:
-    """The same picture with at most so many colours; as it was where that is no smaller."""
-    picture = Image.open(io.BytesIO(data)).convert('RGB').quantize(colours, method=Image.Quantize.FASTOCTREE, dither=0)
+    """The same image with at most so many colours; as it was where that is no smaller."""
+    image = Image.open(io.BytesIO(data)).convert('RGB').quantize(colours, method=Image.Quantize.FASTOCTREE, dither=0)
     with io.BytesIO() as file:
-        picture.save(file, 'png', optimize=True)
+        image.save(file, 'png', optimize=True)
         return min(data, file.getvalue(), key=len)
 
 
-def _picture(axis: plt.Axes, picture: np.ndarray, title: str, **options: object) -> None:
-    axis.imshow(picture, interpolation='nearest', **options)
+def _image(axis: plt.Axes, image: np.ndarray, title: str, **options: object) -> None:
+    axis.imshow(image, interpolation='nearest', **options)
     axis.set_title(title, fontsize=9, loc='center')
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():

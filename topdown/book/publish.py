@@ -16,7 +16,7 @@ DEFAULT_PRESET = 'toybox'
 BEGIN, END = '<!-- results:begin -->', '<!-- results:end -->'
 
 
-def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: bool = True) -> None:
+def publish(folder: Path, figures: Path, readme: Path | None = None, images: bool = True) -> None:
     """Copy a run's rows and figures to where the book and the README show them.
 
     Writes ``figures/tables/<preset>.csv`` (all rows), ``<preset>_summary.csv`` (means), ``_uncertainty``, ``_paired``
@@ -27,7 +27,7 @@ def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: b
         folder: a run's folder, named after its preset, with results.csv.
         figures: the project's ``figures`` folder.
         readme: the file whose table is replaced.
-        pictures: copy the PNGs, too.
+        images: copy the PNGs, too.
 
     Raises:
         ValueError: once all is written, if its rows and those of another table disagree (see ``check_same_runs``).
@@ -42,9 +42,9 @@ def publish(folder: Path, figures: Path, readme: Path | None = None, pictures: b
         if (folder / f'{name}.csv').is_file():
             shutil.copy(folder / f'{name}.csv', tables / f'{folder.name}_{name}.csv')
     place = figures if folder.name == DEFAULT_PRESET else figures / folder.name
-    for picture in folder.glob('*.png') if pictures else ():
+    for image in folder.glob('*.png') if images else ():
         place.mkdir(exist_ok=True)
-        shutil.copy(picture, place / picture.name)
+        shutil.copy(image, place / image.name)
     if readme is not None:
         before, rest = readme.read_text().split(BEGIN)
         after = rest.split(END)[1]

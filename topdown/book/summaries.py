@@ -63,7 +63,7 @@ def uncertainty_table(scores: Scores) -> pd.DataFrame:
     """Every mean with two intervals, percent: 95 % bootstrap over images, and 95 % Student's t over seeds.
 
     Args:
-        scores: (model, seed) -> rows a picture, as ``metrics.score`` gives them, all of the same pictures.
+        scores: (model, seed) -> rows an image, as ``metrics.score`` gives them, all of the same images.
     """
     rows = []
     for model in dict.fromkeys(model for model, _ in scores):
@@ -81,9 +81,9 @@ def uncertainty_table(scores: Scores) -> pd.DataFrame:
 
 
 def paired_table(scores: Scores, against: str) -> pd.DataFrame:
-    """Every model minus one of them, on the same pictures (means over seeds) and on the same seeds, points of percent.
+    """Every model minus one of them, on the same images (means over seeds) and on the same seeds, points of percent.
 
-    Columns: difference; its 95 % bootstrap interval over pictures and the p-value of the sign-flip permutation test
+    Columns: difference; its 95 % bootstrap interval over images and the p-value of the sign-flip permutation test
     over them; the differences seed by seed and the p-value of the same test over seeds, which with n seeds is at least
     2 / 2^n.
 
@@ -166,7 +166,7 @@ def effect_table(
 
 
 def _stack(scores: Scores, model: str) -> dict[str, np.ndarray]:
-    """Metric -> values (seeds, pictures) of one model."""
+    """Metric -> values (seeds, images) of one model."""
     runs = [rows for (name, _), rows in sorted(scores.items(), key=lambda item: item[0][1]) if name == model]
     return {name: np.array([[row[name] for row in rows] for rows in runs]) for name in METRICS}
 

@@ -11,7 +11,7 @@ from topdown.presets import preset
 
 
 def open_dataset(config: Config, split: str, progress: bool = True, strict: bool = True):
-    """The data set of an experiment, as a ``PictureSet``.
+    """The data set of an experiment, as a ``ImageSet``.
 
     Args:
         config: the experiment; Toybox is made on first use.
@@ -40,12 +40,12 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     )  # fmt: skip
     if split == 'train':  # of validation, warnings come when all its truth was read
         found.report.warn()
-    found.skip_corrupt = data.skip_corrupt and split == 'train'  # truth and picture of validation belong together
+    found.skip_corrupt = data.skip_corrupt and split == 'train'  # truth and image of validation belong together
     return found
 
 
 def open_whole(name: str, root: Path | None, split: str, limit: int = 0, strict: bool = True, **changes: object):
-    """A ``PictureSet`` by name and folder, at the paper's sizes, or at Toybox's own (which needs no folder).
+    """A ``ImageSet`` by name and folder, at the paper's sizes, or at Toybox's own (which needs no folder).
 
     ``limit`` keeps the first so many images; for ``strict`` see ``open_dataset``; ``changes`` are of the preset.
     """

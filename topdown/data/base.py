@@ -1,6 +1,6 @@
-"""What all data sets share: pictures and their true masks, and how both are cut.
+"""What all data sets share: images and their true masks, and how both are cut.
 
-Pictures and masks are cut as the protocol has it. Under ``oclf``, pictures are resized as tensors to the short side,
+Images and masks are cut as the protocol has it. Under ``oclf``, images are resized as tensors to the short side,
 bicubic without antialiasing, clamped to [0, 1] and cropped in the centre; masks are resized nearest-exact and cropped
 alike. Under ``spot``, bilinear with antialiasing and nearest.
 """
@@ -43,17 +43,17 @@ class Annotation:
         return Annotation(crop_masks(self.masks, size, resize), self.categories, self.crowd, void)
 
 
-class PictureSet(ABC):
-    """Pictures with true masks. A data set says where pictures lie (``path``) and what is in them (``annotation``).
+class ImageSet(ABC):
+    """Images with true masks. A data set says where images lie (``path``) and what is in them (``annotation``).
 
     ``view`` cuts an image, ``Annotation.cut`` its truth.
 
     Args:
-        ids: of the pictures, in order.
+        ids: of the images, in order.
         category_names: category id -> name.
-        image_size: side S of the cut picture.
+        image_size: side S of the cut image.
         mask_size: side M of the cut masks.
-        limit: use the first so many pictures; 0 for all.
+        limit: use the first so many images; 0 for all.
         protocol: oclf or spot.
     """
 
@@ -81,16 +81,16 @@ class PictureSet(ABC):
 
     @abstractmethod
     def path(self, i: int) -> Path:
-        """The picture's file."""
+        """The image's file."""
 
     @abstractmethod
     def annotation(self, i: int) -> Annotation:
-        """The picture's truth."""
+        """The image's truth."""
 
     def true_size(self, i: int) -> tuple[int, int] | None:
-        """Height and width of the picture's truth, without reading all of it; None for no truth.
+        """Height and width of the image's truth, without reading all of it; None for no truth.
 
-        Pictures turned by their EXIF orientation are read as it fits (see ``read_picture``).
+        Images turned by their EXIF orientation are read as it fits (see ``read_image_file``).
         """
         return None
 
@@ -99,45 +99,45 @@ class PictureSet(ABC):
 
     @property
     def epoch_length(self) -> int:
-        """How many pictures training sees in one epoch."""
+        """How many images training sees in one epoch."""
         return len(self)
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """Numbers (``epoch_length``,) of the pictures of one epoch of training, shuffled: here each picture once."""
+        """Numbers (``epoch_length``,) of the images of one epoch of training, shuffled: here each image once."""
         return torch.randperm(len(self), generator=generator)
 
     def file_name(self, i: int) -> str:
-        """Path of the picture's file below the folder of pictures: what tells it from all others."""
+        """Path of the image's file below the folder of images: what tells it from all others."""
         return self.path(i).name
 
     def view(self, i: int, flip: bool = False, at: tuple[float, float] | None = None) -> Tensor:
-        """The cut picture alone (3, S, S), for training; ``flip`` and ``at`` (see ``crop_image``) vary it.
+        """The cut image alone (3, S, S), for training; ``flip`` and ``at`` (see ``crop_image``) vary it.
 
-        With ``skip_corrupt``, a picture that cannot be read is named in a warning, and the next readable one of the
+        With ``skip_corrupt``, an image that cannot be read is named in a warning, and the next readable one of the
         list takes its place.
         """
-        picture = None
+        image = None
         for j in range(i, i + len(self)):
             try:
-                picture = self.read_image(j % len(self))
+                image = self.read_image(j % len(self))
                 break
             except (OSError, ValueError) as error:
                 if not self.skip_corrupt:
                     raise
                 warnings.warn(f'{error} (skipped: skip_corrupt=True)', stacklevel=2)
-        if picture is None:
-            raise ValueError(f'not one of {len(self)} pictures can be read, the first of them {self.path(i)}')
-        image = crop_image(picture, self.image_size, at, self.protocol.image_resize)
+        if image is None:
+            raise ValueError(f'not one of {len(self)} images can be read, the first of them {self.path(i)}')
+        image = crop_image(image, self.image_size, at, self.protocol.image_resize)
         return image.flip(-1) if flip else image
 
     def read_image(self, i: int) -> Tensor:
-        """The whole picture (3, H, W) float32 in [0, 1]."""
-        return read_picture(self.path(i), self.true_size(i))
+        """The whole image (3, H, W) float32 in [0, 1]."""
+        return read_image_file(self.path(i), self.true_size(i))
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Pictures are too small for several threads, which wait for each other where processors are shared."""
+    """Images are too small for several threads, which wait for each other where processors are shared."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -146,7 +146,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def load(data: PictureSet, batches: Iterable[list], **options: object) -> Iterator[Tensor]:
+def load(data: ImageSet, batches: Iterable[list], **options: object) -> Iterator[Tensor]:
     """Cut images (B, 3, S, S) from loader processes; what a file makes one of them raise arrives as one message.
 
     Args:
@@ -167,7 +167,7 @@ def load(data: PictureSet, batches: Iterable[list], **options: object) -> Iterat
 class _Views(Dataset):
     """Batches of images, or the error that one of them met."""
 
-    def __init__(self, data: PictureSet) -> None:
+    def __init__(self, data: ImageSet) -> None:
         self.data = data
 
     def __getitems__(self, batch: list) -> Tensor | Exception:
@@ -178,27 +178,27 @@ class _Views(Dataset):
             return error
 
 
-def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:
-    """A picture file as (3, H, W) float32 in [0, 1]; grayscale pictures become three equal channels.
+def read_image_file(path: Path, size: tuple[int, int] | None = None) -> Tensor:
+    """An image file as (3, H, W) float32 in [0, 1]; grayscale images become three equal channels.
 
     Transparent pixels are shown on white. 16-bit grays are divided by 65,535; grays of 32 bits and floats by 1, 255 or
     65,535, whichever is the first that is not below their largest value.
 
     Args:
         path: the file.
-        size: height and width of its truth. None turns the picture as its EXIF orientation says; otherwise the
-            picture stays as it is stored where that fits (as in COCO's own tools), and is turned where only that fits.
+        size: height and width of its truth. None turns the image as its EXIF orientation says; otherwise the
+            image stays as it is stored where that fits (as in COCO's own tools), and is turned where only that fits.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no picture, damaged, or fits ``size`` in neither way.
+        ValueError: if it is no image, damaged, or fits ``size`` in neither way.
     """
-    with _opened(path, 'check the path, or unpack the pictures again') as picture:
-        stored, orientation = _header(picture)
+    with _opened(path, 'check the path, or unpack the images again') as image:
+        stored, orientation = _header(image)
         turned = _upright(stored, orientation)
         if size is None or (stored != size and turned == size):
-            picture = ImageOps.exif_transpose(picture)
-        array = _pixels(picture) if size in (None, stored, turned) else None
+            image = ImageOps.exif_transpose(image)
+        array = _pixels(image) if size in (None, stored, turned) else None
     if array is None:
         _refuse_size(path, stored, size)
     if array.dtype != np.uint8:
@@ -206,14 +206,14 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> Tensor:
     return as_image(array)
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
+def _pixels(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8; (H, W) of wider grays, as they are."""
-    if picture.mode in ('I', 'F') or picture.mode.startswith('I;16'):
-        return np.array(picture)
-    if picture.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in picture.info:
-        picture = picture.convert('RGBA')
-        picture = Image.alpha_composite(Image.new('RGBA', picture.size, 'white'), picture)
-    return np.array(picture.convert('RGB'))
+    if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
+        return np.array(image)
+    if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
+        image = image.convert('RGBA')
+        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+    return np.array(image.convert('RGB'))
 
 
 def _gray(array: np.ndarray, path: Path) -> np.ndarray:
@@ -228,18 +228,18 @@ def _gray(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def stored_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, from its header; errors as of ``read_picture``."""
-    with _opened(path, 'check the path, or unpack the pictures again') as picture:
-        return picture.height, picture.width
+    """Height and width of an image file, from its header; errors as of ``read_image_file``."""
+    with _opened(path, 'check the path, or unpack the images again') as image:
+        return image.height, image.width
 
 
 def check_size(path: Path, size: tuple[int, int], report: Report) -> None:
-    """Compare an image's header with the size of its truth; errors as of ``read_picture``.
+    """Compare an image's header with the size of its truth; errors as of ``read_image_file``.
 
     An orientation that the size cannot decide about, such as upside down, is entered in the report.
     """
-    with _opened(path, 'check the path, or unpack the pictures again') as picture:
-        stored, orientation = _header(picture)
+    with _opened(path, 'check the path, or unpack the images again') as image:
+        stored, orientation = _header(image)
     turned = _upright(stored, orientation)
     if size not in (stored, turned):
         _refuse_size(path, stored, size)
@@ -248,10 +248,10 @@ def check_size(path: Path, size: tuple[int, int], report: Report) -> None:
         report.add(DOUBTFUL, reason, path.name)
 
 
-def _header(picture: Image.Image) -> tuple[tuple[int, int], int]:
+def _header(image: Image.Image) -> tuple[tuple[int, int], int]:
     """Height and width as stored, and the EXIF orientation, 1 for upright."""
-    orientation = picture.getexif().get(274, 1)
-    return (picture.height, picture.width), orientation if orientation in range(1, 9) else 1
+    orientation = image.getexif().get(274, 1)
+    return (image.height, image.width), orientation if orientation in range(1, 9) else 1
 
 
 def _upright(stored: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -269,8 +269,8 @@ def _refuse_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> N
 def _opened(path: Path, missing: str) -> Iterator[Image.Image]:
     """An image file, and one kind of error for whatever is wrong with it."""
     try:
-        with Image.open(path) as picture:
-            yield picture
+        with Image.open(path) as image:
+            yield image
     except FileNotFoundError:
         raise FileNotFoundError(f'{path} is missing: {missing}') from None
     except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
@@ -289,14 +289,14 @@ def read_labels(path: Path) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or no label map (see ``label_map``).
     """
-    with _opened(path, 'every picture needs its labels; unpack them again') as picture:
-        found, fault = label_map(picture)
+    with _opened(path, 'every image needs its labels; unpack them again') as image:
+        found, fault = label_map(image)
     if fault:
         raise ValueError(f'{path} {fault}')
     return found
 
 
-def label_map(picture: Image.Image) -> tuple[np.ndarray, str]:
+def label_map(image: Image.Image) -> tuple[np.ndarray, str]:
     """Labels (H, W) int64 of an open image, and what is wrong if it is no label map.
 
     What the file holds decides, not its name: JPEG and other lossy formats, several pages, colours, fractions and
@@ -304,21 +304,21 @@ def label_map(picture: Image.Image) -> tuple[np.ndarray, str]:
     and may invert those of 1 bit in a TIFF.
     """
     nothing = np.zeros((0, 0), np.int64)
-    if picture.format not in ('PNG', 'TIFF', 'BMP', 'GIF', 'PPM'):
-        return nothing, f'is a {picture.format} file: labels need a format without loss, such as PNG'
-    if getattr(picture, 'n_frames', 1) > 1:
-        return nothing, f'has {picture.n_frames} pages: labels are one map'
-    packing = picture.tile[0][3] if picture.tile else ''
+    if image.format not in ('PNG', 'TIFF', 'BMP', 'GIF', 'PPM'):
+        return nothing, f'is a {image.format} file: labels need a format without loss, such as PNG'
+    if getattr(image, 'n_frames', 1) > 1:
+        return nothing, f'has {image.n_frames} pages: labels are one map'
+    packing = image.tile[0][3] if image.tile else ''
     packing = packing if isinstance(packing, str) else str(packing[0])
-    if picture.mode == '1' and picture.format == 'TIFF':
+    if image.mode == '1' and image.format == 'TIFF':
         return nothing, 'is a TIFF of 1 bit, which programs read inverted or not: save it with 8 bits'
-    array = np.array(picture)
+    array = np.array(image)
     if array.ndim != 2:
         return nothing, f'holds colours, shape {array.shape}: labels must be a palette or gray image'
     if packing in ('L;2', 'L;4'):
         array = array // {'L;2': 85, 'L;4': 17}[packing]
-    if picture.mode == 'P':
-        array = _undo_renumbering(array, np.array(picture.getpalette()).reshape(-1, 3))
+    if image.mode == 'P':
+        array = _undo_renumbering(array, np.array(image.getpalette()).reshape(-1, 3))
     return whole_numbers(array)
 
 

@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers and in pictures, and how fast it is read."""
+"""What a data set holds, in numbers and in images, and how fast it is read."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import time
 import numpy as np
 from tqdm.auto import tqdm
 
-from topdown.data.base import PictureSet, one_thread
+from topdown.data.base import ImageSet, one_thread
 
 SHOWN = 6
-"""Pictures of a figure."""
+"""Images of a figure."""
 
 
-def statistics(data: PictureSet, progress: bool = True) -> dict[str, object]:
+def statistics(data: ImageSet, progress: bool = True) -> dict[str, object]:
     """One row of numbers about a split, from the true masks at their own size; nothing is cut.
 
     Crowd regions are counted, but are no objects. Shares are percent: ``size_*`` quartiles of an object's share of its
-    picture; ``overlapping`` of pictures with a pixel of two objects; ``covered`` and ``unknown`` of a picture's
-    pixels, the mean over pictures.
+    image; ``overlapping`` of images with a pixel of two objects; ``covered`` and ``unknown`` of an image's
+    pixels, the mean over images.
 
     Args:
         data: the split.
         progress: show a bar.
 
     Raises:
-        ValueError: if it has no pictures.
+        ValueError: if it has no images.
     """
     if not len(data):
-        raise ValueError('there are no pictures to describe: check --limit and the folder')
+        raise ValueError('there are no images to describe: check --limit and the folder')
     counts, sizes, categories, crowds = [], [], set(), 0
     overlapping, covered, unknown = [], [], []
     for i in tqdm(range(len(data)), desc='reading true masks', disable=not progress):
@@ -44,7 +44,7 @@ def statistics(data: PictureSet, progress: bool = True) -> dict[str, object]:
         categories |= set(truth.categories[~truth.crowd].tolist())
     low, middle, high = np.percentile(sizes, (25, 50, 75)) if sizes else [np.nan] * 3
     return {
-        'pictures': len(data), 'objects': sum(counts), 'objects_mean': round(float(np.mean(counts)), 2),
+        'images': len(data), 'objects': sum(counts), 'objects_mean': round(float(np.mean(counts)), 2),
         'objects_min': min(counts), 'objects_max': max(counts), 'size_q25': round(100 * float(low), 2),
         'size_median': round(100 * float(middle), 2), 'size_q75': round(100 * float(high), 2),
         'overlapping': round(100 * float(np.mean(overlapping)), 1), 'covered': round(100 * float(np.mean(covered)), 1),
@@ -52,8 +52,8 @@ def statistics(data: PictureSet, progress: bool = True) -> dict[str, object]:
     }  # fmt: skip
 
 
-def first_pictures(data: PictureSet, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
-    """The first pictures, cut, and labels of their objects, later ones over earlier ones, crowd regions left out.
+def first_images(data: ImageSet, count: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
+    """The first images, cut, and labels of their objects, later ones over earlier ones, crowd regions left out.
 
     Returns:
         (B, S, S, 3) in [0, 1] and (B, M, M) int, 0 for what is no object.
@@ -69,8 +69,8 @@ def first_pictures(data: PictureSet, count: int = SHOWN) -> tuple[np.ndarray, np
     return np.stack(images), np.stack(labels)
 
 
-def reading_speed(data: PictureSet) -> float:
-    """Pictures a second that one loader process reads and cuts for training: on one thread, as those do."""
+def reading_speed(data: ImageSet) -> float:
+    """Images a second that one loader process reads and cuts for training: on one thread, as those do."""
     with one_thread():
         data.view(0)  # what is done once is not counted
         began = time.perf_counter()

@@ -9,7 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from topdown.data import open_whole
-from topdown.data.base import PictureSet, one_thread
+from topdown.data.base import ImageSet, one_thread
 from topdown.data.clevr import Clevr6
 from topdown.data.movi import Movi
 from topdown.data.report import DOUBTFUL, NOTE, REFUSED, Report
@@ -28,13 +28,13 @@ def overview() -> pd.DataFrame:
 
 
 @one_thread()
-def check(data: PictureSet, dataset: str, split: str, progress: bool = True) -> Report:
-    """Read every picture and annotation of a split.
+def check(data: ImageSet, dataset: str, split: str, progress: bool = True) -> Report:
+    """Read every image and annotation of a split.
 
-    Problems: a picture count other than the official one; pictures that are missing or cannot be read; annotations that
-    are missing, damaged, of another size than the picture, without area, or of unknown categories; for COCO also
-    annotations of pictures that are not listed; for MOVi and CLEVR also records that do not fit their checksums. Notes:
-    pictures without objects, which are no fault.
+    Problems: an image count other than the official one; images that are missing or cannot be read; annotations that
+    are missing, damaged, of another size than the image, without area, or of unknown categories; for COCO also
+    annotations of images that are not listed; for MOVi and CLEVR also records that do not fit their checksums. Notes:
+    images without objects, which are no fault.
 
     Args:
         data: the split.

@@ -14,7 +14,7 @@ uncompressed TFRecord files, from which any scene can be read at once::
 Splits: the official file has one. Here training has its first 70,000 scenes, as Slot Attention (Locatello et al. 2020)
 was trained on, and validation the last 15,000; the 15,000 between them are unused. This choice is this project's.
 
-Pictures are cut as in the Slot Attention paper, rows 29 to 221 and columns 64 to 256 of 240 x 320, and stored as PNG.
+Images are cut as in the Slot Attention paper, rows 29 to 221 and columns 64 to 256 of 240 x 320, and stored as PNG.
 Masks are stored without loss in one 16-bit PNG: bit o of a pixel says that it belongs to entity o, background first.
 """
 
@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from topdown.data.base import Annotation, PictureSet, as_image
+from topdown.data.base import Annotation, ImageSet, as_image
 from topdown.data.tfrecord import RecordFile, make_example, parse_example, read_gzip, write_record
 from topdown.datasets import DATASETS
 from topdown.files import fresh, write_text
@@ -47,13 +47,13 @@ ROWS, COLUMNS = slice(29, 221), slice(64, 256)
 VERSION = 1
 
 
-class Clevr6(PictureSet):
+class Clevr6(ImageSet):
     """Scenes of CLEVR with masks that have at most six objects, 192 x 192 pixels.
 
     Args:
         root: folder that ``prepare_clevr`` was given.
         split: 'train' or 'val'; see the top of this module.
-        image_size, mask_size, limit, protocol: see ``PictureSet``.
+        image_size, mask_size, limit, protocol: see ``ImageSet``.
 
     Raises:
         FileNotFoundError: if the prepared files are missing, saying how to prepare or how to get them.
@@ -98,7 +98,7 @@ class Clevr6(PictureSet):
         return f'clevr_{self.ids[i]:06d}.png'
 
     def read_image(self, i: int) -> Tensor:
-        """The cut picture (3, 192, 192) float32 in [0, 1]."""
+        """The cut image (3, 192, 192) float32 in [0, 1]."""
         return as_image(self._decode(i, 'image'))
 
     def annotation(self, i: int) -> Annotation:
@@ -115,8 +115,8 @@ class Clevr6(PictureSet):
         file, record = self.places[i]
         try:
             (content,) = parse_example(self.files[file][record], {name})[name]
-            with Image.open(io.BytesIO(content)) as picture:
-                return np.array(picture)
+            with Image.open(io.BytesIO(content)) as image:
+                return np.array(image)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
                 f'{self.path(i)}: {name} of {self.file_name(i)} cannot be read ({error}): {self.REMEDY}'

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as mask_tools
 
-from topdown.data.base import Annotation, PictureSet, check_size, stored_size
+from topdown.data.base import Annotation, ImageSet, check_size, stored_size
 from topdown.data.records import ObjectRecord, check_categories, check_images, check_objects, read_json, rows_of
 from topdown.data.report import NOTE, REFUSED, Report
 from topdown.datasets import DATASETS
@@ -19,19 +19,19 @@ COCO_CATEGORIES = 'ebcbbc546a89b681'
 """Begins the SHA-256 of '1:person 2:bicycle ...', COCO's categories."""
 
 
-class CocoInstances(PictureSet):
-    """Pictures with instance masks from a file in COCO's format, of its makers or of any tool.
+class CocoInstances(ImageSet):
+    """Images with instance masks from a file in COCO's format, of its makers or of any tool.
 
-    Records are checked while they are read (``records``). Masks are kept as run-length codes, of the pictures used
-    only; of training pictures, whose masks nothing needs but a check, none are read before they are asked for, and a
+    Records are checked while they are read (``records``). Masks are kept as run-length codes, of the images used
+    only; of training images, whose masks nothing needs but a check, none are read before they are asked for, and a
     training file may be a list of images without annotations.
 
     Args:
         root: folder with ``train2017/``, ``val2017/`` and ``annotations/``; or one with
-            ``annotations/instances_val.json`` and ``images/val/``; or one with one JSON file, and pictures beside it or
+            ``annotations/instances_val.json`` and ``images/val/``; or one with one JSON file, and images beside it or
             in a folder.
         split: 'train' or 'val'.
-        image_size, mask_size, limit, protocol: see ``PictureSet``.
+        image_size, mask_size, limit, protocol: see ``ImageSet``.
         annotations, images: file and folder, where they lie elsewhere or are not found.
         strict: stop at records that cannot be used; off: leave them out, and let ``report`` name them.
 
@@ -79,11 +79,11 @@ class CocoInstances(PictureSet):
             report.stop()
 
     def path(self, i: int) -> Path:
-        """The picture's file."""
+        """The image's file."""
         return self.images / self.names[i]
 
     def file_name(self, i: int) -> str:
-        """Path of the picture's file below the folder of pictures."""
+        """Path of the image's file below the folder of images."""
         return self.names[i]
 
     def true_size(self, i: int) -> tuple[int, int] | None:
@@ -105,7 +105,7 @@ class CocoInstances(PictureSet):
         )
 
     def _read_objects(self, content: dict) -> None:
-        """Check the annotations; keep those of the pictures used."""
+        """Check the annotations; keep those of the images used."""
         if not self.category_names:
             self.category_names = check_categories(rows_of(content, 'categories', self.annotation_file), self.report)
         listed, key = check_images(rows_of(content, 'images', self.annotation_file), Report(''))

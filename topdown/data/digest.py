@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from topdown.data.base import PictureSet
+from topdown.data.base import ImageSet
 
 MOST_BYTES = 1 << 24
 """Read of a file at most: more than an image has, and the first record of a file of records."""
@@ -22,7 +22,7 @@ class Made(NamedTuple):
     content: list[str]  # hashes of the first, middle and last file, and of the categories
 
 
-def made_of(data: PictureSet) -> Made:
+def made_of(data: ImageSet) -> Made:
     """Look at every file's size, and into three files."""
     sizes, rows = {}, []
     for i, number in enumerate(data.ids):
@@ -43,7 +43,7 @@ def digest(made: dict[str, Made]) -> str:
     return _hash(b''.join(parts))
 
 
-def difference(then: Made, now: Made, data: PictureSet) -> str:
+def difference(then: Made, now: Made, data: ImageSet) -> str:
     """What differs between two states of a data set, of which ``data`` is the one now; empty if nothing does."""
     if len(then.images) != len(now.images):
         return f'{len(now.images)} images instead of {len(then.images)}'
@@ -61,11 +61,11 @@ def difference(then: Made, now: Made, data: PictureSet) -> str:
     return ''
 
 
-def _samples(data: PictureSet) -> list[int]:
+def _samples(data: ImageSet) -> list[int]:
     return [0, len(data) // 2, len(data) - 1]
 
 
-def _sample(data: PictureSet, i: int) -> str:
+def _sample(data: ImageSet, i: int) -> str:
     """Hash of an image's file, or of the image where there is no file."""
     try:
         with data.path(i).open('rb') as file:

@@ -1,4 +1,4 @@
-"""Data sets whose truth is a PNG of labels a picture: PASCAL VOC 2012, ADE20K, Cityscapes, and any folder.
+"""Data sets whose truth is a PNG of labels an image: PASCAL VOC 2012, ADE20K, Cityscapes, and any folder.
 
 Each is read in its official layout, with no conversion.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from topdown.data.base import Annotation, PictureSet, check_size, read_labels, stored_size
+from topdown.data.base import Annotation, ImageSet, check_size, read_labels, stored_size
 from topdown.data.report import DOUBTFUL, LEFT_OUT
 from topdown.datasets import DATASETS
 
@@ -26,38 +26,38 @@ CITYSCAPES_THINGS = {
     24: 'person', 25: 'rider', 26: 'car', 27: 'truck', 28: 'bus', 29: 'caravan', 30: 'trailer', 31: 'train',
     32: 'motorcycle', 33: 'bicycle',
 }  # fmt: skip
-PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 
 
-class LabelMaps(PictureSet):
-    """Pictures whose truth is one label map each, or begins with one."""
+class LabelMaps(ImageSet):
+    """Images whose truth is one label map each, or begins with one."""
 
     @abstractmethod
     def label_path(self, i: int) -> Path:
-        """The file of the picture's labels."""
+        """The file of the image's labels."""
 
     def true_size(self, i: int) -> tuple[int, int] | None:
         """From the header of the labels; None where there are none, as in training."""
         return stored_size(self.label_path(i)) if self.label_path(i).is_file() else None
 
     def read_map(self, i: int) -> np.ndarray:
-        """The labels (H, W) int64, compared with the picture's size."""
+        """The labels (H, W) int64, compared with the image's size."""
         labels = read_labels(self.label_path(i))
         check_size(self.path(i), labels.shape, self.report)
         return labels
 
 
 class VocSegmentation(LabelMaps):
-    """PASCAL VOC 2012 segmentation: val, 1,449 pictures with instances; train, the 10,582 pictures of 'trainaug'.
+    """PASCAL VOC 2012 segmentation: val, 1,449 images with instances; train, the 10,582 images of 'trainaug'.
 
-    The training list is made from the data: pictures of VOC's train list and of both lists of the Semantic Boundaries
-    Dataset, without VOC's validation pictures (or ``trainaug.txt`` among VOC's lists, if somebody put it there). Masks
-    of training pictures are not read.
+    The training list is made from the data: images of VOC's train list and of both lists of the Semantic Boundaries
+    Dataset, without VOC's validation images (or ``trainaug.txt`` among VOC's lists, if somebody put it there). Masks
+    of training images are not read.
 
     Args:
         root: folder with ``VOCdevkit/VOC2012/`` (or that folder itself) and ``benchmark_RELEASE/dataset/``.
         split: 'train' or 'val'.
-        image_size, mask_size, limit, protocol: see ``PictureSet``.
+        image_size, mask_size, limit, protocol: see ``ImageSet``.
 
     Raises:
         FileNotFoundError: if a folder or list is missing, naming it and the remedy.
@@ -92,7 +92,7 @@ class VocSegmentation(LabelMaps):
         return sorted(ids - val)
 
     def path(self, i: int) -> Path:
-        """The picture's file."""
+        """The image's file."""
         return self.folder / 'JPEGImages' / f'{self.ids[i]}.jpg'
 
     def label_path(self, i: int) -> Path:
@@ -127,14 +127,14 @@ class VocSegmentation(LabelMaps):
 
 
 class Ade20k(LabelMaps):
-    """ADE20K's scene-parsing benchmark: 20,210 training and 2,000 validation pictures, 150 classes.
+    """ADE20K's scene-parsing benchmark: 20,210 training and 2,000 validation images, 150 classes.
 
     It has no instances: the region of a class counts as one object. Label 0 is unlabelled: void.
 
     Args:
         root: folder with ``ADEChallengeData2016/`` (or that folder itself).
         split: 'train' or 'val'.
-        image_size, mask_size, limit, protocol: see ``PictureSet``.
+        image_size, mask_size, limit, protocol: see ``ImageSet``.
 
     Raises:
         FileNotFoundError: if a folder is missing, naming it and the remedy.
@@ -154,11 +154,11 @@ class Ade20k(LabelMaps):
         super().__init__(_stems(self.images, ADE_HELP), names, image_size, mask_size, limit, protocol)
 
     def path(self, i: int) -> Path:
-        """The picture's file."""
+        """The image's file."""
         return self.images / f'{self.ids[i]}.jpg'
 
     def label_path(self, i: int) -> Path:
-        """The file of the picture's labels."""
+        """The file of the image's labels."""
         return self.labels / f'{self.ids[i]}.png'
 
     def annotation(self, i: int) -> Annotation:
@@ -175,7 +175,7 @@ class Ade20k(LabelMaps):
 
 
 class Cityscapes(LabelMaps):
-    """Cityscapes, fine annotations: 2,975 training and 500 validation pictures; objects of ten classes of things.
+    """Cityscapes, fine annotations: 2,975 training and 500 validation images; objects of ten classes of things.
 
     Values from 1000 are class * 1000 + instance. A thing's class without an instance number is a group: a crowd region.
     Ids 0 to 6 are void, other stuff is background.
@@ -183,7 +183,7 @@ class Cityscapes(LabelMaps):
     Args:
         root: folder with ``leftImg8bit/`` and ``gtFine/``.
         split: 'train' or 'val'.
-        image_size, mask_size, limit, protocol: see ``PictureSet``.
+        image_size, mask_size, limit, protocol: see ``ImageSet``.
 
     Raises:
         FileNotFoundError: if a folder is missing, naming it and the remedy.
@@ -197,11 +197,11 @@ class Cityscapes(LabelMaps):
         found = self.images.glob('*/*_leftImg8bit.png')
         ids = sorted(f'{p.parent.name}/{p.name.removesuffix("_leftImg8bit.png")}' for p in found)
         if not ids:
-            raise FileNotFoundError(f'{self.images} holds no pictures. {CITYSCAPES_HELP}')
+            raise FileNotFoundError(f'{self.images} holds no images. {CITYSCAPES_HELP}')
         super().__init__(ids, CITYSCAPES_THINGS, image_size, mask_size, limit, protocol)
 
     def path(self, i: int) -> Path:
-        """The picture's file."""
+        """The image's file."""
         return self.images / self.file_name(i)
 
     def file_name(self, i: int) -> str:
@@ -228,14 +228,14 @@ class Cityscapes(LabelMaps):
 
 
 class LabelFolder(LabelMaps):
-    """Any pictures with PNGs of instance labels: 0 is background, every other value an object of one category.
+    """Any images with PNGs of instance labels: 0 is background, every other value an object of one category.
 
-    Pictures may lie in subfolders; their labels lie in the same ones.
+    Images may lie in subfolders; their labels lie in the same ones.
 
     Args:
         root: folder with ``train/`` and ``val/``, each with ``images/`` and ``labels/``.
         split: 'train' or 'val'.
-        image_size, mask_size, limit, protocol: see ``PictureSet``.
+        image_size, mask_size, limit, protocol: see ``ImageSet``.
         void: label of pixels of unknown truth; -1 for none.
 
     Raises:
@@ -249,7 +249,7 @@ class LabelFolder(LabelMaps):
         self.images, self.labels, self.void = folder / 'images', folder / 'labels', void
         _need_folders((self.images, self.labels), FOLDER_HELP)
         self.files: dict[str, str] = {}  # path without its suffix, below images/ -> with it
-        for name in sorted(str(p.relative_to(self.images)) for p in _pictures(self.images.rglob('*'))):
+        for name in sorted(str(p.relative_to(self.images)) for p in _images(self.images.rglob('*'))):
             stem = str(Path(name).with_suffix(''))
             if stem in self.files:
                 raise ValueError(
@@ -257,11 +257,11 @@ class LabelFolder(LabelMaps):
                 )
             self.files[stem] = name
         if not self.files:
-            raise FileNotFoundError(f'{self.images} holds no pictures. {FOLDER_HELP}')
+            raise FileNotFoundError(f'{self.images} holds no images. {FOLDER_HELP}')
         super().__init__(sorted(self.files), {1: 'object'}, image_size, mask_size, limit, protocol)
 
     def path(self, i: int) -> Path:
-        """The picture's file."""
+        """The image's file."""
         return self.images / self.file_name(i)
 
     def file_name(self, i: int) -> str:
@@ -269,7 +269,7 @@ class LabelFolder(LabelMaps):
         return self.files[self.ids[i]]
 
     def label_path(self, i: int) -> Path:
-        """The file of the picture's labels."""
+        """The file of the image's labels."""
         return self.labels / f'{self.ids[i]}.png'
 
     def annotation(self, i: int) -> Annotation:
@@ -304,15 +304,15 @@ def _need_folders(folders: tuple[Path, ...], remedy: str) -> None:
             raise FileNotFoundError(f'{folder} is missing. {remedy}')
 
 
-def _pictures(files: Iterable[Path]) -> list[Path]:
-    """Those that are pictures by their names; those that begin with ._ are what macOS leaves beside real ones."""
-    return [p for p in files if p.suffix.lower() in PICTURES and not p.name.startswith('._')]
+def _images(files: Iterable[Path]) -> list[Path]:
+    """Those that are images by their names; those that begin with ._ are what macOS leaves beside real ones."""
+    return [p for p in files if p.suffix.lower() in IMAGES and not p.name.startswith('._')]
 
 
 def _stems(folder: Path, remedy: str) -> list[str]:
-    stems = sorted(p.stem for p in _pictures(folder.iterdir()))
+    stems = sorted(p.stem for p in _images(folder.iterdir()))
     if not stems:
-        raise FileNotFoundError(f'{folder} holds no pictures. {remedy}')
+        raise FileNotFoundError(f'{folder} holds no images. {remedy}')
     return stems
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from topdown.data.base import Annotation, PictureSet, as_image, label_map
+from topdown.data.base import Annotation, ImageSet, as_image, label_map
 from topdown.data.tfrecord import RecordFile, parse_example
 from topdown.datasets import DATASETS
 
@@ -31,15 +31,15 @@ class ClipAnnotation:
     categories: np.ndarray  # (O,) int64 category ids of objects 1 to O, those never seen included
 
 
-class Movi(PictureSet):
-    """Frames of MOVi-C, -D or -E, every frame of every clip a picture: 24 a clip, 250 clips for validation.
+class Movi(ImageSet):
+    """Frames of MOVi-C, -D or -E, every frame of every clip an image: 24 a clip, 250 clips for validation.
 
     An epoch of training has nine frames of every clip, drawn anew each time; validation has all of them.
 
     Args:
         root: folder with the TFRecord files, in it or in ``<name>/128x128/1.0.0/`` below it.
         split: 'train' or 'val' (the makers' validation split).
-        image_size, mask_size, limit, protocol: see ``PictureSet``.
+        image_size, mask_size, limit, protocol: see ``ImageSet``.
         name: movi_c, movi_d or movi_e.
 
     Raises:
@@ -79,14 +79,14 @@ class Movi(PictureSet):
 
     @property
     def epoch_length(self) -> int:
-        """Nine pictures a clip in training, else all."""
+        """Nine images a clip in training, else all."""
         if self.split != 'train':
             return super().epoch_length
         whole, rest = divmod(len(self), FRAMES)  # a limit may cut the last clip
         return whole * DRAWN + min(rest, DRAWN)
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """Numbers of the pictures of one epoch, shuffled: in training nine different frames of every clip."""
+        """Numbers of the images of one epoch, shuffled: in training nine different frames of every clip."""
         if self.split != 'train':
             return super().order(generator)
         first = torch.arange(0, len(self), FRAMES)
@@ -165,13 +165,13 @@ class Movi(PictureSet):
     def _open(self, frames: list[bytes], i: int, read: Callable[[Image.Image], Any]) -> Any:
         frame = self.ids[i] % FRAMES
         try:
-            with Image.open(io.BytesIO(frames[frame])) as picture:
-                return read(picture)
+            with Image.open(io.BytesIO(frames[frame])) as image:
+                return read(image)
         except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
             raise ValueError(
                 f'{self.path(i)}: frame {frame} of {self.file_name(i)} cannot be read ({error})'
             ) from error
 
 
-def _colours(picture: Image.Image) -> np.ndarray:
-    return np.array(picture.convert('RGB'))
+def _colours(image: Image.Image) -> np.ndarray:
+    return np.array(image.convert('RGB'))

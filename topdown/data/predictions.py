@@ -9,24 +9,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from topdown.data.base import PictureSet, crop_masks, read_labels, whole_numbers
+from topdown.data.base import ImageSet, crop_masks, read_labels, whole_numbers
 
 SUFFIXES = ('.png', '.tif', '.tiff', '.npy', '.npz')
 
 
-def read_predictions(folder: str | Path, dataset: PictureSet, uncut: bool = False) -> np.ndarray:
-    """Predicted label maps: for every picture a file with a whole number from 0 for every pixel.
+def read_predictions(folder: str | Path, dataset: ImageSet, uncut: bool = False) -> np.ndarray:
+    """Predicted label maps: for every image a file with a whole number from 0 for every pixel.
 
-    The map of ``s1/a.jpg`` is ``s1/a.png`` (or another of ``SUFFIXES``), or ``a.png`` if no other picture of the set
-    has that name. It has the size of the cut masks (M x M) or of the whole picture; the latter is cut as true masks
+    The map of ``s1/a.jpg`` is ``s1/a.png`` (or another of ``SUFFIXES``), or ``a.png`` if no other image of the set
+    has that name. It has the size of the cut masks (M x M) or of the whole image; the latter is cut as true masks
     are. An ``.npy`` file, or an ``.npz`` of one array, may instead hold K masks of shares (K, h, w) in [0, 1], of the
-    cut square at any resolution, such as a model's patches, or of the whole picture: they are upsampled bilinearly, as
+    cut square at any resolution, such as a model's patches, or of the whole image: they are upsampled bilinearly, as
     a model's own masks are, and each pixel goes to the largest. (Labels at a patch's resolution would lose 7 to 10
     points of FG-ARI against that, and are refused.)
 
     Args:
         folder: of the maps.
-        dataset: the pictures, and how they are cut.
+        dataset: the images, and how they are cut.
         uncut: refuse maps that are cut already, since they cannot serve a second protocol.
 
     Returns:
@@ -34,7 +34,7 @@ def read_predictions(folder: str | Path, dataset: PictureSet, uncut: bool = Fals
 
     Raises:
         FileNotFoundError: if the folder or a map is missing.
-        ValueError: if a map is no label map or of another size, or is that of two pictures.
+        ValueError: if a map is no label map or of another size, or is that of two images.
     """
     size, maps = dataset.mask_size, []
     for i, path in enumerate(find_predictions(Path(folder), dataset)):
@@ -44,23 +44,23 @@ def read_predictions(folder: str | Path, dataset: PictureSet, uncut: bool = Fals
             found = _largest(path, found, size, whole)
         if found.shape not in ((size, size), whole):
             raise ValueError(
-                f"{path} has shape {found.shape}: labels must have {size} x {size} pixels or the picture's "
+                f"{path} has shape {found.shape}: labels must have {size} x {size} pixels or the image's "
                 f'{whole[0]} x {whole[1]}; at another resolution pass shares (K, h, w) as .npy'
             )
         if uncut and found.shape != whole:
             raise ValueError(
                 f'{path} is cut to {size} x {size}, as one protocol has it: score it under that one, or pass maps of '
-                'whole pictures, which each protocol cuts its own way'
+                'whole images, which each protocol cuts its own way'
             )
         labels = np.unique(found, return_inverse=True)[1].reshape(1, *found.shape).astype(np.int32)
         maps.append((crop_masks(labels, size, dataset.protocol.mask_resize) if found.shape == whole else labels)[0])
     return np.stack(maps)
 
 
-def find_predictions(folder: Path, dataset: PictureSet) -> list[Path]:
-    """Where the map of every picture is; errors as of ``read_predictions``."""
+def find_predictions(folder: Path, dataset: ImageSet) -> list[Path]:
+    """Where the map of every image is; errors as of ``read_predictions``."""
     if not folder.is_dir():
-        raise FileNotFoundError(f'{folder} is not a folder: pass one that holds a map of labels for every picture')
+        raise FileNotFoundError(f'{folder} is not a folder: pass one that holds a map of labels for every image')
     names = [Path(dataset.file_name(i)) for i in range(len(dataset))]
     stems = Counter(name.stem for name in names)
     owners: dict[Path, Path] = {}
@@ -72,12 +72,12 @@ def find_predictions(folder: Path, dataset: PictureSet) -> list[Path]:
         if path is None:
             there = ', '.join(sorted(p.name for p in folder.iterdir())[:3]) or 'nothing'
             raise FileNotFoundError(
-                f'{folder / name.with_suffix(".png")} is missing, and so are {", ".join(SUFFIXES[1:])}: every picture '
+                f'{folder / name.with_suffix(".png")} is missing, and so are {", ".join(SUFFIXES[1:])}: every image '
                 f'of the set needs a map of its labels; the folder holds {there}'
             )
         if path in owners:
             raise ValueError(
-                f'{path} would be the labels of both {owners[path]} and {name}: give one of the pictures another name'
+                f'{path} would be the labels of both {owners[path]} and {name}: give one of the images another name'
             )
         owners[path] = name
     return list(owners)
@@ -102,12 +102,12 @@ def _read_array(path: Path) -> np.ndarray:
 
 
 def _largest(path: Path, shares: np.ndarray, size: int, whole: tuple[int, int]) -> np.ndarray:
-    """Labels of the largest of K shares: (size, size) of those of a square, ``whole`` of those of the picture."""
+    """Labels of the largest of K shares: (size, size) of those of a square, ``whole`` of those of the image."""
     height, width = shares.shape[1:]
     target = (size, size) if height == width else whole
     if height != width and abs(height / width * whole[1] / whole[0] - 1) > 0.1:
         raise ValueError(
-            f'{path} has shares of {height} x {width}: they must be of the cut square or of the whole picture, '
+            f'{path} has shares of {height} x {width}: they must be of the cut square or of the whole image, '
             f'{whole[0]} x {whole[1]}'
         )
     return F.interpolate(torch.from_numpy(shares)[None], target, mode='bilinear')[0].argmax(0).numpy()

@@ -1,6 +1,6 @@
 """Toybox in the manner of other data sets, so that chapters on them can be run with nothing to download.
 
-``WidePictures`` has what PASCAL VOC has and Toybox lacks: pictures wider than high, so that a random crop has room, and
+``WideImages`` has what PASCAL VOC has and Toybox lacks: images wider than high, so that a random crop has room, and
 a border of unknown truth around every object. ``make_clips`` writes what MOVi is: clips of moving objects, in MOVi's
 own format, so that MOVi's own reader reads them.
 """
@@ -30,17 +30,17 @@ BORDER = 2
 CLIPS = 'toybox_clips'
 
 
-class WidePictures(CocoInstances):
-    """Toybox cut to the middle three quarters of its rows: 4 to 3, as most of VOC's pictures.
+class WideImages(CocoInstances):
+    """Toybox cut to the middle three quarters of its rows: 4 to 3, as most of VOC's images.
 
     Objects end at the cut. Pixels within ``BORDER`` / 2 of an object's outline belong to no object and are void.
     Arguments as for ``CocoInstances``.
     """
 
     def read_image(self, i: int) -> Tensor:
-        """The cut picture (3, 3 S / 4, S)."""
-        picture = super().read_image(i)
-        return picture[:, _middle(picture.shape[1])]
+        """The cut image (3, 3 S / 4, S)."""
+        image = super().read_image(i)
+        return image[:, _middle(image.shape[1])]
 
     def annotation(self, i: int) -> Annotation:
         """What the cut shows of every object, without its border; objects of which nothing is left are dropped."""

@@ -3,7 +3,7 @@
 A TFRecord file is a sequence of records: length (8 bytes, little endian), masked CRC-32C of the length (4 bytes), data,
 masked CRC-32C of the data (4 bytes). The data of a record here is a protobuf message ``Example``: a map from names to
 lists of bytes, floats or integers. Files are memory-mapped and fields that nobody asks for are skipped, not read: a
-MOVi record holds megabytes of flow and depth beside the pictures. A compressed file is read from its start,
+MOVi record holds megabytes of flow and depth beside the images. A compressed file is read from its start,
 record by record (``read_gzip``).
 """
 

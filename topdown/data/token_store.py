@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from topdown import distributed
-from topdown.data.base import PictureSet, load
+from topdown.data.base import ImageSet, load
 from topdown.files import fresh, locked
 
 VERSION = 2
@@ -40,7 +40,7 @@ ROW = np.dtype([('size', 'i8'), ('time', 'i8'), ('content', 'u8'), ('tokens', 'u
 """What is remembered of an image: size, time and digest of its file, digest of its tokens; zeros: not stored yet."""
 
 
-def store_key(data: PictureSet, fingerprint: str) -> str:
+def store_key(data: ImageSet, fingerprint: str) -> str:
     """Hash of everything that tokens depend on but the images' content: encoder, names, and how images are cut."""
     names = [(str(data.ids[i]), data.file_name(i)) for i in range(len(data))]
     content = json.dumps({
@@ -51,7 +51,7 @@ def store_key(data: PictureSet, fingerprint: str) -> str:
 
 
 def stored_tokens(
-    data: PictureSet,
+    data: ImageSet,
     encode: Callable[[Tensor], Tensor],
     fingerprint: str,
     shape: tuple[int, int],
@@ -101,7 +101,7 @@ def stored_tokens(
 class _Files:
     """Size, time and digest of every image's file."""
 
-    def __init__(self, data: PictureSet) -> None:
+    def __init__(self, data: ImageSet) -> None:
         self.data, self.paths = data, [data.path(i) for i in range(len(data))]
         found = {path: path.stat() for path in set(self.paths) if path.is_file()}  # skip_corrupt passes over others
         stamps = [(f.st_size, f.st_mtime_ns) if (f := found.get(path)) else (-1, 0) for path in self.paths]
@@ -194,7 +194,7 @@ def _content(path: Path, time: int) -> int:
     return _digest(path.read_bytes()) if path.is_file() else 0
 
 
-def _verify(data: PictureSet, encode: Callable[[Tensor], Tensor], tokens: Tensor, path: Path, mirrored: bool) -> None:
+def _verify(data: ImageSet, encode: Callable[[Tensor], Tensor], tokens: Tensor, path: Path, mirrored: bool) -> None:
     """The first and the last image are encoded again."""
     rows = sorted({0, len(data) - 1})
     now = encode(torch.stack([data.view(i, mirrored) for i in rows])).float().cpu()

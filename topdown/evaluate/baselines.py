@@ -31,7 +31,7 @@ def block_grid(data: EvalSet, count: int) -> Tensor:
 
 
 def kmeans(data: EvalSet, features: Tensor, count: int, seed: int = 0) -> Tensor:
-    """k-means with ``count`` clusters on the patches of each picture; features (V, N, F) -> labels (V, M, M)."""
+    """k-means with ``count`` clusters on the patches of each image; features (V, N, F) -> labels (V, M, M)."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
@@ -87,7 +87,7 @@ def _truth_count(data: EvalSet) -> int:
 
 
 def patch_shares(data: EvalSet) -> Iterator[Tensor]:
-    """Share of every patch that every true segment covers (b, C, N), so many pictures at a time; row 0 is the ground.
+    """Share of every patch that every true segment covers (b, C, N), so many images at a time; row 0 is the ground.
 
     Pixels that the protocol leaves out count as ground.
     """

@@ -17,7 +17,7 @@ from topdown.model.modulation import Scales
 from topdown.model.slot_model import Output, SlotModel
 
 LARGEST = 2**17
-"""Tokens that a model gets at once: at 128 x 128 pixels, eight pictures."""
+"""Tokens that a model gets at once: at 128 x 128 pixels, eight images."""
 
 
 def labels_from_masks(masks_BKN: Tensor, grid: tuple[int, int], size: int | tuple[int, int]) -> Tensor:
@@ -136,7 +136,7 @@ def interventions(model: SlotModel, data: EvalSet) -> dict[str, Callable[[Scales
 
     'both' leaves all as it was trained; 'none' scales by ones, so that a second pass repeats the first; 'channel only'
     and 'spatial only' keep one part; 'mean channel' gives every slot the data set's average channel scale (no *what*);
-    'shuffled codes' and 'spatial of another slot' give a slot the scale of the next slot of its picture.
+    'shuffled codes' and 'spatial of another slot' give a slot the scale of the next slot of its image.
 
     Args:
         model: a model with the top-down pathway; parts that it does not have are left out of the dictionary.
@@ -186,7 +186,7 @@ def slot_overlaps(labels: Tensor, data: TruthSet, num_slots: int) -> Tensor:
         num_slots: K.
 
     Returns:
-        (V, O, K), objects numbered as in ``data.instances`` less one; 0 where a picture has fewer objects.
+        (V, O, K), objects numbered as in ``data.instances`` less one; 0 where an image has fewer objects.
     """
     truth = data.main_truth
     joint = metrics.joint_histogram(truth.regions, labels, truth.instance.shape[1])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from topdown.data.base import crop_image, read_picture
+from topdown.data.base import crop_image, read_image_file
 from topdown.evaluate.predict import predict_tokens
 from topdown.model.encoder import Encoder, encode_all
 from topdown.model.slot_model import SlotModel
@@ -50,7 +50,7 @@ def segment_image(
         raise ValueError(f"size must be 'image', 'grid' or a number of pixels, got {size!r}")
     if model.config.num_slots > NOT_SEEN:
         raise ValueError(f'{model.config.num_slots} slots are too many: labels go to 254, and 255 is what is not seen')
-    whole = read_picture(Path(image)) if isinstance(image, (str, Path)) else _as_image(image)
+    whole = read_image_file(Path(image)) if isinstance(image, (str, Path)) else _as_image(image)
     square = crop_image(whole, encoder.config.image_size, resize=get_protocol(protocol).image_resize)
     side = {'image': min(whole.shape[1:]), 'grid': encoder.grid}.get(size, size)
     labels = predict_tokens(model, encode_all(encoder, square[None]), encoder.grid, side, source, seed)[0].numpy()

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from topdown.config import Config
 from topdown.data import open_dataset
-from topdown.data.base import PictureSet
+from topdown.data.base import ImageSet
 from topdown.data.report import LEFT_OUT, NOTE
 from topdown.evaluate import metrics
 from topdown.evaluate.metrics import Truth
@@ -25,7 +25,7 @@ BATCH = 32
 class TruthSet:
     """What predictions are scored against."""
 
-    dataset: PictureSet  # the images
+    dataset: ImageSet  # the images
     truth: dict[str, Truth]  # protocol -> true regions at mask size; the first is the main one
     image_ids: list[int] | list[str]
     file_names: list[str]
@@ -71,7 +71,7 @@ def make_truth_set(
     config: Config,
     split: str = 'val',
     protocols: tuple[str, ...] = (),
-    dataset: PictureSet | None = None,
+    dataset: ImageSet | None = None,
     progress: bool = True,
 ) -> TruthSet:
     """Label a split as the experiment's settings have it: protocol, crowd regions and void pixels are its own.
@@ -133,18 +133,18 @@ def make_eval_set(
     encoder: Encoder,
     split: str = 'val',
     protocols: tuple[str, ...] = (),
-    dataset: PictureSet | None = None,
+    dataset: ImageSet | None = None,
     progress: bool = True,
 ) -> EvalSet:
     """Encode and label a split, cut as the experiment's protocol has it; arguments as for ``make_truth_set``.
 
-    Pictures and tokens are kept in memory, each once: at the paper's scale 3 GB each for COCO's 5,000 pictures.
+    Images and tokens are kept in memory, each once: at the paper's scale 3 GB each for COCO's 5,000 images.
     """
     known = make_truth_set(config, split, protocols, dataset, progress)
     dataset, size = known.dataset, known.dataset.image_size
     images = torch.empty(len(dataset), 3, size, size)
     tokens = torch.empty(len(dataset), encoder.num_patches, encoder.feature_size)
-    for first in tqdm(range(0, len(dataset), BATCH), desc='reading pictures', disable=not progress):
+    for first in tqdm(range(0, len(dataset), BATCH), desc='reading images', disable=not progress):
         for i in range(first, min(first + BATCH, len(dataset))):
             images[i] = dataset.view(i)
         tokens[first : first + BATCH] = encode_all(encoder, images[first : first + BATCH])

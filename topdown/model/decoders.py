@@ -239,7 +239,7 @@ class SlotwiseDecoder(nn.Module):
         y_k = MLP(s_k),   alpha_kn = A_kn / sum_k A_kn,   x^_n = p_n + sum_k alpha_kn y_kn,   mask = alpha
 
     A is the last pass's attention (its sum over slots is one with one head). With hard masks this would be k-means in
-    token space, amortised over pictures. A slot cannot describe more than one kind of token, so it cannot take two
+    token space, amortised over images. A slot cannot describe more than one kind of token, so it cannot take two
     unlike things (an object and its ground, say) without cost, which the MLP decoder allows.
 
     Args:

@@ -1,7 +1,7 @@
 """The frozen encoder: images to patch tokens, with any timm Vision Transformer.
 
 Importing this module registers ``vit_toybox_patch8_96`` with timm, the small encoder that ships with the package.
-It was pretrained on Toybox-like pictures without labels or masks (``topdown.pretrain``).
+It was pretrained on Toybox-like images without labels or masks (``topdown.pretrain``).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ConvPatchEmbed(PatchEmbed):
 
 @register_model
 def vit_toybox_patch8_96(pretrained: bool = False, **kwargs: object) -> VisionTransformer:
-    """The shipped encoder: 96-pixel pictures, 8-pixel patches (N = 144), width 128, 5 blocks of 4 heads."""
+    """The shipped encoder: 96-pixel images, 8-pixel patches (N = 144), width 128, 5 blocks of 4 heads."""
     kwargs = {name: kwargs[name] for name in ('img_size', 'drop_rate') if name in kwargs}
     model = VisionTransformer(
         **{'img_size': 96, **kwargs}, patch_size=8, embed_dim=128, depth=5, num_heads=4, class_token=False,
@@ -132,7 +132,7 @@ class FrozenEncoder(nn.Module):
         return tokens.float()
 
     def fingerprint(self) -> str:
-        """Hash of weights, block and norm: what tokens depend on besides the pictures."""
+        """Hash of weights, block and norm: what tokens depend on besides the images."""
         digest = hashlib.sha256(f'{self.config.name}/{self.config.layer}/{self.config.final_norm}'.encode())
         for name, tensor in sorted(self.vit.state_dict().items()):
             digest.update(name.encode())
@@ -143,7 +143,7 @@ class FrozenEncoder(nn.Module):
 class PixelEncoder(nn.Module):
     """No encoder: a token is a pixel, its colour scaled to [-1, 1].
 
-    It stands where ``FrozenEncoder`` stands, so that pictures reach models of pixels the same way. Like it, it has
+    It stands where ``FrozenEncoder`` stands, so that images reach models of pixels the same way. Like it, it has
     frozen weights, which say on which device it is: the mean and spread that colours are scaled by.
 
     Args:
@@ -176,7 +176,7 @@ class PixelEncoder(nn.Module):
         return ((images - self.mean) / self.std).flatten(2).transpose(1, 2)
 
     def fingerprint(self) -> str:
-        """Pixels depend on nothing but the pictures."""
+        """Pixels depend on nothing but the images."""
         return 'pixels'
 
 
@@ -226,7 +226,7 @@ def _check_size(images: Tensor, config: EncoderConfig) -> None:
     size = config.image_size
     if images.shape[-2:] != (size, size):
         raise ValueError(
-            f'the encoder takes {size} x {size} pictures, got {images.shape[-2]} x {images.shape[-1]}; '
+            f'the encoder takes {size} x {size} images, got {images.shape[-2]} x {images.shape[-1]}; '
             'set image_size or resize them'
         )
 

@@ -1,10 +1,10 @@
-"""Slot attention on pixels: the two ends of the original model (Locatello et al. 2020), for pictures of simple things.
+"""Slot attention on pixels: the two ends of the original model (Locatello et al. 2020), for images of simple things.
 
-Here the N "patches" are the pixels of a square picture in raster order, N = S^2, D = 3, values in [-1, 1]. Between the
+Here the N "patches" are the pixels of a square image in raster order, N = S^2, D = 3, values in [-1, 1]. Between the
 ends, both passes are those of any other model. Equations::
 
     (14)  e_p  = W_e (x, y, 1 - x, 1 - y) + b_e                x and y from 0 to 1 over rows and columns
-    (15)  f_n  = MLP(LayerNorm(CNN(picture)_n + e_n))          the stem, instead of the head
+    (15)  f_n  = MLP(LayerNorm(CNN(image)_n + e_n))          the stem, instead of the head
     (16)  (y_kn, a_kn) = CNN^T(s_k + e_p)_n                    the slot on a small grid of places p, enlarged to S x S
           alpha = softmax_k a,   x^_n = sum_k alpha_kn y_kn,   mask = alpha
 """
@@ -61,16 +61,16 @@ class PixelStem(nn.Module):
 
     def forward(self, pixels_BN3: Tensor) -> Tensor:
         """(B, N, 3) -> (B, N, d)."""
-        picture = pixels_BN3.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)
-        features = self.convolutions(picture).permute(0, 2, 3, 1)
+        image = pixels_BN3.unflatten(1, (self.side, self.side)).permute(0, 3, 1, 2)
+        features = self.convolutions(image).permute(0, 2, 3, 1)
         return self.head(self.position(features).flatten(1, 2))
 
 
 class SpatialBroadcastDecoder(nn.Module):
-    """Equation (16): each slot draws a picture and its opacity; the pictures are blended.
+    """Equation (16): each slot draws an image and its opacity; the images are blended.
 
     The slot is repeated over a grid of ``broadcast_size`` places. 5 x 5 transposed convolutions of stride 2, as many as
-    it takes, enlarge it to the picture; then come one of stride 1 and a 3 x 3 one to colours and opacity.
+    it takes, enlarge it to the image; then come one of stride 1 and a 3 x 3 one to colours and opacity.
 
     Args:
         side: S.
@@ -87,7 +87,7 @@ class SpatialBroadcastDecoder(nn.Module):
         doublings = round(math.log2(side / broadcast_size))
         if doublings < 0 or broadcast_size * 2**doublings != side:
             raise ValueError(
-                f'broadcast_size={broadcast_size}, doubled again and again, does not lead to the side of the picture, '
+                f'broadcast_size={broadcast_size}, doubled again and again, does not lead to the side of the image, '
                 f'{side}: choose image_size and broadcast_size to fit'
             )
         self.side, self.broadcast_size = side, broadcast_size
@@ -101,7 +101,7 @@ class SpatialBroadcastDecoder(nn.Module):
         self.convolutions = nn.Sequential(*layers)
 
     def draw(self, slots_BKd: Tensor) -> tuple[Tensor, Tensor]:
-        """Slots (B, K, d) -> each slot's picture (B, K, N, 3) and the masks alpha (B, K, N)."""
+        """Slots (B, K, d) -> each slot's image (B, K, N, 3) and the masks alpha (B, K, N)."""
         batch, count, _ = slots_BKd.shape
         places = slots_BKd.flatten(0, 1)[:, None, None].expand(-1, self.broadcast_size, self.broadcast_size, -1)
         drawn = self.convolutions(self.position(places).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -114,5 +114,5 @@ class SpatialBroadcastDecoder(nn.Module):
         """Decode; of the target only the number of pixels is used, of the attention nothing."""
         if target_BN3.shape[1] != self.side**2:
             raise ValueError(f'the decoder was built for {self.side**2} pixels and got {target_BN3.shape[1]}')
-        pictures, alpha = self.draw(slots_BKd)
-        return Decoded((alpha[..., None] * pictures).sum(dim=1), alpha if need_masks else None)
+        images, alpha = self.draw(slots_BKd)
+        return Decoded((alpha[..., None] * images).sum(dim=1), alpha if need_masks else None)

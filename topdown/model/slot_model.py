@@ -40,7 +40,7 @@ class Output:
 
 
 class SlotModel(nn.Module):
-    """Patch tokens, or the pixels of a square picture (decoder 'broadcast'), to slots, masks and reconstruction.
+    """Patch tokens, or the pixels of a square image (decoder 'broadcast'), to slots, masks and reconstruction.
 
     Args:
         config: the settings.

@@ -90,7 +90,7 @@ def _write(config: ToyboxConfig, folder: Path, processes: int, progress: bool) -
     ]
     found: list[tuple[str, dict, list[dict]]] = []
     total = config.num_train + config.num_val
-    with tqdm(total=total, desc='making Toybox', unit='picture', disable=not progress) as bar:
+    with tqdm(total=total, desc='making Toybox', unit='image', disable=not progress) as bar:
 
         def collect(worker: subprocess.Popen) -> int:
             for line in worker.stdout:
@@ -106,7 +106,7 @@ def _write(config: ToyboxConfig, folder: Path, processes: int, progress: bool) -
                 worker.kill()
                 worker.stdout.close()
     if any(codes) or len(found) != total:
-        raise RuntimeError(f'making Toybox failed after {len(found)} of {total} pictures; see the message above')
+        raise RuntimeError(f'making Toybox failed after {len(found)} of {total} images; see the message above')
     found.sort(key=lambda row: row[1]['id'])
     records = {split: [row[1:] for row in found if row[0] == split] for split in ('train', 'val')}
     categories = [
@@ -129,7 +129,7 @@ def _write(config: ToyboxConfig, folder: Path, processes: int, progress: bool) -
 
 
 def _write_one(config: ToyboxConfig, split: str, index: int, folder: Path) -> tuple[str, dict, list[dict]]:
-    """Render and save one picture; return its COCO records."""
+    """Render and save one image; return its COCO records."""
     from pycocotools import mask as mask_tools
 
     scene = scene_at(config, split, index)
@@ -148,7 +148,7 @@ def _write_one(config: ToyboxConfig, split: str, index: int, folder: Path) -> tu
 
 
 def _work(arguments: list[str]) -> None:
-    """One worker of ``_write``: every so-manieth picture; a line of JSON records for each."""
+    """One worker of ``_write``: every so-manieth image; a line of JSON records for each."""
     config, folder = ToyboxConfig(**json.loads(arguments[0])), Path(arguments[1])
     jobs = [(split, i) for split, n in (('train', config.num_train), ('val', config.num_val)) for i in range(n)]
     for split, index in jobs[int(arguments[2]) :: int(arguments[3])]:

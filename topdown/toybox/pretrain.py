@@ -1,7 +1,7 @@
 """Self-supervised pretraining of the embedded encoder: no labels, no masks.
 
 ``topdown pretrain --folder runs/pretrain`` makes the shipped weights. It watches three-frame clips of
-Toybox scenes (a stream of their own, disjoint from training and validation pictures) in which every toy moves
+Toybox scenes (a stream of their own, disjoint from training and validation images) in which every toy moves
 steadily. Two losses share one masked forward pass over the middle frame:
 
 * masked colour prediction: pixels of random 2 x 2 blocks of patches are blanked, and from the final tokens of the
@@ -10,7 +10,7 @@ steadily. Two losses share one masked forward pass over the middle frame:
 * common fate: patches that moved alike belong together. Block matching between the frames, on pixels alone, gives
   the shift of every patch where it is unambiguous; the tokens of the single, partly blanked frame must then be
   similar where shifts are equal and dissimilar where they differ (a supervised-contrastive loss, Khosla et al. 2020,
-  within each picture, with shifts in place of labels). The encoder itself only ever sees still pictures.
+  within each image, with shifts in place of labels). The encoder itself only ever sees still images.
 
 The patch embedding is a stack of three strided convolutions: with it and blocks, the category probe rose
 faster than with the usual linear one. The trials are in the book's page on the encoder.
@@ -78,7 +78,7 @@ class Pretrainer(nn.Module):
         self.colour_head = nn.Linear(width, 3 * (self.patch // 4) ** 2)
 
     def forward(self, images: Tensor, shifts_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised pictures (B, 3, 96, 96) and patch shifts (B, N) -> colour loss, common-fate loss."""
+        """Normalised images (B, 3, 96, 96) and patch shifts (B, N) -> colour loss, common-fate loss."""
         hidden = self.draw_mask(len(images))
         pixels = hidden.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)[:, None]
         hidden = hidden.flatten(1)
@@ -104,7 +104,7 @@ class Pretrainer(nn.Module):
 
 
 def common_fate_loss(tokens_BND: Tensor, shifts_BN: Tensor, temperature: float) -> Tensor:
-    """Tokens of patches that moved alike attract, those that moved differently repel, within each picture.
+    """Tokens of patches that moved alike attract, those that moved differently repel, within each image.
 
     ::
 
@@ -180,10 +180,10 @@ def block_shifts(clip: np.ndarray, patch: int = 8) -> np.ndarray:
 
 def render_clips(config: PretrainConfig, folder: Path, processes: int = 2) -> tuple[Tensor, Tensor]:
     """Middle frames (clips, S, S, 3) uint8 and patch shifts (clips, S / 8, S / 8), made once and kept in ``folder``."""
-    path = folder / f'clips-{config.picture_size}-{config.clips}.safetensors'
+    path = folder / f'clips-{config.image_size}-{config.clips}.safetensors'
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        jobs = [(config.picture_size, i) for i in range(config.clips)]
+        jobs = [(config.image_size, i) for i in range(config.clips)]
         with ProcessPoolExecutor(processes, mp_context=get_context('spawn')) as pool:
             made = list(tqdm(pool.map(_clip, jobs, chunksize=50), 'rendering clips', len(jobs), mininterval=10))
         frames, shifts = (torch.from_numpy(np.stack(part)) for part in zip(*made, strict=True))

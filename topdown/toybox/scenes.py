@@ -5,7 +5,7 @@ texture); colours are shared between categories, so colour alone neither joins t
 two objects apart. Knowing *what* an object is says which parts belong together, which is the situation that
 top-down modulation claims to help in.
 
-The generator needs NumPy, Pillow and pycocotools only. It is deterministic: the picture of an index depends on
+The generator needs NumPy, Pillow and pycocotools only. It is deterministic: the image of an index depends on
 the configuration, the seed and the index, never on the number of processes.
 
 Layout on disk, as in COCO 2017::
@@ -32,16 +32,16 @@ from topdown.config import typed
 from topdown.toybox.catalogue import BACKGROUND_COLOURS, BACKGROUNDS, CATEGORIES, PALETTE, Part
 
 VERSION = 2
-"""Raised whenever the pictures of an unchanged configuration change."""
+"""Raised whenever the images of an unchanged configuration change."""
 SUPERSAMPLE = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class ToyboxConfig:
-    """What the pictures look like. Part of the cache key, so every change makes a data set of its own."""
+    """What the images look like. Part of the cache key, so every change makes a data set of its own."""
 
     size: int = 192
-    """Side of the square pictures, in pixels."""
+    """Side of the square images, in pixels."""
     num_train: int = 3000
     num_val: int = 500
     min_objects: int = 2
@@ -58,7 +58,7 @@ class ToyboxConfig:
     categories: int = len(CATEGORIES)
     """Toys are of the first so many categories of the table."""
     grey_ground: bool = False
-    """The same even grey ground in every picture, as in CLEVR."""
+    """The same even grey ground in every image, as in CLEVR."""
     most_hidden: float = 0.5
     """Largest share of a toy that toys in front of it may hide; 0: none overlap."""
 
@@ -76,7 +76,7 @@ class ToyboxConfig:
 
     @property
     def key(self) -> str:
-        """Hash of everything that decides the pictures: the cache key. Later knobs count where they are not at rest."""
+        """Hash of everything that decides the images: the cache key. Later knobs count where they are not at rest."""
         values = {'version': VERSION, **dataclasses.asdict(self)}
         for name, rest in (('categories', len(CATEGORIES)), ('grey_ground', False), ('most_hidden', 0.5)):
             if values[name] == rest:
@@ -99,7 +99,7 @@ def toybox_config(changes: dict[str, object]) -> ToyboxConfig:
 
 
 class Scene(NamedTuple):
-    """One rendered picture with its truth."""
+    """One rendered image with its truth."""
 
     image: np.ndarray  # (H, W, 3) uint8
     masks: np.ndarray  # (O, H, W) bool, visible pixels only, disjoint
@@ -192,8 +192,8 @@ def _background(config: ToyboxConfig, side: int, rng: np.random.Generator) -> Im
     light = 1 + 0.10 * (rng.uniform(-1, 1) * (xs - 0.5) * 2 + rng.uniform(-1, 1) * (ys - 0.5) * 2)
     if config.grey_ground:
         base, light = np.full(3, 150, np.float32), np.ones_like(xs)
-    picture = base * light[..., None] + (30 * config.background_contrast * tone)[..., None]
-    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    image = base * light[..., None] + (30 * config.background_contrast * tone)[..., None]
+    return Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
 
 
 class _Toy:
@@ -300,13 +300,13 @@ def render_scene(config: ToyboxConfig, rng: np.random.Generator, *, num_objects:
     """Draw one scene.
 
     Args:
-        config: the look of the pictures.
+        config: the look of the images.
         rng: all randomness comes from it.
         num_objects: how many toys to ask for; drawn from the configured range if None. Toys that would hide more
             than half of another, or be more than half hidden, are left out, so crowded scenes may hold fewer.
 
     Returns:
-        The picture and the disjoint visible masks, front toys over back toys.
+        The image and the disjoint visible masks, front toys over back toys.
     """
     ground, toys, visible = _compose(config, rng, num_objects)
     for toy in toys:
@@ -350,7 +350,7 @@ class Clip(NamedTuple):
 
 
 def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int, reach: float = 1.0) -> Clip:
-    """A scene in which every toy moves steadily, in front of others or behind them, and may leave the picture.
+    """A scene in which every toy moves steadily, in front of others or behind them, and may leave the image.
 
     The frame in the middle is the scene as ``render_scene`` composes it. Each toy has a velocity of its own, up to
     ``reach`` pixels a frame in either direction.
@@ -358,7 +358,7 @@ def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int, r
     ground, toys, _ = _compose(config, rng, None)
     most = round(reach * SUPERSAMPLE)
     velocities = rng.integers(-most, most + 1, (len(toys), 2))
-    pictures, labels, k = [], [], SUPERSAMPLE
+    images, labels, k = [], [], SUPERSAMPLE
     for time in np.arange(frames) - frames // 2:
         canvas, seen = ground.copy(), np.zeros((config.size * k,) * 2, np.uint8)
         for number, (toy, velocity) in enumerate(zip(toys, velocities, strict=True), 1):
@@ -367,9 +367,9 @@ def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int, r
             toy.paint(canvas)
             seen[np.asarray(toy.silhouette) > 127] = number
             toy.shift(-dx, -dy)
-        pictures.append(_finish(canvas, config))
+        images.append(_finish(canvas, config))
         labels.append(seen[k // 2 :: k, k // 2 :: k])
-    return Clip(np.stack(pictures), np.stack(labels), np.array([t.category for t in toys]))
+    return Clip(np.stack(images), np.stack(labels), np.array([t.category for t in toys]))
 
 
 def _finish(canvas: Image.Image, config: ToyboxConfig) -> np.ndarray:
@@ -414,7 +414,7 @@ def clip_at(config: ToyboxConfig, index: int) -> np.ndarray:
 
 
 def motion_at(config: ToyboxConfig, split: str, index: int, frames: int) -> Clip:
-    """The moving scene of one index of 'train' or 'val', whose middle frame is the picture of that index."""
+    """The moving scene of one index of 'train' or 'val', whose middle frame is the image of that index."""
     return render_motion(config, _stream(config, split, index), frames)
 
 

@@ -10,31 +10,31 @@ from tqdm.auto import tqdm
 
 from topdown import distributed
 from topdown.config import Config
-from topdown.data.base import PictureSet, load
+from topdown.data.base import ImageSet, load
 from topdown.data.token_store import stored_tokens
 from topdown.model.encoder import Encoder, encode_all
 
 
 class TrainData:
-    """Frozen tokens of training pictures, by picture and view.
+    """Frozen tokens of training images, by image and view.
 
-    With ``cache_tokens`` the tokens of every picture, plain and flipped, are computed once and kept as bfloat16, the
-    precision the encoder computes them in: in memory, or in ``token_dir`` on disk. Otherwise pictures are read by
+    With ``cache_tokens`` the tokens of every image, plain and flipped, are computed once and kept as bfloat16, the
+    precision the encoder computes them in: in memory, or in ``token_dir`` on disk. Otherwise images are read by
     loader processes and encoded batch by batch.
 
     Args:
-        dataset: the pictures.
+        dataset: the images.
         encoder: the frozen encoder.
         config: the experiment.
         progress: show bars.
     """
 
-    def __init__(self, dataset: PictureSet, encoder: Encoder, config: Config, progress: bool = False) -> None:
+    def __init__(self, dataset: ImageSet, encoder: Encoder, config: Config, progress: bool = False) -> None:
         if config.train.cache_tokens and config.data.random_crop:
             raise ValueError('cache_tokens=True cannot serve random_crop=True: every crop needs tokens of its own')
         if dataset.epoch_length < config.train.batch_size:
             raise ValueError(
-                f'batch_size={config.train.batch_size} exceeds the {dataset.epoch_length} training pictures of an epoch'
+                f'batch_size={config.train.batch_size} exceeds the {dataset.epoch_length} training images of an epoch'
             )
         self.dataset, self.encoder, self.config = dataset, encoder, config
         self.views: list[Tensor] = []
@@ -51,7 +51,7 @@ class TrainData:
             )
         elif config.train.cache_tokens:
             for flip in (False, True) if config.data.flip else (False,):
-                title = f'tokens of training pictures{", flipped" if flip else ""}'
+                title = f'tokens of training images{", flipped" if flip else ""}'
                 parts = []
                 for first in tqdm(range(0, len(dataset), 256), desc=title, disable=not progress):
                     indices = range(first, min(first + 256, len(dataset)))
@@ -60,11 +60,11 @@ class TrainData:
                 self.views.append(torch.cat(parts))
 
     def batches(self, first_step: int, last_step: int, config: Config | None = None) -> Iterator[Tensor]:
-        """Tokens (B, N, D) float32 for steps first_step to last_step - 1; which pictures depends on seed and step.
+        """Tokens (B, N, D) float32 for steps first_step to last_step - 1; which images depends on seed and step.
 
         Args:
             first_step, last_step: of optimisation.
-            config: of the run, whose seed orders the pictures: runs of several seeds may share these tokens. By default
+            config: of the run, whose seed orders the images: runs of several seeds may share these tokens. By default
                 the one that the tokens were made with.
         """
         device = next(self.encoder.parameters()).device
@@ -85,11 +85,9 @@ class TrainData:
 
 
 class _Plan:
-    """Which pictures, flips and crops every step sees: a function of seed and step alone, so that runs can resume."""
+    """Which images, flips and crops every step sees: a function of seed and step alone, so that runs can resume."""
 
-    def __init__(
-        self, dataset: PictureSet, config: Config, first_step: int, last_step: int, whole: bool = False
-    ) -> None:
+    def __init__(self, dataset: ImageSet, config: Config, first_step: int, last_step: int, whole: bool = False) -> None:
         self.dataset, self.config, self.first, self.last = dataset, config, first_step, last_step
         self.share = slice(None) if whole else distributed.share(config.train.batch_size)
 

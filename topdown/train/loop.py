@@ -297,7 +297,7 @@ class _Progress:
         terminal = show and sys.stderr.isatty()
         if show:
             self.say(
-                f'steps {first + 1} to {last} of {config.train.batch_size} pictures, {computed_in}, '
+                f'steps {first + 1} to {last} of {config.train.batch_size} images, {computed_in}, '
                 f'{torch.get_num_threads()} thread(s)'
             )
         for doubt in doubts(config.train) if first < last else ():
