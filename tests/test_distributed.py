@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from topdown import distributed
-from topdown.train.checkpoint import load_checkpoint
+from topdown.model.encoder import make_encoder
+from topdown.train.checkpoint import Checkpoint, load_checkpoint
 from topdown.train.health import VARYING
+from topdown.train.loop import train_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -142,9 +145,57 @@ def test_processes_notice_that_they_differ(tmp_path):
 
 def test_a_run_goes_on_with_another_number_of_processes(tiny, tmp_path):
     launch(1, tmp_path / 'one', tiny)
-    launch(2, tmp_path / 'changing', tiny, options=('--stop-at', '3'))
-    launch(1, tmp_path / 'changing', tiny)
-    assert_same(tmp_path / 'one', tmp_path / 'changing')
+    launch(2, tmp_path / 'stopped', tiny, options=('--stop-at', '3'))
+    for processes in (1, 2, 4):
+        shutil.copytree(tmp_path / 'stopped', tmp_path / f'on{processes}')
+        launch(processes, tmp_path / f'on{processes}', tiny)
+        assert_same(tmp_path / 'one', tmp_path / f'on{processes}')
+
+
+def test_processes_differ_by_rounding_that_training_makes_grow(tiny, tmp_path):
+    """Where two processes part from one, and that it is not a different sum.
+
+    A gradient sums over images and patches. Added in two orders, sums of n terms differ by about sqrt(n) units of
+    rounding (2^-24 of the largest number). That is all there is after the first step; from then on, training makes
+    any such difference grow: one process whose weights are moved once by one unit of rounding parts from itself as far.
+    """
+    options = ('steps=60', 'eval_every=0', 'log_every=60')
+    for processes in (1, 2):
+        launch(processes, tmp_path / str(processes), tiny, *options, options=('--stop-at', '1'))
+    shutil.copytree(tmp_path / '1', tmp_path / 'nudged')
+    one, two = (load_file(tmp_path / name / 'checkpoint.safetensors') for name in '12')
+    gradients = [name for name in one if name.endswith('/exp_avg')]
+    largest = max(float(one[name].abs().max()) for name in gradients)
+    apart = max(float((one[name] - two[name]).abs().max()) for name in gradients)
+    assert apart < 2 * (4 * 144) ** 0.5 * 2**-24 * largest
+    saved = load_checkpoint(tmp_path / 'nudged' / 'checkpoint.safetensors')
+    encoder = make_encoder(saved.config)
+    generator = torch.Generator().manual_seed(0)
+
+    def nudged(self, model):
+        plain(self, model)
+        for parameter in model.parameters():
+            up = torch.rand(parameter.shape, generator=generator) < 0.5
+            parameter.data = torch.where(up, *(torch.nextafter(parameter.data, torch.tensor(s)) for s in (9.0, -9.0)))
+
+    plain = Checkpoint.load_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, 'load_model', nudged)
+        train_model(saved.config, tmp_path / 'nudged', encoder, progress=False)
+    for processes in (1, 2):
+        launch(processes, tmp_path / str(processes), tiny, *options)
+    ends = {name: load_file(tmp_path / name / 'checkpoint.safetensors') for name in ('1', '2', 'nudged')}
+    weights = ['model.' + name.removeprefix('optimizer.').removesuffix('/exp_avg') for name in gradients]
+
+    def distance(name):
+        return max(float((ends['1'][w] - ends[name][w]).abs().max()) for w in weights)
+
+    print(  # shown with pytest -s
+        f'gradients {apart / largest:.1e} of the largest; after 60 steps {distance("2"):.1e}, '
+        f'nudged {distance("nudged"):.1e}'
+    )
+    assert distance('2') < 10 * distance('nudged')
+    assert distance('nudged') > 1000 * 2**-24  # it grew
 
 
 def test_batches_that_cannot_be_shared_out_are_refused(tiny, tmp_path):

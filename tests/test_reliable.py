@@ -203,7 +203,7 @@ def test_weights_that_are_not_finite_are_not_saved(tiny, tmp_path, encoder, monk
 
 def test_rates_that_are_not_finite_are_refused():
     for name in ('lr', 'grad_clip'):
-        with pytest.raises(ValueError, match=f'{name} must be positive and finite'):
+        with pytest.raises(ValueError, match=rf'{name} must be .*finite'):
             topdown.preset('smoke', **{name: float('inf')})
 
 
@@ -501,9 +501,8 @@ def last_words(done):
 
 
 def test_one_failing_process_ends_all_with_one_message(own, tmp_path):
-    own_data = ('dataset=coco', f'data_root={own.data.data_root}', 'cache_tokens=false')
-    words = command(tmp_path / 'run', own, *own_data, 'steps=6', 'num_workers=1')
-    words.remove('--toybox={}')  # the data are no longer made
+    words = command(tmp_path / 'run', own, 'dataset=coco', 'cache_tokens=False', 'steps=6', 'num_workers=1')
+    words = [word for word in words if not word.startswith('--toybox')]  # data are read, not made
     path = sorted((tmp_path / 'data' / 'train2017').iterdir())[2]
     path.write_bytes(path.read_bytes()[:200])
     for processes in (1, 2):

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from topdown import distributed
 from topdown.config import Config, TrainConfig
 from topdown.data import open_dataset
+from topdown.data.base import ImageSet
 from topdown.data.digest import difference, digest, made_of
 from topdown.evaluate.predict import evaluate_model
 from topdown.evaluate.truth import EvalSet, make_eval_set
@@ -111,13 +112,18 @@ def train_model(
         )
     progress = progress and distributed.is_main()
     use_threads(config.train.threads)
+    with distributed.main_first():  # missing data is found out first, and leaves no folder behind
+        train_set = open_dataset(config, 'train', progress) if data is None else data.dataset
+        val_set = open_dataset(config, 'val', progress) if eval_set is None else eval_set.dataset
+    sets = {'train': train_set} | ({} if val_set is None else {'val': val_set})
     with locked(folder) if distributed.is_main() else contextlib.nullcontext():
-        return _train(config, Path(folder), encoder, data, eval_set, progress, stop_at)
+        return _train(config, Path(folder), sets, encoder, data, eval_set, progress, stop_at)
 
 
 def _train(
     config: Config,
     folder: Path,
+    sets: dict[str, ImageSet],
     encoder: Encoder | None,
     data: TrainData | None,
     eval_set: EvalSet | None,
@@ -125,10 +131,6 @@ def _train(
     stop_at: int | None,
 ) -> Run:
     options = config.train
-    with distributed.main_first():  # missing data is found out first
-        train_set = open_dataset(config, 'train', progress) if data is None else data.dataset
-        val_set = open_dataset(config, 'val', progress) if eval_set is None else eval_set.dataset
-    sets = {'train': train_set} | ({} if val_set is None else {'val': val_set})
     made = {split: made_of(images) for split, images in sets.items()}
     path = folder / 'checkpoint.safetensors'
     saved = load_checkpoint(path) if path.exists() else None
@@ -139,7 +141,7 @@ def _train(
         for split in saved.data.keys() & sets.keys():
             if found := difference(saved.data[split], made[split], sets[split]):
                 raise ValueError(f'{path} was trained on other data: in {split}, {found}; choose another folder')
-    eval_set = eval_set or make_eval_set(config, encoder, dataset=val_set, progress=progress)
+    eval_set = eval_set or make_eval_set(config, encoder, dataset=sets['val'], progress=progress)
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
     first, seconds = 0, 0.0
@@ -157,7 +159,7 @@ def _train(
     last = min(options.steps, stop_at or options.steps)
     if data is None and first < last:  # a finished run needs no tokens
         with distributed.main_first():
-            data = TrainData(train_set, encoder, config, progress)
+            data = TrainData(sets['train'], encoder, config, progress)
     began = time.perf_counter()
     known = saved.log if saved else {}
     board = open_board(folder, first) if options.tensorboard and first < last else None
