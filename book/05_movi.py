@@ -195,9 +195,7 @@ for name in chosen:
         device = next(model.parameters()).device
         out = model(eval_set.tokens[frames].to(device), noise.expand(len(frames), -1, -1).to(device))
     columns[f'{name},\nown noise'] = topdown.predict(model, eval_set)[frames].numpy()
-    columns[f'{name},\nsame noise'] = labels_from_masks(
-        out.masks.cpu(), eval_set.grid, eval_set.mask_size
-    ).numpy()
+    columns[f'{name},\nsame noise'] = labels_from_masks(out.masks.cpu(), eval_set.grid, eval_set.mask_size).numpy()
 plots.save(plots.show_masks(images, columns, truth=('truth',)), folder / 'masks.png')
 _ = plots.show_masks(images[::2], {k: v[::2] for k, v in columns.items()}, truth=('truth',))
 
