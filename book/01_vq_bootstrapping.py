@@ -95,12 +95,17 @@ book.eval()
 x, w = points[:5].clone().requires_grad_(), torch.tensor([1.0, -2.0])
 step = 1e-3
 with torch.no_grad():
-    true = [(w @ (book(x + step * e).codes - book(x - step * e).codes).T / (2 * step)) for e in torch.eye(2)]
+    true = [
+        (w @ (book(x + step * e).codes - book(x - step * e).codes).T / (2 * step))
+        for e in torch.eye(2)
+    ]
 code = book.codes[book.assign(x.detach())]
 (by_hand,) = torch.autograd.grad(((x + (code - x).detach()) @ w).sum(), x)
 (package,) = torch.autograd.grad((book(x).codes @ w).sum(), x)
 checks['the true derivative is zero'] = bool(torch.stack(true).abs().max() < 1e-3)
-checks['straight-through passes w on'] = torch.equal(by_hand, w.expand(5, 2)) and torch.equal(package, by_hand)
+checks['straight-through passes w on'] = torch.equal(
+    by_hand, w.expand(5, 2)
+) and torch.equal(package, by_hand)
 print('finite differences:', *(round(v, 3) for v in torch.stack(true)[:, 0].tolist()))
 print('straight-through:  ', *package[0].tolist())
 
@@ -119,7 +124,7 @@ print('straight-through:  ', *package[0].tolist())
 # while the blobs drift to the right.
 
 # %%
-gamma, eps = book.decay, book.eps
+gamma, eps = book.ema_decay, book.eps
 codes, hits, sums = book.codes.clone(), book.cluster_size.clone(), book.code_sum.clone()
 path = [codes.clone()]
 for t in range(60):
@@ -131,7 +136,9 @@ for t in range(60):
     codes = sums / ((hits + eps) / (hits.sum() + 8 * eps) * hits.sum())[:, None]
     book.train()(batch)
     path.append(codes.clone())
-checks['moving averages equal the package'] = bool((codes - book.codes).abs().max() < 1e-4)
+checks['moving averages equal the package'] = bool(
+    (codes - book.codes).abs().max() < 1e-4
+)
 _ = plots.show_cells(batch.numpy(), codes.numpy(), torch.stack(path).numpy())
 
 # %% [markdown]
@@ -154,10 +161,14 @@ for n in (1, 4, 16):
 curves = {}
 for name, threshold in (('without revival', 0.0), ('with revival', 0.3)):
     torch.manual_seed(1)
-    book = Codebook(size=64, width=2, ema_decay=0.9, dead_code_threshold=threshold).train()
+    book = Codebook(
+        size=64, width=2, ema_decay=0.9, dead_code_threshold=threshold
+    ).train()
     book(0.05 * torch.randn(200, 2) + torch.tensor([0.0, 2.2]))
     curves[name] = [book(draw(200)).perplexity.item() for _ in range(80)]
-checks['revival puts more codes to use'] = curves['with revival'][-1] > 2 * curves['without revival'][-1]
+checks['revival puts more codes to use'] = (
+    curves['with revival'][-1] > 2 * curves['without revival'][-1]
+)
 _ = plots.show_curves(curves, 'step', 'perplexity', 'codes in use, of 64')
 
 # %% [markdown]
@@ -173,14 +184,18 @@ _ = plots.show_curves(curves, 'step', 'perplexity', 'codes in use, of 64')
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder)
 config = base.with_(seed=0)
-run = topdown.train_model(config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set)
+run = topdown.train_model(
+    config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set
+)
 model = run.model
 outputs = [out for _, out in topdown.run_model(model, eval_set)]
 slots = torch.cat([out.first_slots for out in outputs]).float().cpu()
 index = torch.cat([out.code_index for out in outputs]).cpu()
 masks = torch.cat([out.first_attention for out in outputs]).float().cpu()
 hits = torch.bincount(index.flatten(), minlength=base.model.codebook_size).numpy()
-print(f'{base.data.dataset}: {slots.shape[0]} held-out images of {slots.shape[1]} slots')
+print(
+    f'{base.data.dataset}: {slots.shape[0]} held-out images of {slots.shape[1]} slots'
+)
 plots.save(plots.show_code_usage(hits), folder / 'code_usage.png')
 _ = plots.show_code_usage(hits)
 
@@ -195,7 +210,10 @@ mean = flat.mean(0)
 _, _, axes = torch.linalg.svd(flat - mean, full_matrices=False)
 plane = ((flat - mean) @ axes[:2].T).numpy()
 codes = ((model.codebook.codes.cpu() - mean) @ axes[:2].T).numpy()
-plots.save(plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0]), folder / 'slot_plane.png')
+plots.save(
+    plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0]),
+    folder / 'slot_plane.png',
+)
 _ = plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0])
 
 # %% [markdown]
@@ -204,15 +222,22 @@ _ = plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0])
 # nothing to show and are passed over. Nothing was picked by hand.
 
 # %%
-labels = topdown.predict(model, eval_set, 'first')  # codes belong to the first pass's slots
+labels = topdown.predict(
+    model, eval_set, 'first'
+)  # codes belong to the first pass's slots
 images = eval_set.images.permute(0, 2, 3, 1).numpy()
 distance = (slots - model.codebook.codes.cpu()[index]).norm(dim=-1)
 crops = {}
 for code in [c for c in hits.argsort()[::-1][:6] if hits[c]]:
     where = (index == code).nonzero()
-    shown = ((b, k) for b, k in where[distance[index == code].argsort()].tolist() if (labels[b] == k).any())
+    shown = (
+        (b, k)
+        for b, k in where[distance[index == code].argsort()].tolist()
+        if (labels[b] == k).any()
+    )
     crops[f'code {code}'] = [
-        plots.crop_to_mask(images[b], (labels[b] == k).numpy()) for (b, k), _ in zip(shown, range(8))
+        plots.crop_to_mask(images[b], (labels[b] == k).numpy())
+        for (b, k), _ in zip(shown, range(8))
     ]
 plots.save(plots.show_codes(crops), folder / 'typical_slots.png')
 _ = plots.show_codes(crops)
@@ -235,26 +260,39 @@ known = category > 0
 share = masks / masks.sum(-1, keepdim=True).clamp(min=1e-6)
 rows, columns = eval_set.grid
 y = (share.unflatten(-1, eval_set.grid).sum(-1) @ torch.arange(rows).float()) / rows
-x = (share.unflatten(-1, eval_set.grid).sum(-2) @ torch.arange(columns).float()) / columns
+x = (
+    share.unflatten(-1, eval_set.grid).sum(-2) @ torch.arange(columns).float()
+) / columns
 place = (3 * y).long().clamp(0, 2) * 3 + (3 * x).long().clamp(0, 2)
 size = masks.sum(-1)
 size_class = torch.bucketize(size, torch.quantile(size, torch.linspace(0.2, 0.8, 4)))
 target = {'category': category[known], 'place': place[known], 'size': size_class[known]}
 
-clusters = KMeans(base.model.codebook_size, n_init=1, random_state=0).fit_predict(flat.double().numpy())
-shuffled = index[known][torch.randperm(int(known.sum()), generator=torch.Generator().manual_seed(0))]
+clusters = KMeans(base.model.codebook_size, n_init=1, random_state=0).fit_predict(
+    flat.double().numpy()
+)
+shuffled = index[known][
+    torch.randperm(int(known.sum()), generator=torch.Generator().manual_seed(0))
+]
 partitions = {
     'codes': index[known].numpy(),
     'k-means on slots': clusters[known.flatten().numpy()],
     'codes, shuffled': shuffled.numpy(),
 }
 meaning = {
-    name: {what: adjusted_mutual_info_score(truth.numpy(), found) for what, truth in target.items()}
+    name: {
+        what: adjusted_mutual_info_score(truth.numpy(), found)
+        for what, truth in target.items()
+    }
     for name, found in partitions.items()
 }
 enough = int(known.sum()) > 200  # with fewer, chance alone may look like meaning
-checks['shuffled codes tell nothing'] = not enough or max(abs(v) for v in meaning['codes, shuffled'].values()) < 0.1
-plots.save(plots.show_bars(meaning, 'adjusted mutual information'), folder / 'code_meaning.png')
+checks['shuffled codes tell nothing'] = (
+    not enough or max(abs(v) for v in meaning['codes, shuffled'].values()) < 0.1
+)
+plots.save(
+    plots.show_bars(meaning, 'adjusted mutual information'), folder / 'code_meaning.png'
+)
 print(f'{int(known.sum())} of {known.numel()} slots stand for a toy')
 _ = plots.show_bars(meaning, 'adjusted mutual information')
 
@@ -276,9 +314,17 @@ _ = plots.show_bars(meaning, 'adjusted mutual information')
 
 # %%
 # NBVAL_CHECK_OUTPUT
-checks['every slot has one code'] = index.shape == slots.shape[:2] and bool((index >= 0).all())
-again = model.codebook.assign(slots.flatten(0, 1).to(model.codebook.codes.device)).cpu().view(index.shape)
-checks['codes can be found again from the slots'] = bool((again == index).float().mean() > 0.99)
+checks['every slot has one code'] = index.shape == slots.shape[:2] and bool(
+    (index >= 0).all()
+)
+again = (
+    model.codebook.assign(slots.flatten(0, 1).to(model.codebook.codes.device))
+    .cpu()
+    .view(index.shape)
+)
+checks['codes can be found again from the slots'] = bool(
+    (again == index).float().mean() > 0.99
+)
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 

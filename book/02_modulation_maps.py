@@ -48,7 +48,9 @@ checks = {}
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder)
 config = base.with_(seed=0)
-model = topdown.train_model(config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set).model
+model = topdown.train_model(
+    config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set
+).model
 images = eval_set.images.permute(0, 2, 3, 1).numpy()
 _, out = next(topdown.run_model(model, eval_set, limit=16, precision='fp32'))
 print(f'{base.data.dataset}: {len(eval_set)} held-out images')
@@ -62,10 +64,20 @@ print(f'{base.data.dataset}: {len(eval_set)} held-out images')
 
 # %%
 channel = out.scales.channel.cpu().numpy()
-plots.save(plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0), folder / 'channel_scale.png')
-print(f'over 16 images: mean {channel.mean():.2f}, standard deviation {channel.std():.2f}, ', end='')
+plots.save(
+    plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0),
+    folder / 'channel_scale.png',
+)
+print(
+    f'over 16 images: mean {channel.mean():.2f}, standard deviation '
+    f'{channel.std():.2f}, ',
+    end='',
+)
 print(f'negative {100 * (channel < 0).mean():.0f} %')
-print(f'standard deviation over slots of one channel: {channel.reshape(-1, channel.shape[-1]).std(0).mean():.2f}')
+print(
+    'standard deviation over slots of one channel: '
+    f'{channel.reshape(-1, channel.shape[-1]).std(0).mean():.2f}'
+)
 _ = plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0)
 
 # %% [markdown]
@@ -86,11 +98,21 @@ _ = plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0)
 # %%
 attention = out.first_attention.cpu()
 shifted = 1 + attention - attention.mean(-1, keepdim=True)
-checks['the spatial scale is the shifted attention'] = bool((shifted - out.scales.spatial.cpu()).abs().max() < 1e-6)
+checks['the spatial scale is the shifted attention'] = bool(
+    (shifted - out.scales.spatial.cpu()).abs().max() < 1e-6
+)
 checks['its mean over patches is one'] = bool((shifted.mean(-1) - 1).abs().max() < 1e-6)
-print(f'attention itself: mean {attention.mean():.3f}; shifted: from {shifted.min():.2f} to {shifted.max():.2f}')
-maps = {'attention, first pass': attention[0].numpy(), 'spatial scale': shifted[0].numpy()}
-plots.save(plots.show_attention(images[0], maps, eval_set.grid), folder / 'spatial_scale.png')
+print(
+    f'attention itself: mean {attention.mean():.3f}; shifted: from {shifted.min():.2f} '
+    f'to {shifted.max():.2f}'
+)
+maps = {
+    'attention, first pass': attention[0].numpy(),
+    'spatial scale': shifted[0].numpy(),
+}
+plots.save(
+    plots.show_attention(images[0], maps, eval_set.grid), folder / 'spatial_scale.png'
+)
 _ = plots.show_attention(images[0], maps, eval_set.grid)
 
 # %% [markdown]
@@ -119,10 +141,17 @@ with torch.no_grad():
     s = layer.gru(u.flatten(0, 1), start.flatten(0, 1)).view(2, 5, 8)
     s = s + layer.mlp(layer.norm_mlp(s))
     package, _ = layer(start, keys, values, scales)
-checks['the factored form equals the naive one'] = bool((s - package).abs().max() < 1e-12)
+checks['the factored form equals the naive one'] = bool(
+    (s - package).abs().max() < 1e-12
+)
 one = out.scales.spatial[0, 0].cpu()[:, None] * out.scales.channel[0, 0].cpu()
-plots.save(plots.show_map(one.T.numpy(), 'patch', 'channel', 'map of slot 0', centre=1.0), folder / 'map.png')
-_ = plots.show_map(one.T.numpy(), 'patch', 'channel', 'modulation map of slot 0', centre=1.0)
+plots.save(
+    plots.show_map(one.T.numpy(), 'patch', 'channel', 'map of slot 0', centre=1.0),
+    folder / 'map.png',
+)
+_ = plots.show_map(
+    one.T.numpy(), 'patch', 'channel', 'modulation map of slot 0', centre=1.0
+)
 
 # %% [markdown]
 # Rows of one colour are channels: the channel scale dominates the image, and the spatial scale shows as columns that
@@ -131,7 +160,10 @@ _ = plots.show_map(one.T.numpy(), 'patch', 'channel', 'modulation map of slot 0'
 # ## Attention before and after
 
 # %%
-maps = {'first pass': attention[0].numpy(), 'second pass': out.attention[0].cpu().numpy()}
+maps = {
+    'first pass': attention[0].numpy(),
+    'second pass': out.attention[0].cpu().numpy(),
+}
 maps['second - first'] = maps['second pass'] - maps['first pass']
 plots.save(plots.show_attention(images[0], maps, eval_set.grid), folder / 'passes.png')
 _ = plots.show_attention(images[0], maps, eval_set.grid)
@@ -153,10 +185,16 @@ predictions = {
     name: topdown.predict(model, eval_set, change=change)
     for name, change in topdown.interventions(model, eval_set).items()
 }
-per_image = {name: topdown.score(labels, eval_set) for name, labels in predictions.items()}
-table = pd.DataFrame({name: topdown.summarize(rows) for name, rows in per_image.items()}).T
+per_image = {
+    name: topdown.score(labels, eval_set) for name, labels in predictions.items()
+}
+table = pd.DataFrame(
+    {name: topdown.summarize(rows) for name, rows in per_image.items()}
+).T
 first = topdown.score(topdown.predict(model, eval_set, 'first'), eval_set)
-unmodulated = topdown.score(topdown.predict(model, eval_set, 'slots', change=lambda s: Scales()), eval_set)
+unmodulated = topdown.score(
+    topdown.predict(model, eval_set, 'slots', change=lambda s: Scales()), eval_set
+)
 checks['without scales the second pass repeats the first'] = all(
     abs(a['ari'] - b['ari']) < 1e-9 for a, b in zip(first, unmodulated)
 )
@@ -173,10 +211,19 @@ table[['fg_ari', 'ari', 'mbo_i', 'mbo_c']].round(1)
 # What each intervention costs in mBO$_i$, against *both* on the same images:
 
 # %%
-instance = {name: 100 * np.array([row['mbo_i'] for row in rows]) for name, rows in per_image.items()}
-costs = {name: topdown.compare(values, instance['both']).difference for name, values in instance.items()}
+instance = {
+    name: 100 * np.array([row['mbo_i'] for row in rows])
+    for name, rows in per_image.items()
+}
+costs = {
+    name: topdown.compare(values, instance['both']).difference
+    for name, values in instance.items()
+}
 pd.DataFrame({
-    name: {'mbo_i - both': f'{d.mean:+.1f}', '95 % over images': f'[{d.low:+.1f}, {d.high:+.1f}]'}
+    name: {
+        'mbo_i - both': f'{d.mean:+.1f}',
+        '95 % over images': f'[{d.low:+.1f}, {d.high:+.1f}]',
+    }
     for name, d in costs.items()
     if name != 'both'
 }).T  # fmt: skip
@@ -204,17 +251,31 @@ found = topdown.compare(100 * after, 100 * before)
 print(f'second - first pass: {found.difference.mean:+.1f} points of mBO_i, ', end='')
 print(f'95 % over images [{found.difference.low:+.1f}, {found.difference.high:+.1f}]')
 print(f'better in {100 * np.nanmean(gain > 0):.0f} % of images')
-plots.save(plots.show_histogram(gain[~np.isnan(gain)], 'gain, points', 'second - first pass'), folder / 'gain.png')
-_ = plots.show_histogram(gain[~np.isnan(gain)], 'gain in mBO$_i$, points', 'second minus first pass, by image')
+plots.save(
+    plots.show_histogram(gain[~np.isnan(gain)], 'gain, points', 'second - first pass'),
+    folder / 'gain.png',
+)
+_ = plots.show_histogram(
+    gain[~np.isnan(gain)],
+    'gain in mBO$_i$, points',
+    'second minus first pass, by image',
+)
 
 # %%
 order = [int(i) for i in np.argsort(np.nan_to_num(gain, nan=0.0))]
 truth = eval_set.instances.clip(0)
 rows = [
-    (f'{gain[i]:+.0f}', images[i], {'truth': truth[i], 'first pass': first_pass[i], 'second pass': second_pass[i]})
+    (
+        f'{gain[i]:+.0f}',
+        images[i],
+        {'truth': truth[i], 'first pass': first_pass[i], 'second pass': second_pass[i]},
+    )
     for i in [*order[:-4:-1], *order[2::-1]]
 ]
-rows = [(name, image, {k: np.asarray(v) for k, v in columns.items()}) for name, image, columns in rows]
+rows = [
+    (name, image, {k: np.asarray(v) for k, v in columns.items()})
+    for name, image, columns in rows
+]
 plots.save(plots.show_pass_masks(rows), folder / 'helps_and_hurts.png')
 _ = plots.show_pass_masks(rows)
 

@@ -33,8 +33,8 @@ data_root = ''  # folder of the data set; Toybox is made in the user's cache if 
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
 steps = 0  # optimiser steps of every run; 0 leaves it to the preset
-token_dir = ''  # keep the encoder's tokens in this folder (see the page on data); empty leaves it to the preset
-models = 'baseline,top-down'  # any of topdown.VARIANTS, such as baseline, top-down, six-iterations
+token_dir = ''  # keep the encoder's tokens in this folder; empty: as the preset has it
+models = 'baseline,top-down'  # any of topdown.VARIANTS, such as six-iterations
 fresh = False  # delete earlier runs of this preset first
 
 # %% [markdown]
@@ -53,10 +53,14 @@ from topdown.book import chapters, plots
 plots.style()
 presets = ('smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e')
 base, chosen, folder = chapters.begin(
-    preset, presets, models, run_dir, fresh, data_root=data_root, seeds=seeds, steps=steps, token_dir=token_dir,
+    preset, presets, models, run_dir, fresh, data_root=data_root, seeds=seeds,
+    steps=steps, token_dir=token_dir,
     cache_tokens=bool(token_dir),
 )  # fmt: skip
-print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, {base.seeds} seed(s)')
+print(
+    f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, '
+    f'{base.seeds} seed(s)'
+)
 
 # %% [markdown]
 # ## The data
@@ -69,18 +73,28 @@ print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} 
 train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 print(
-    f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation images, '
+    f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation '
+    'images, '
     f'{len(val_set.category_names)} categories'
 )
 
 # %%
 encoder = topdown.make_encoder(base)
-eval_set = topdown.make_eval_set(base, encoder, protocols=tuple(topdown.PROTOCOLS), dataset=val_set)
+eval_set = topdown.make_eval_set(
+    base, encoder, protocols=tuple(topdown.PROTOCOLS), dataset=val_set
+)
 show = list(range(min(6, len(eval_set))))
 images = eval_set.images[show].permute(0, 2, 3, 1).numpy()
-truth = {'instances': eval_set.instances[show].clip(0), 'classes': eval_set.classes[show].clip(0)}
-plots.save(plots.show_masks(images, truth, truth=('instances', 'classes')), folder / 'data.png')
-_ = plots.show_masks(images[:3], {'instances': truth['instances'][:3]}, truth=('instances',))
+truth = {
+    'instances': eval_set.instances[show].clip(0),
+    'classes': eval_set.classes[show].clip(0),
+}
+plots.save(
+    plots.show_masks(images, truth, truth=('instances', 'classes')), folder / 'data.png'
+)
+_ = plots.show_masks(
+    images[:3], {'instances': truth['instances'][:3]}, truth=('instances',)
+)
 # %% [markdown]
 # ## What any method must beat
 #
@@ -160,7 +174,9 @@ uncertainty.T
 # %%
 paired = topdown.paired_table(scores['decoder'], chosen[0])
 paired.to_csv(folder / 'paired.csv', index=False)
-paired.set_index(['model', 'metric']) if len(paired) else 'one model, nothing to compare'
+paired.set_index(['model', 'metric']) if len(
+    paired
+) else 'one model, nothing to compare'
 
 # %% [markdown]
 # What the models gain over each row that needed no training of slots, in points of the mean (decoder masks). A negative
@@ -175,12 +191,15 @@ chapters.gains(results, chosen).round(1)
 # masks are resized by a whole number, so there the columns agree; on COCO they do not.
 
 # %%
-predictions = baselines | {name: topdown.predict(runs[name, 0].model, eval_set) for name in chosen}
+predictions = baselines | {
+    name: topdown.predict(runs[name, 0].model, eval_set) for name in chosen
+}
 side_by_side = pd.DataFrame({
     name: {
         (protocol, metric): value
         for protocol in eval_set.truth
-        for metric, value in topdown.summarize(topdown.score(labels, eval_set, protocol)).items()
+        for metric,
+        value in topdown.summarize(topdown.score(labels, eval_set, protocol)).items()
     }
     for name, labels in predictions.items()
 }).T  # fmt: skip
@@ -195,7 +214,10 @@ side_by_side.round(1)
 # %%
 last_seed = base.seeds - 1
 columns = {'truth': eval_set.instances.clip(0)}
-columns |= {name: topdown.predict(runs[name, last_seed].model, eval_set).numpy() for name in chosen}
+columns |= {
+    name: topdown.predict(runs[name, last_seed].model, eval_set).numpy()
+    for name in chosen
+}
 shown = {title: labels[show] for title, labels in columns.items()}
 plots.save(plots.show_masks(images, shown, truth=('truth',)), folder / 'masks.png')
 _ = plots.show_masks(images[:4], {k: v[:4] for k, v in shown.items()}, truth=('truth',))
@@ -209,9 +231,15 @@ _ = plots.show_masks(images[:4], {k: v[:4] for k, v in shown.items()}, truth=('t
 if ('top-down', last_seed) in runs:
     model = runs['top-down', last_seed].model
     _, out = next(topdown.run_model(model, eval_set, limit=8))
-    maps = {'first pass': out.first_attention[0], 'second pass': out.attention[0], 'decoder': out.masks[0]}
+    maps = {
+        'first pass': out.first_attention[0],
+        'second pass': out.attention[0],
+        'decoder': out.masks[0],
+    }
     maps = {title: m.float().cpu().numpy() for title, m in maps.items()}
-    plots.save(plots.show_attention(images[0], maps, eval_set.grid), folder / 'attention.png')
+    plots.save(
+        plots.show_attention(images[0], maps, eval_set.grid), folder / 'attention.png'
+    )
     plots.show_attention(images[0], maps, eval_set.grid)
 
 # %% [markdown]
@@ -243,7 +271,9 @@ if ('top-down', last_seed) in runs:
         where = (index == code).nonzero()
         mass = torch.stack([masks[b, k].sum() for b, k in where])
         found = [where[i].tolist() for i in mass.argsort(descending=True)[:8]]
-        crops[f'code {code}'] = [plots.crop_to_mask(images[b], (labels[b] == k).numpy()) for b, k in found]
+        crops[f'code {code}'] = [
+            plots.crop_to_mask(images[b], (labels[b] == k).numpy()) for b, k in found
+        ]
     plots.save(plots.show_codes(crops), folder / 'code_crops.png')
     plots.show_codes(crops)
 
@@ -260,13 +290,23 @@ checks = {'losses are finite': bool(trained.log['loss'].notna().all())}
 for (name, _), run in runs.items():
     _, out = next(topdown.run_model(run.model, eval_set, limit=8, precision='fp32'))
     ones = torch.ones(())
-    checks['attention sums to one over slots'] = bool((out.attention.sum(1) - ones).abs().max() < 1e-5)
-    checks['masks sum to one over slots'] = bool((out.masks.sum(1) - ones).abs().max() < 1e-5)
+    checks['attention sums to one over slots'] = bool(
+        (out.attention.sum(1) - ones).abs().max() < 1e-5
+    )
+    checks['masks sum to one over slots'] = bool(
+        (out.masks.sum(1) - ones).abs().max() < 1e-5
+    )
     if name == 'top-down':
-        checks['spatial scale has mean one'] = bool((out.scales.spatial.mean(-1) - ones).abs().max() < 1e-5)
-        checks['modulation changes the attention'] = not torch.equal(out.attention, out.first_attention)
+        checks['spatial scale has mean one'] = bool(
+            (out.scales.spatial.mean(-1) - ones).abs().max() < 1e-5
+        )
+        checks['modulation changes the attention'] = not torch.equal(
+            out.attention, out.first_attention
+        )
 itself = topdown.summarize(topdown.score(eval_set.instances.clip(0), eval_set))
-checks['the truth itself scores 100 in FG-ARI and mBO'] = min(itself['fg_ari'], itself['mbo_i']) > 100 - 1e-9
+checks['the truth itself scores 100 in FG-ARI and mBO'] = (
+    min(itself['fg_ari'], itself['mbo_i']) > 100 - 1e-9
+)
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 

@@ -33,7 +33,7 @@ data_root = ''  # folder of the data set; Toybox is made in the user's cache if 
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
 steps = 0  # optimiser steps of every run; 0 leaves it to the preset
-models = 'baseline,top-down'  # any of topdown.VARIANTS, such as baseline, top-down, six-iterations
+models = 'baseline,top-down'  # any of topdown.VARIANTS, such as six-iterations
 fresh = False  # delete earlier runs of this preset first
 
 # %% [markdown]
@@ -52,9 +52,19 @@ from topdown.evaluate.truth import make_truth_set
 
 plots.style()
 base, chosen, folder = chapters.begin(
-    preset, ('voc_toybox', 'voc_smoke', 'voc'), models, run_dir, fresh, data_root=data_root, seeds=seeds, steps=steps
+    preset,
+    ('voc_toybox', 'voc_smoke', 'voc'),
+    models,
+    run_dir,
+    fresh,
+    data_root=data_root,
+    seeds=seeds,
+    steps=steps,
 )
-print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, {base.seeds} seed(s)')
+print(
+    f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, '
+    f'{base.seeds} seed(s)'
+)
 
 # %% [markdown]
 # ## Instances, classes, unknown pixels
@@ -68,14 +78,22 @@ val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder, dataset=val_set)
 without_void = make_truth_set(base.with_(void='ignore'), dataset=val_set)
-print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation images')
+print(
+    f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation '
+    'images'
+)
 show = list(range(min(6, len(eval_set))))
 images = eval_set.images[show].permute(0, 2, 3, 1).numpy()
-maps = {'instances': eval_set.instances[show].clip(0), 'classes': eval_set.classes[show].clip(0)}
+maps = {
+    'instances': eval_set.instances[show].clip(0),
+    'classes': eval_set.classes[show].clip(0),
+}
 unknown = np.where(without_void.instances[show] < 0, 10, 0)
 columns = maps | {'unknown': unknown}
 plots.save(plots.show_masks(images, columns, truth=tuple(columns)), folder / 'data.png')
-_ = plots.show_masks(images[:4], {k: v[:4] for k, v in columns.items()}, truth=tuple(columns))
+_ = plots.show_masks(
+    images[:4], {k: v[:4] for k, v in columns.items()}, truth=tuple(columns)
+)
 
 # %% [markdown]
 # ## Random crops
@@ -86,7 +104,10 @@ _ = plots.show_masks(images[:4], {k: v[:4] for k, v in columns.items()}, truth=t
 # is refused together with `random_crop`.
 
 # %%
-crops = [train_set.view(0, at=(0.5, share)).permute(1, 2, 0).numpy() for share in (0.0, 0.5, 1.0)]
+crops = [
+    train_set.view(0, at=(0.5, share)).permute(1, 2, 0).numpy()
+    for share in (0.0, 0.5, 1.0)
+]
 crops.append(train_set.view(0, flip=True, at=(0.5, 1.0)).permute(1, 2, 0).numpy())
 _ = plots.show_codes({'crops': crops}, columns=4)
 
@@ -140,7 +161,9 @@ chapters.gains(results, chosen).round(1)
 # %%
 paired = topdown.paired_table(trained.scores['decoder'], chosen[0])
 paired.to_csv(folder / 'paired.csv', index=False)
-paired.set_index(['model', 'metric']) if len(paired) else 'one model, nothing to compare'
+paired.set_index(['model', 'metric']) if len(
+    paired
+) else 'one model, nothing to compare'
 
 # %% [markdown]
 # Beside the paper's numbers on VOC. Numbers on other images cannot be compared with them and stand in columns of
@@ -148,9 +171,14 @@ paired.set_index(['model', 'metric']) if len(paired) else 'one model, nothing to
 
 # %%
 published = tables.read_published(topdown.figures_dir() / 'paper')
-published = published[published.table.eq('COCO and PASCAL VOC against DINOSAUR') & published.dataset.eq('VOC')]
+published = published[
+    published.table.eq('COCO and PASCAL VOC against DINOSAUR')
+    & published.dataset.eq('VOC')
+]
 ours = results[results.masks.eq('decoder')].rename(columns={'model': 'variant'})
-tables.side_by_side(published, {'VOC' if base.data.dataset == 'voc' else 'Toybox, wide': ours})
+tables.side_by_side(
+    published, {'VOC' if base.data.dataset == 'voc' else 'Toybox, wide': ours}
+)
 
 # %% [markdown]
 # ## Instances and classes
@@ -161,11 +189,16 @@ tables.side_by_side(published, {'VOC' if base.data.dataset == 'voc' else 'Toybox
 
 # %%
 truth = zip(eval_set.instances, eval_set.classes, strict=True)
-several = np.array([len(np.unique(i[i > 0])) > len(np.unique(c[c > 0])) for i, c in truth])
+several = np.array(
+    [len(np.unique(i[i > 0])) > len(np.unique(c[c > 0])) for i, c in truth]
+)
 split = {}
 for name in chosen:
     per_image = pd.DataFrame(trained.scores['decoder'][name, 0])
-    for title, kept in (('one of each class', ~several), ('several of a class', several)):
+    for title, kept in (
+        ('one of each class', ~several),
+        ('several of a class', several),
+    ):
         mean = 100 * per_image[kept][['mbo_i', 'mbo_c']].mean()
         split[name, title] = {'images': int(kept.sum()), **mean.round(1)}
 pd.DataFrame(split).T.astype({'images': int})
@@ -178,8 +211,13 @@ pd.DataFrame(split).T.astype({'images': int})
 # the first seed's models, both ways:
 
 # %%
-predictions = {name: topdown.predict(trained.runs[name, 0].model, eval_set) for name in chosen}
-shown_rows = {'truth pooled to patches': labels['truth pooled to patches'], **predictions}
+predictions = {
+    name: topdown.predict(trained.runs[name, 0].model, eval_set) for name in chosen
+}
+shown_rows = {
+    'truth pooled to patches': labels['truth pooled to patches'],
+    **predictions,
+}
 sets = {'background': eval_set, 'ignored': without_void}
 pd.DataFrame({
     name: {
@@ -199,7 +237,9 @@ pd.DataFrame({
 columns = {'truth': eval_set.instances[show].clip(0)}
 columns |= {name: found[show].numpy() for name, found in predictions.items()}
 plots.save(plots.show_masks(images, columns, truth=('truth',)), folder / 'masks.png')
-_ = plots.show_masks(images[:4], {k: v[:4] for k, v in columns.items()}, truth=('truth',))
+_ = plots.show_masks(
+    images[:4], {k: v[:4] for k, v in columns.items()}, truth=('truth',)
+)
 
 # %% [markdown]
 # ## Checks
@@ -213,7 +253,9 @@ known = without_void.instances >= 0
 first, again = (next(iter(data.batches(3, 4))) for _ in range(2))
 checks = {
     'losses are finite': bool(trained.log['loss'].notna().all()),
-    'a step sees the same crops whenever it is asked': bool((first - again).abs().max() < 1e-3),
+    'a step sees the same crops whenever it is asked': bool(
+        (first - again).abs().max() < 1e-3
+    ),
     'unknown pixels are there': bool((without_void.instances < 0).any()),
     'the other pixels keep their labels': bool(
         np.array_equal(without_void.instances[known], eval_set.instances[known])
@@ -221,7 +263,9 @@ checks = {
 }
 for run in trained.runs.values():
     _, out = next(topdown.run_model(run.model, eval_set, limit=8, precision='fp32'))
-    checks['masks sum to one over slots'] = bool((out.masks.sum(1) - 1).abs().max() < 1e-5)
+    checks['masks sum to one over slots'] = bool(
+        (out.masks.sum(1) - 1).abs().max() < 1e-5
+    )
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 

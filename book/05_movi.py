@@ -34,8 +34,8 @@ data_root = ''  # folder of the data set; clips are made in the user's cache if 
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
 steps = 0  # optimiser steps of every run; 0 leaves it to the preset
-token_dir = ''  # keep the encoder's tokens in this folder (see the page on data); empty leaves it to the preset
-models = 'baseline,top-down'  # any of topdown.VARIANTS, such as baseline, top-down, six-iterations
+token_dir = ''  # keep the encoder's tokens in this folder; empty: as the preset has it
+models = 'baseline,top-down'  # any of topdown.VARIANTS, such as six-iterations
 fresh = False  # delete earlier runs of this preset first
 
 # %% [markdown]
@@ -57,10 +57,14 @@ from topdown.evaluate.predict import labels_from_masks
 plots.style()
 pd.set_option('display.max_colwidth', None)
 base, chosen, folder = chapters.begin(
-    preset, ('movi_toybox', 'movi_smoke', 'movi_c', 'movi_e'), models, run_dir, fresh, data_root=data_root, seeds=seeds,
+    preset, ('movi_toybox', 'movi_smoke', 'movi_c', 'movi_e'), models, run_dir, fresh,
+    data_root=data_root, seeds=seeds,
     steps=steps, token_dir=token_dir, cache_tokens=bool(token_dir),
 )  # fmt: skip
-print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, {base.seeds} seed(s)')
+print(
+    f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, '
+    f'{base.seeds} seed(s)'
+)
 
 # %% [markdown]
 # ## A clip
@@ -73,11 +77,16 @@ train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder, dataset=val_set)
-print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation frames, {FRAMES} a clip')
+print(
+    f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation '
+    f'frames, {FRAMES} a clip'
+)
 frames = np.linspace(0, min(FRAMES, len(val_set)) - 1, 6).round().astype(int)
 images = eval_set.images[frames].permute(0, 2, 3, 1).numpy()
 clip = val_set.read_clip_annotation(0).labels[frames]
-plots.save(plots.show_masks(images, {'truth': clip}, truth=('truth',)), folder / 'data.png')
+plots.save(
+    plots.show_masks(images, {'truth': clip}, truth=('truth',)), folder / 'data.png'
+)
 _ = plots.show_masks(images[::2], {'truth': clip[::2]}, truth=('truth',))
 
 # %% [markdown]
@@ -92,7 +101,9 @@ for epoch in range(3):
     order = train_set.order(torch.Generator().manual_seed(epoch)).sort().values
     for number in range(min(3, len(train_set) // FRAMES)):
         inside = order[order // FRAMES == number] % FRAMES
-        epochs[f'epoch {epoch}', f'clip {number}'] = ' '.join(str(int(frame)) for frame in inside)
+        epochs[f'epoch {epoch}', f'clip {number}'] = ' '.join(
+            str(int(frame)) for frame in inside
+        )
 pd.Series(epochs).unstack()
 
 # %% [markdown]
@@ -129,7 +140,9 @@ _ = plots.show_training(trained.log, trained.evaluations)
 
 # %%
 results = chapters.write_results(rows + trained.rows, base, folder)
-topdown.mean_and_spread(results, ['model', 'masks'])[['fg_ari', 'mbo_i', 'miou', 'runs']]
+topdown.mean_and_spread(results, ['model', 'masks'])[
+    ['fg_ari', 'mbo_i', 'miou', 'runs']
+]
 
 # %% [markdown]
 # What the models gain over each row that needed no training of slots, in points. A negative number is a baseline that
@@ -150,7 +163,9 @@ for (name, seed), per_frame in trained.scores['decoder'].items():
 paired = topdown.paired_table(by_clip, chosen[0])
 paired.to_csv(folder / 'paired.csv', index=False)
 print(f'{len(next(iter(by_clip.values())))} clips')
-paired.set_index(['model', 'metric']) if len(paired) else 'one model, nothing to compare'
+paired.set_index(['model', 'metric']) if len(
+    paired
+) else 'one model, nothing to compare'
 
 # %% [markdown]
 # Beside the paper's numbers on MOVi. Numbers on other clips cannot be compared with them and stand in columns of their
@@ -175,7 +190,9 @@ scored = {'block grid': topdown.score(labels['block grid'], eval_set)}
 scored |= {name: trained.scores['decoder'][name, 0] for name in chosen}
 for metric in ('fg_ari', 'mbo_i'):
     for name, per_frame in scored.items():
-        parts[f'{metric}, {name}'] = 100 * pd.DataFrame(per_frame)[metric].groupby(count).mean()
+        parts[f'{metric}, {name}'] = (
+            100 * pd.DataFrame(per_frame)[metric].groupby(count).mean()
+        )
 pd.DataFrame(parts).rename_axis('objects').round(1)
 
 # %% [markdown]
@@ -190,14 +207,26 @@ pd.DataFrame(parts).rename_axis('objects').round(1)
 columns = {'truth': clip}
 for name in chosen:
     model = trained.runs[name, 0].model.eval()
-    noise = torch.randn(1, base.model.num_slots, base.model.slot_size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(
+        1,
+        base.model.num_slots,
+        base.model.slot_size,
+        generator=torch.Generator().manual_seed(0),
+    )
     with torch.no_grad():
         device = next(model.parameters()).device
-        out = model(eval_set.tokens[frames].to(device), noise.expand(len(frames), -1, -1).to(device))
+        out = model(
+            eval_set.tokens[frames].to(device),
+            noise.expand(len(frames), -1, -1).to(device),
+        )
     columns[f'{name},\nown noise'] = topdown.predict(model, eval_set)[frames].numpy()
-    columns[f'{name},\nsame noise'] = labels_from_masks(out.masks.cpu(), eval_set.grid, eval_set.mask_size).numpy()
+    columns[f'{name},\nsame noise'] = labels_from_masks(
+        out.masks.cpu(), eval_set.grid, eval_set.mask_size
+    ).numpy()
 plots.save(plots.show_masks(images, columns, truth=('truth',)), folder / 'masks.png')
-_ = plots.show_masks(images[::2], {k: v[::2] for k, v in columns.items()}, truth=('truth',))
+_ = plots.show_masks(
+    images[::2], {k: v[::2] for k, v in columns.items()}, truth=('truth',)
+)
 
 # %% [markdown]
 # ## Checks
@@ -213,7 +242,8 @@ frame = val_set.annotation(0)
 checks = {
     'losses are finite': bool(trained.log['loss'].notna().all()),
     'an epoch has the same number of different frames of every clip': bool(
-        (torch.bincount(order // FRAMES) == DRAWN).all() and len(order.unique()) == len(order)
+        (torch.bincount(order // FRAMES) == DRAWN).all()
+        and len(order.unique()) == len(order)
     ),
     "a clip's objects are those of its frames": bool(
         len(frame.masks) == len(np.unique(whole.labels[0][whole.labels[0] > 0]))
@@ -221,7 +251,9 @@ checks = {
 }
 for run in trained.runs.values():
     _, out = next(topdown.run_model(run.model, eval_set, limit=8, precision='fp32'))
-    checks['masks sum to one over slots'] = bool((out.masks.sum(1) - 1).abs().max() < 1e-5)
+    checks['masks sum to one over slots'] = bool(
+        (out.masks.sum(1) - 1).abs().max() < 1e-5
+    )
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 

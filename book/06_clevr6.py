@@ -35,7 +35,7 @@ data_root = ''  # folder of the data set; Toybox is made in the user's cache if 
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
 steps = 0  # optimiser steps of every run; 0 leaves it to the preset
-models = 'baseline,top-down'  # any of topdown.VARIANTS, such as baseline, top-down, six-iterations
+models = 'baseline,top-down'  # any of topdown.VARIANTS, such as six-iterations
 fresh = False  # delete earlier runs of this preset first
 
 # %% [markdown]
@@ -55,10 +55,14 @@ from topdown.evaluate import baselines
 plots.style()
 pd.set_option('display.max_colwidth', None)
 base, chosen, folder = chapters.begin(
-    preset, ('clevr6_toybox', 'clevr6_smoke', 'clevr6'), models, run_dir, fresh, data_root=data_root, seeds=seeds,
+    preset, ('clevr6_toybox', 'clevr6_smoke', 'clevr6'), models, run_dir, fresh,
+    data_root=data_root, seeds=seeds,
     steps=steps,
 )  # fmt: skip
-print(f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, {base.seeds} seed(s)')
+print(
+    f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, '
+    f'{base.seeds} seed(s)'
+)
 
 # %% [markdown]
 # ## The data
@@ -71,12 +75,18 @@ train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder, dataset=val_set)
-print(f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation images', end=', ')
+print(
+    f'{base.data.dataset}: {len(train_set)} training and {len(val_set)} validation '
+    'images',
+    end=', ',
+)
 print(f'{encoder.grid[0]} x {encoder.grid[1]} pixels, so N = {encoder.num_patches}')
 show = list(range(min(6, len(eval_set))))
 images = eval_set.images[show].permute(0, 2, 3, 1).numpy()
 truth = eval_set.instances[show].clip(0)
-plots.save(plots.show_masks(images, {'truth': truth}, truth=('truth',)), folder / 'data.png')
+plots.save(
+    plots.show_masks(images, {'truth': truth}, truth=('truth',)), folder / 'data.png'
+)
 _ = plots.show_masks(images[:3], {'truth': truth[:3]}, truth=('truth',))
 
 # %% [markdown]
@@ -110,7 +120,11 @@ pd.DataFrame(rows).set_index('model')[['fg_ari', 'mbo_i', 'miou']].round(1)
 model = topdown.build_model(base, encoder)
 ends = {'features': model.head.convolutions, 'images': model.decoder.convolutions}
 layers = pd.DataFrame([
-    {'end': end, 'layer': str(layer), 'parameters': sum(p.numel() for p in layer.parameters())}
+    {
+        'end': end,
+        'layer': str(layer),
+        'parameters': sum(p.numel() for p in layer.parameters()),
+    }
     for end, part in ends.items()
     for layer in part
     if not isinstance(layer, torch.nn.ReLU)
@@ -137,7 +151,9 @@ _ = plots.show_training(trained.log, trained.evaluations)
 
 # %%
 results = chapters.write_results(rows + trained.rows, base, folder)
-topdown.mean_and_spread(results, ['model', 'masks'])[['fg_ari', 'mbo_i', 'miou', 'runs']]
+topdown.mean_and_spread(results, ['model', 'masks'])[
+    ['fg_ari', 'mbo_i', 'miou', 'runs']
+]
 
 # %% [markdown]
 # What the models gain over each row that needed no training, in points (decoder masks). A negative number is a
@@ -157,9 +173,17 @@ chapters.gains(results, chosen)[['fg_ari', 'mbo_i', 'miou']].round(1)
 paired = topdown.paired_table(trained.scores['decoder'], chosen[0])
 paired.to_csv(folder / 'paired.csv', index=False)
 published = tables.read_published(topdown.figures_dir() / 'paper')
-published = published[published.dataset.eq('CLEVR6') & published.row.eq('top-down')].set_index('metric').note
+published = (
+    published[published.dataset.eq('CLEVR6') & published.row.eq('top-down')]
+    .set_index('metric')
+    .note
+)
 said = {'fg_ari': published['FG-ARI'], 'mbo_i': published['mBO']}
-beside = paired[paired.metric.isin(said)] if len(paired) else pd.DataFrame(columns=['model', 'metric', 'difference'])
+beside = (
+    paired[paired.metric.isin(said)]
+    if len(paired)
+    else pd.DataFrame(columns=['model', 'metric', 'difference'])
+)
 beside.assign(paper=beside.metric.map(said)).set_index(['model', 'metric']).T
 
 # %% [markdown]
@@ -170,9 +194,14 @@ beside.assign(paper=beside.metric.map(said)).set_index(['model', 'metric']).T
 # %%
 last_seed = base.seeds - 1
 columns = {'truth': truth}
-columns |= {name: topdown.predict(trained.runs[name, last_seed].model, eval_set)[show].numpy() for name in chosen}
+columns |= {
+    name: topdown.predict(trained.runs[name, last_seed].model, eval_set)[show].numpy()
+    for name in chosen
+}
 plots.save(plots.show_masks(images, columns, truth=('truth',)), folder / 'masks.png')
-_ = plots.show_masks(images[:5], {k: v[:5] for k, v in columns.items()}, truth=('truth',))
+_ = plots.show_masks(
+    images[:5], {k: v[:5] for k, v in columns.items()}, truth=('truth',)
+)
 
 # %% [markdown]
 # ## What every slot draws
@@ -186,7 +215,10 @@ model = trained.runs[shown, last_seed].model
 _, out = next(topdown.run_model(model, eval_set, limit=4, precision='fp32'))
 with torch.no_grad():
     drawn, masks = model.decoder.draw(out.slots)
-blended, drawn = ((x / 2 + 0.5).unflatten(-2, encoder.grid).cpu().numpy() for x in (out.reconstruction, drawn))
+blended, drawn = (
+    (x / 2 + 0.5).unflatten(-2, encoder.grid).cpu().numpy()
+    for x in (out.reconstruction, drawn)
+)
 parts = images[:4], blended, drawn, masks.unflatten(-1, encoder.grid).cpu().numpy()
 plots.save(plots.show_slot_images(*parts), folder / 'slots.png')
 print(f'model: {shown}')
@@ -201,9 +233,15 @@ _ = plots.show_slot_images(*parts)
 if ('top-down', last_seed) in trained.runs:
     model = trained.runs['top-down', last_seed].model
     _, out = next(topdown.run_model(model, eval_set, limit=1))
-    maps = {'first pass': out.first_attention[0], 'second pass': out.attention[0], 'decoder': out.masks[0]}
+    maps = {
+        'first pass': out.first_attention[0],
+        'second pass': out.attention[0],
+        'decoder': out.masks[0],
+    }
     maps = {title: m.float().cpu().numpy() for title, m in maps.items()}
-    plots.save(plots.show_attention(images[0], maps, eval_set.grid), folder / 'attention.png')
+    plots.save(
+        plots.show_attention(images[0], maps, eval_set.grid), folder / 'attention.png'
+    )
     plots.show_attention(images[0], maps, eval_set.grid)
 
 # %% [markdown]
@@ -221,8 +259,15 @@ if ('top-down', last_seed) in trained.runs:
         'decoder': topdown.predict(model, eval_set),
     }
     changes = topdown.interventions(model, eval_set)
-    found['decoder, scales of one'] = topdown.predict(model, eval_set, change=changes['none'])
-    passes = pd.DataFrame({n: topdown.summarize(topdown.score(maps, eval_set)) for n, maps in found.items()}).T
+    found['decoder, scales of one'] = topdown.predict(
+        model, eval_set, change=changes['none']
+    )
+    passes = pd.DataFrame(
+        {
+            n: topdown.summarize(topdown.score(maps, eval_set))
+            for n, maps in found.items()
+        }
+    ).T
 passes[['fg_ari', 'mbo_i', 'miou']].round(1)
 
 # %% [markdown]
@@ -230,7 +275,9 @@ passes[['fg_ari', 'mbo_i', 'miou']].round(1)
 
 # %%
 if ('top-down', last_seed) in trained.runs:
-    index = torch.cat([out.code_index for _, out in topdown.run_model(model, eval_set)]).cpu()
+    index = torch.cat(
+        [out.code_index for _, out in topdown.run_model(model, eval_set)]
+    ).cpu()
     hits = torch.bincount(index.flatten(), minlength=base.model.codebook_size).numpy()
     plots.save(plots.show_code_usage(hits), folder / 'codes.png')
     plots.show_code_usage(hits)
@@ -249,13 +296,23 @@ for (name, _), run in trained.runs.items():
     with torch.no_grad():
         drawn, masks = run.model.decoder.draw(out.slots)
     ones = torch.ones((), device=masks.device)
-    checks['attention sums to one over slots'] = bool((out.attention.sum(1) - ones).abs().max() < 1e-5)
-    checks['opacities sum to one over slots'] = bool((out.masks.sum(1) - ones).abs().max() < 1e-5)
+    checks['attention sums to one over slots'] = bool(
+        (out.attention.sum(1) - ones).abs().max() < 1e-5
+    )
+    checks['opacities sum to one over slots'] = bool(
+        (out.masks.sum(1) - ones).abs().max() < 1e-5
+    )
     blended = torch.einsum('bkn,bknc->bnc', masks, drawn)
-    checks['the blend is the reconstruction'] = bool((blended - out.reconstruction).abs().max() < 1e-4)
+    checks['the blend is the reconstruction'] = bool(
+        (blended - out.reconstruction).abs().max() < 1e-4
+    )
     if name == 'top-down':
-        checks['spatial scale has mean one'] = bool((out.scales.spatial.mean(-1) - ones).abs().max() < 1e-5)
-        checks['modulation changes the attention'] = not torch.equal(out.attention, out.first_attention)
+        checks['spatial scale has mean one'] = bool(
+            (out.scales.spatial.mean(-1) - ones).abs().max() < 1e-5
+        )
+        checks['modulation changes the attention'] = not torch.equal(
+            out.attention, out.first_attention
+        )
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
@@ -265,9 +322,16 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # %%
 print(tables.say_effects(chapters.effects(results, chosen[0]), chosen[0]))
 print(chapters.say_rivals(results, chosen))
-by_seed = results[results.masks.eq('decoder')].pivot(index='model', columns='seed', values='fg_ari')
+by_seed = results[results.masks.eq('decoder')].pivot(
+    index='model', columns='seed', values='fg_ari'
+)
 print('FG-ARI, least and most over seeds: ', end='')
-print('; '.join(f'{name} {row.min():.1f} and {row.max():.1f}' for name, row in by_seed.iterrows()))
+print(
+    '; '.join(
+        f'{name} {row.min():.1f} and {row.max():.1f}'
+        for name, row in by_seed.iterrows()
+    )
+)
 
 # %% [markdown]
 # The first lines ask whether training again would show the difference (95 % intervals over the seeds of this page);

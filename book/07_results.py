@@ -31,7 +31,7 @@
 # The chapter trains nothing: it reads `figures/paper` and `figures/tables`, and runs in a second.
 
 # %% tags=["parameters"]
-toybox = 'toybox_long'  # the preset whose runs stand for the embedded scale: toybox or toybox_long
+toybox = 'toybox_long'  # whose runs stand for the embedded scale: it or toybox
 notes_too = True  # print the notes on published figures
 
 # %%
@@ -67,15 +67,21 @@ def table_of(name, *datasets):
 
 
 def beside(part, *datasets, **options):
-    """These published rows, our runs on the same data sets, and our runs on Toybox and its stand-ins for them."""
+    """Published rows, our runs on the same data sets, and those on the stand-ins."""
     here = {name: at_paper_scale[name] for name in datasets} | {'Toybox': embedded}
     for name in datasets:
         here |= standins.get(name, {})
     return tables.side_by_side(part, here, **options)
 
 
-print(f'{len(published)} published cells, {(published.value != tables.NOT_AVAILABLE).sum()} of them transcribed')
-print(f"runs on Toybox: {len(embedded)}; at the paper's scale: {sum(map(len, at_paper_scale.values()))}")
+print(
+    f'{len(published)} published cells, '
+    f'{(published.value != tables.NOT_AVAILABLE).sum()} of them transcribed'
+)
+print(
+    f"runs on Toybox: {len(embedded)}; at the paper's scale: "
+    f'{sum(map(len, at_paper_scale.values()))}'
+)
 
 # %% [markdown]
 # ## MOVi-C and MOVi-E against DINOSAUR
@@ -97,11 +103,18 @@ beside(table_of('COCO and PASCAL VOC against DINOSAUR'), 'COCO', 'VOC')
 # no spread; ours are differences over the seeds that both models have, with their 95 % interval.
 
 # %%
-cells = table_of('COCO and PASCAL VOC against DINOSAUR').set_index(['dataset', 'metric', 'row']).value
+cells = (
+    table_of('COCO and PASCAL VOC against DINOSAUR')
+    .set_index(['dataset', 'metric', 'row'])
+    .value
+)
 for dataset, metric in dict.fromkeys(index[:2] for index in cells.index):
     pair = [cells[dataset, metric, row] for row in ('top-down', 'baseline')]
     known = tables.NOT_AVAILABLE not in pair
-    print(f'{dataset}, {metric}, paper:', f'{float(pair[0]) - float(pair[1]):+.1f}' if known else tables.NOT_AVAILABLE)
+    print(
+        f'{dataset}, {metric}, paper:',
+        f'{float(pair[0]) - float(pair[1]):+.1f}' if known else tables.NOT_AVAILABLE,
+    )
 found = tables.effects(embedded)
 for row in found[found.variant == 'top-down'].itertuples():
     effect = tables.effect_text(row.difference, row.low, row.high)
@@ -116,7 +129,8 @@ for row in found[found.variant == 'top-down'].itertuples():
 
 # %%
 citations = {
-    'seitzer2023dinosaur': 'Seitzer et al. 2023', 'kakogeorgiou2024spot': 'Kakogeorgiou et al. 2024',
+    'seitzer2023dinosaur': 'Seitzer et al. 2023',
+    'kakogeorgiou2024spot': 'Kakogeorgiou et al. 2024',
     'singh2022slate': 'Singh et al. 2022', 'locatello2020slot': 'Locatello et al. 2020',
     'didolkar2025transfer': 'Didolkar et al. 2025',
 }  # fmt: skip
@@ -126,7 +140,9 @@ art = pd.concat([table_of('State of the art'), peers], ignore_index=True)
 def against_peers(dataset):
     """Everything that was published on one data set, beside our runs on it."""
     part = art[art.dataset == dataset]
-    return tables.side_by_side(part, {dataset: at_paper_scale[dataset]}, citations=citations)
+    return tables.side_by_side(
+        part, {dataset: at_paper_scale[dataset]}, citations=citations
+    )
 
 
 against_peers('COCO')
@@ -145,7 +161,11 @@ against_peers('MOVi-E')
 # {cite}`singh2022slate`, Slot Attention {cite}`locatello2020slot`, FT-DINOSAUR {cite}`didolkar2025transfer`.
 
 # %%
-notes = peers.iloc[: None if notes_too else 0][['row', 'dataset', 'note']].drop_duplicates().dropna()
+notes = (
+    peers.iloc[: None if notes_too else 0][['row', 'dataset', 'note']]
+    .drop_duplicates()
+    .dropna()
+)
 for note, part in notes.groupby('note', sort=False):
     print(tables.wrap(f'{", ".join(part.row + " on " + part.dataset)}: {note}'))
 
@@ -163,7 +183,10 @@ found = tables.effects(embedded, 'six-iterations')
 six = found[found.variant == 'top-down']
 for row in six.itertuples():
     effect = tables.effect_text(row.difference, row.low, row.high)
-    print(f'Toybox, top-down minus six iterations, {tables.NAMES[row.metric]}: {effect}, {row.seeds} seeds')
+    print(
+        f'Toybox, top-down minus six iterations, {tables.NAMES[row.metric]}: {effect}, '
+        f'{row.seeds} seeds'
+    )
 if not len(six):
     print(tables.NOT_RUN)
 
@@ -174,9 +197,13 @@ if not len(six):
 # smaller sizes; [the chapter on codebook sizes](09_codebook_size.ipynb) reads it.
 
 # %%
-sizes = tables.with_codebook_size(tables.read_runs(figures / 'tables', 'toybox_codebook'))
+sizes = tables.with_codebook_size(
+    tables.read_runs(figures / 'tables', 'toybox_codebook')
+)
 sizes['variant'] = 'E = ' + sizes.codebook_size.astype(str)
-coco_sizes = tables.with_codebook_size(tables.read_runs(figures / 'tables', 'coco_codebook'))
+coco_sizes = tables.with_codebook_size(
+    tables.read_runs(figures / 'tables', 'coco_codebook')
+)
 coco_sizes['variant'] = 'E = ' + coco_sizes.codebook_size.astype(str)
 part = table_of('Codebook sizes')
 ours = sorted({*part.row, *sizes.variant}, key=lambda name: int(name.split()[-1]))
@@ -192,7 +219,9 @@ tables.side_by_side(part, {'COCO': coco_sizes, 'Toybox': sizes}, ours)
 # %%
 ablation = tables.read_runs(figures / 'tables', 'toybox_ablation')
 part = table_of('Ablation')
-tables.side_by_side(part, {'Toybox': ablation}, list(dict.fromkeys([*part.row, *ablation.variant])))
+tables.side_by_side(
+    part, {'Toybox': ablation}, list(dict.fromkeys([*part.row, *ablation.variant]))
+)
 
 # %% [markdown]
 # ## CLEVR6 with slot attention on pixels
@@ -204,7 +233,9 @@ tables.side_by_side(part, {'Toybox': ablation}, list(dict.fromkeys([*part.row, *
 # %%
 pixels = table_of('CLEVR6 with slot attention on pixels')
 on_toybox = tables.read_runs(figures / 'tables', 'clevr6_toybox')
-tables.side_by_side(pixels, {'CLEVR6': at_paper_scale['CLEVR6'], 'Toybox, pixels': on_toybox})
+tables.side_by_side(
+    pixels, {'CLEVR6': at_paper_scale['CLEVR6'], 'Toybox, pixels': on_toybox}
+)
 
 # %% [markdown]
 # ## Checks
@@ -220,10 +251,14 @@ checks['every cell is a number or not available'] = bool(
 )
 checks['numbers are percentages'] = bool(numbers.dropna().between(0, 100).all())
 checks['every cell has a source'] = bool(published.source.notna().all())
-checks['seven tables of the paper'] = published[published.source == 'kim2024topdown'].table.nunique() == 7
+checks['seven tables of the paper'] = (
+    published[published.source == 'kim2024topdown'].table.nunique() == 7
+)
 shown = beside(table_of('COCO and PASCAL VOC against DINOSAUR'), 'COCO', 'VOC')
 paper_rows = shown.xs(tables.REPORTED, level='reported by')
-checks['no figure of the paper in a column of Toybox'] = bool((paper_rows['Toybox'] == tables.NOTHING).all(axis=None))
+checks['no figure of the paper in a column of Toybox'] = bool(
+    (paper_rows['Toybox'] == tables.NOTHING).all(axis=None)
+)
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
@@ -231,12 +266,17 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # ## What was seen, and its limits
 
 # %%
-claims = verdicts(tables.read(figures / 'paper' / 'claims.csv'), read_all(figures / 'tables'))
+claims = verdicts(
+    tables.read(figures / 'paper' / 'claims.csv'), read_all(figures / 'tables')
+)
 for column in ('on Toybox', "on the paper's data"):
     counts = claims[column].value_counts()
     print(
         f'{column}: '
-        + '; '.join(f'{name if name != tables.NOTHING else "no counterpart"}: {n}' for name, n in counts.items())
+        + '; '.join(
+            f'{name if name != tables.NOTHING else "no counterpart"}: {n}'
+            for name, n in counts.items()
+        )
     )
 
 # %% [markdown]

@@ -42,13 +42,18 @@ from topdown.book import plots, tables
 from topdown.book.claims import verdicts as judge
 
 if preset not in topdown.PRESETS:
-    raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
+    raise ValueError(
+        f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}'
+    )
 plots.style()
 pd.set_option('display.max_colwidth', None)
 folder = topdown.figures_dir() / 'tables'
 runs = tables.read_runs(folder, f'{preset}_ablation')
 titles = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$', 'miou': 'mIoU', 'ari': 'ARI'}
-print(f'{preset}: {len(runs)} runs, {runs.variant.nunique()} variants, {runs.seed.nunique()} seeds')
+print(
+    f'{preset}: {len(runs)} runs, {runs.variant.nunique()} variants, '
+    f'{runs.seed.nunique()} seeds'
+)
 
 # %% [markdown]
 # ## What is compared
@@ -57,7 +62,10 @@ print(f'{preset}: {len(runs)} runs, {runs.variant.nunique()} variants, {runs.see
 # change in the column `changes` of its rows.
 
 # %%
-variants = pd.Series({name: str(change or '–') for name, change in topdown.VARIANTS.items()}, name='changes')
+variants = pd.Series(
+    {name: str(change or '–') for name, change in topdown.VARIANTS.items()},
+    name='changes',
+)
 variants.rename_axis('variant').to_frame()
 
 # %% [markdown]
@@ -111,7 +119,10 @@ print(tables.say_effects(against_whole, 'the whole pathway'))
 if len(against_whole):
     half = against_whole.assign(half=(against_whole.high - against_whole.low) / 2)
     for metric, part in half.groupby('metric', sort=False):
-        print(f'{tables.NAMES[metric]}: half widths from {part.half.min():.1f} to {part.half.max():.1f} points')
+        print(
+            f'{tables.NAMES[metric]}: half widths from {part.half.min():.1f} to '
+            f'{part.half.max():.1f} points'
+        )
 else:
     print(tables.NOT_RUN)
 
@@ -123,7 +134,8 @@ else:
 comparisons = len(against_whole)
 clear = sum(tables.sign(row.low, row.high) != 0 for row in against_whole.itertuples())
 print(
-    f'{clear} of {comparisons} intervals against the whole pathway exclude zero; {comparisons / 20:.1f} would by chance'
+    f'{clear} of {comparisons} intervals against the whole pathway exclude zero; '
+    f'{comparisons / 20:.1f} would by chance'
 )
 
 # %% [markdown]
@@ -136,12 +148,18 @@ print(
 checks = {}
 by_seed = runs.drop_duplicates(['variant', 'seed'], keep='last')
 for row in against_baseline.itertuples():
-    pairs = by_seed.pivot(index='seed', columns='variant', values=row.metric)[[row.variant, 'baseline']].dropna()
+    pairs = by_seed.pivot(index='seed', columns='variant', values=row.metric)[
+        [row.variant, 'baseline']
+    ].dropna()
     again = float((pairs[row.variant] - pairs['baseline']).mean())
-    checks[row.variant, row.metric] = abs(again - row.difference) < 1e-9 and row.seeds == len(pairs)
+    checks[row.variant, row.metric] = abs(
+        again - row.difference
+    ) < 1e-9 and row.seeds == len(pairs)
 assert all(checks.values()), checks
 inside = against_baseline.dropna()
-assert bool(((inside.low <= inside.difference) & (inside.difference <= inside.high)).all())
+assert bool(
+    ((inside.low <= inside.difference) & (inside.difference <= inside.high)).all()
+)
 print('effects equal differences of means:', all(checks.values()))
 
 # %% [markdown]
@@ -153,14 +171,19 @@ print('effects equal differences of means:', all(checks.values()))
 # %%
 claims = tables.read(topdown.figures_dir() / 'paper' / 'claims.csv')
 claims = claims[claims['where'] == 'Ablation']
-verdicts = judge(claims, {'toybox_ablation': runs} if preset == 'toybox' else {f'{preset}_ablation': runs})
+verdicts = judge(
+    claims,
+    {'toybox_ablation': runs} if preset == 'toybox' else {f'{preset}_ablation': runs},
+)
 verdicts.drop(columns='page').set_index('claim')
 
 # %% [markdown]
 # Which variants stand out from the baseline in more than one metric, and on which side:
 
 # %%
-sides = against_baseline.assign(side=[tables.sign(row.low, row.high) for row in against_baseline.itertuples()])
+sides = against_baseline.assign(
+    side=[tables.sign(row.low, row.high) for row in against_baseline.itertuples()]
+)
 for name, part in sides.groupby('variant', sort=False):
     for side, word in ((1, 'above'), (-1, 'below')):
         found = [tables.NAMES[metric] for metric in part[part.side == side].metric]
@@ -201,15 +224,22 @@ from scipy import stats
 
 
 def seeds_needed(scatter, effect):
-    """Smallest number of seeds at which an interval of differences with this scatter is narrower than the effect."""
+    """Fewest seeds whose interval, with this scatter, is narrower than the effect."""
     for n in range(2, 1000):
         if stats.t.ppf(0.975, n - 1) * scatter / n**0.5 < effect:
             return n
 
 
-pairs = by_seed.pivot(index='seed', columns='variant', values='fg_ari') if len(by_seed) else pd.DataFrame()
+pairs = (
+    by_seed.pivot(index='seed', columns='variant', values='fg_ari')
+    if len(by_seed)
+    else pd.DataFrame()
+)
 if {'baseline', 'top-down'} <= set(pairs) and len(pairs) > 1:
     scatter = float((pairs['top-down'] - pairs['baseline']).std())
-    print(f'differences scatter by {scatter:.2f} points: {seeds_needed(scatter, 0.5)} seeds')
+    print(
+        f'differences scatter by {scatter:.2f} points: {seeds_needed(scatter, 0.5)} '
+        'seeds'
+    )
 else:
     print(tables.NOT_RUN)

@@ -41,7 +41,9 @@ from topdown.book.codebook_size import choose_codebook_size, size_against_catego
 from topdown.model.codebook import perplexity
 
 if preset not in topdown.PRESETS:
-    raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
+    raise ValueError(
+        f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}'
+    )
 if metric not in ('fg_ari', 'mbo_i', 'mbo_c', 'miou'):
     raise ValueError(f'metric must be fg_ari, mbo_i, mbo_c or miou, got {metric!r}')
 plots.style()
@@ -52,7 +54,11 @@ baseline = tables.read_runs(folder, f'{preset}_ablation')
 baseline = baseline[baseline.variant == 'baseline']
 titles = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$', 'perplexity': 'perplexity'}
 checks = {}
-print(f'{preset}: {len(runs)} runs, {runs.codebook_size.nunique()} sizes, {runs.seed.nunique()} seeds; ', end='')
+print(
+    f'{preset}: {len(runs)} runs, {runs.codebook_size.nunique()} sizes, '
+    f'{runs.seed.nunique()} seeds; ',
+    end='',
+)
 print(f'the preset has {usual} codes')
 
 # %% [markdown]
@@ -62,7 +68,9 @@ print(f'the preset has {usual} codes')
 # the right is where all codes would be used alike.
 
 # %%
-lines = {'true categories': 16} if topdown.preset(preset).data.dataset == 'toybox' else {}
+lines = (
+    {'true categories': 16} if topdown.preset(preset).data.dataset == 'toybox' else {}
+)
 if len(runs) and 'perplexity' in runs:
     lines["the rule's choice"] = choose_codebook_size(runs)
 if len(runs):
@@ -111,7 +119,10 @@ use
 # %%
 if len(runs) and 'perplexity' in runs:
     chosen = choose_codebook_size(runs)
-    print(f'sizes tried: {", ".join(map(str, sorted(runs.codebook_size.unique())))}; the rule chooses E = {chosen}')
+    print(
+        f'sizes tried: {", ".join(map(str, sorted(runs.codebook_size.unique())))}; the '
+        f'rule chooses E = {chosen}'
+    )
     against_best = runs.groupby('codebook_size')[metric].mean()
     best = int(against_best.idxmax())
     print(f'best mean {tables.NAMES[metric]}: E = {best}')
@@ -137,7 +148,12 @@ if len(kinds) and 'categories' in kinds:
     kinds['kinds'] = kinds.categories.astype(int).astype(str) + ' categories'
     kinds = kinds.sort_values(['categories', 'codebook_size'])
     plots.show_lines(
-        kinds, 'codebook_size', {metric: tables.NAMES[metric], 'perplexity': 'perplexity'}, 'kinds', 'E', log=True
+        kinds,
+        'codebook_size',
+        {metric: tables.NAMES[metric], 'perplexity': 'perplexity'},
+        'kinds',
+        'E',
+        log=True,
     )
 else:
     print(tables.NOT_RUN)
@@ -145,7 +161,11 @@ else:
 # %%
 if len(kinds) and 'categories' in kinds:
     rule = size_against_categories(kinds)
-    best = kinds.groupby(['categories', 'codebook_size'])[metric].mean().unstack('codebook_size')
+    best = (
+        kinds.groupby(['categories', 'codebook_size'])[metric]
+        .mean()
+        .unstack('codebook_size')
+    )
     summary = pd.DataFrame(
         {
             'best E': best.idxmax(axis=1),
@@ -153,7 +173,9 @@ if len(kinds) and 'categories' in kinds:
             'codes a category': rule['codes a category'].round(1),
             f'best {tables.NAMES[metric]}': best.max(axis=1).round(1),
             'spread over sizes': (best.max(axis=1) - best.min(axis=1)).round(1),
-            'perplexity at the largest E': kinds[kinds.codebook_size == kinds.codebook_size.max()]
+            'perplexity at the largest E': kinds[
+                kinds.codebook_size == kinds.codebook_size.max()
+            ]
             .groupby('categories')
             .perplexity.mean()
             .round(1),
@@ -168,15 +190,23 @@ summary
 
 # %%
 # NBVAL_CHECK_OUTPUT
-both = pd.concat([runs, kinds], ignore_index=True).reindex(columns=['codebook_size', 'perplexity', 'codes_used'])
+both = pd.concat([runs, kinds], ignore_index=True).reindex(
+    columns=['codebook_size', 'perplexity', 'codes_used']
+)
 measured = both.dropna()
 checks['perplexity is at most the number of codes in use'] = bool(
     (measured.perplexity <= measured.codes_used + 1e-6).all()
 )
-checks['codes in use are at most the codebook'] = bool((measured.codes_used <= measured.codebook_size).all())
+checks['codes in use are at most the codebook'] = bool(
+    (measured.codes_used <= measured.codebook_size).all()
+)
 tried = set(both.codebook_size)
-checks['the rule chooses a size that was tried'] = not len(measured) or choose_codebook_size(measured) in tried
-checks['a uniform codebook has perplexity E'] = abs(float(perplexity(torch.ones(64))) - 64) < 1e-3
+checks['the rule chooses a size that was tried'] = (
+    not len(measured) or choose_codebook_size(measured) in tried
+)
+checks['a uniform codebook has perplexity E'] = (
+    abs(float(perplexity(torch.ones(64))) - 64) < 1e-3
+)
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
@@ -188,9 +218,19 @@ if len(runs):
     means = runs.groupby('codebook_size')[metric].mean()
     best = int(means.idxmax())
     rivals = tables.effects(named, f'E = {best}', [metric])
-    alike = [row.variant for row in rivals.itertuples() if tables.sign(row.low, row.high) == 0]
-    print(f'Best mean {tables.NAMES[metric]}: E = {best} ({means.max():.1f}); lowest: {means.min():.1f}.')
-    print(f'Not told apart from it over {runs.seed.nunique()} seeds: {", ".join(alike) or "no other size"}.')
+    alike = [
+        row.variant
+        for row in rivals.itertuples()
+        if tables.sign(row.low, row.high) == 0
+    ]
+    print(
+        f'Best mean {tables.NAMES[metric]}: E = {best} ({means.max():.1f}); lowest: '
+        f'{means.min():.1f}.'
+    )
+    print(
+        f'Not told apart from it over {runs.seed.nunique()} seeds: '
+        f'{", ".join(alike) or "no other size"}.'
+    )
     if len(baseline):
         print(f'The baseline, without a codebook, has {baseline[metric].mean():.1f}.')
 else:
@@ -217,4 +257,7 @@ else:
 
 # %%
 config = topdown.preset('toybox')
-print(f'slots in a batch of the preset toybox: {config.train.batch_size * config.model.num_slots}')
+print(
+    'slots in a batch of the preset toybox: '
+    f'{config.train.batch_size * config.model.num_slots}'
+)

@@ -44,16 +44,22 @@ from topdown.book import plots, tables
 from topdown.book.codes import MEASURES, TARGETS, agreement, cluster, probe
 
 if preset not in topdown.PRESETS:
-    raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
+    raise ValueError(
+        f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}'
+    )
 if measure not in MEASURES:
     raise ValueError(f'measure must be one of {", ".join(MEASURES)}, got {measure!r}')
 plots.style()
 folder = topdown.figures_dir() / 'tables'
-experiments = {name: tables.read_runs(folder, f'{preset}_{name}') for name in tables.EXPERIMENTS}
+experiments = {
+    name: tables.read_runs(folder, f'{preset}_{name}') for name in tables.EXPERIMENTS
+}
 probes = tables.read_runs(folder, f'{preset}_probe')
 checks = {}
 for name, runs in experiments.items():
-    measured = runs.get(f'code_category_{measure}', pd.Series(dtype=float)).notna().sum()
+    measured = (
+        runs.get(f'code_category_{measure}', pd.Series(dtype=float)).notna().sum()
+    )
     print(f'{name}: {len(runs)} runs, {measured} with measured codes')
 
 # %% [markdown]
@@ -80,14 +86,23 @@ chance = [
 ]
 chance = pd.DataFrame(chance)
 _ = plots.show_lines(
-    chance, 'groups', {'value': 'agreement of random labels with 16 categories'}, 'measure', 'groups', log=True
+    chance,
+    'groups',
+    {'value': 'agreement of random labels with 16 categories'},
+    'measure',
+    'groups',
+    log=True,
 )
 
 # %%
 table = chance.pivot(index='groups', columns='measure', values='value')[list(MEASURES)]
-checks['purity of nothing grows with the number of groups'] = bool(table.purity.is_monotonic_increasing)
+checks['purity of nothing grows with the number of groups'] = bool(
+    table.purity.is_monotonic_increasing
+)
 checks['AMI of nothing is zero'] = bool(table.ami.abs().max() < 0.03)
-checks['a perfect partition has 1 in all'] = all(abs(v - 1) < 1e-9 for v in agreement(truth, 15 - truth).values())
+checks['a perfect partition has 1 in all'] = all(
+    abs(v - 1) < 1e-9 for v in agreement(truth, 15 - truth).values()
+)
 table.round(2)
 
 # %% [markdown]
@@ -104,7 +119,10 @@ quiet = np.eye(16)[truth_16] + 0.1 * rng.standard_normal((1500, 16))
 vectors = np.concatenate([5 * rng.standard_normal((1500, 8)), quiet], axis=1)
 blind = agreement(truth_16, cluster(vectors, 64))['ami']
 seen = probe(vectors, truth_16, images=np.arange(1500) // 3).mean()
-print(f'k-means, 64 clusters: AMI {blind:.2f}; linear probe: {100 * seen:.0f} % right, by chance {100 / 16:.0f} %')
+print(
+    f'k-means, 64 clusters: AMI {blind:.2f}; linear probe: {100 * seen:.0f} % right, '
+    f'by chance {100 / 16:.0f} %'
+)
 checks['AMI of clusters misses what is quiet'] = blind < 0.05
 checks['a probe finds what is quiet'] = bool(seen > 0.9)
 
@@ -127,9 +145,20 @@ checks['a probe finds what is quiet'] = bool(seen > 0.9)
 # %%
 if len(probes):
     shown = probes[probes.target.eq('category')].assign(percent=100 * probes.accuracy)
-    names = {'first-pass slots': 'first\npass', 'second-pass slots': 'second\npass', 'code vectors': 'code\nvectors'}
-    names |= {'k-means on slots': 'k-means\non slots', 'k-means on mean tokens': 'k-means\non tokens'}
-    names |= {'mean tokens': 'mean\ntokens', 'position and size': 'position,\nsize', 'most frequent': 'most\nfrequent'}
+    names = {
+        'first-pass slots': 'first\npass',
+        'second-pass slots': 'second\npass',
+        'code vectors': 'code\nvectors',
+    }
+    names |= {
+        'k-means on slots': 'k-means\non slots',
+        'k-means on mean tokens': 'k-means\non tokens',
+    }
+    names |= {
+        'mean tokens': 'mean\ntokens',
+        'position and size': 'position,\nsize',
+        'most frequent': 'most\nfrequent',
+    }
     names |= {'permuted labels': 'permuted\nlabels'}
     images = shown.split.map({'val': 'validation images', 'train': 'training images'})
     shown = shown.assign(features=shown.features.replace(names), images=images)
@@ -138,7 +167,9 @@ else:
     print(tables.NOT_RUN)
 
 # %%
-tables.probe_summary(probes).set_index(['images', 'features']) if len(probes) else tables.NOT_RUN
+tables.probe_summary(probes).set_index(['images', 'features']) if len(
+    probes
+) else tables.NOT_RUN
 
 # %% [markdown]
 # The same, pair by pair and seed by seed, for the category on validation images.
@@ -160,15 +191,23 @@ if len(probes):
     of_category = probes[probes.target.eq('category') & probes.split.eq('val')]
     right = 100 * of_category.pivot(index='seed', columns='features', values='accuracy')
     for a, b in (
-        ('first-pass slots', 'position and size'), ('second-pass slots', 'first-pass slots'),
-        ('mean tokens', 'second-pass slots'), ('codes', 'most frequent'), ('codes', 'position and size'),
+        ('first-pass slots', 'position and size'),
+        ('second-pass slots', 'first-pass slots'),
+        ('mean tokens', 'second-pass slots'), ('codes', 'most frequent'),
+        ('codes', 'position and size'),
         ('codes', 'k-means on slots'),
     ):  # fmt: skip
         say_difference(right[a], right[b], f'{a} minus {b}', ' points')
     for split, name in (('val', 'validation'), ('train', 'training')):
-        of_split = probes[probes.target.eq('category') & probes.split.eq(split)].groupby('features')
+        of_split = probes[
+            probes.target.eq('category') & probes.split.eq(split)
+        ].groupby('features')
         mean, ami = 100 * of_split.accuracy.mean(), of_split.ami.mean()
-        print(f'{name} images: a probe on mean tokens is right in {mean["mean tokens"]:.0f} %, ', end='')
+        print(
+            f'{name} images: a probe on mean tokens is right in '
+            f'{mean["mean tokens"]:.0f} %, ',
+            end='',
+        )
         print(f'k-means on them has AMI {ami["k-means on mean tokens"]:.2f}')
 else:
     print(tables.NOT_RUN)
@@ -195,9 +234,9 @@ else:
 # %%
 if len(long):
     grouped = long.groupby(['target', 'partition', 'measure'], sort=False).value
-    table = grouped.agg(lambda v: f'{v.mean():.2f} ± {v.std():.2f}' if len(v) > 1 else f'{v.mean():.2f}').unstack(
-        'measure'
-    )
+    table = grouped.agg(
+        lambda v: f'{v.mean():.2f} ± {v.std():.2f}' if len(v) > 1 else f'{v.mean():.2f}'
+    ).unstack('measure')
 else:
     table = pd.DataFrame({'agreement': [tables.NOT_RUN]})
 table
@@ -210,10 +249,16 @@ table
 whole = runs[runs.variant == 'top-down']
 if len(long):
     for target in TARGETS:
-        codes, clusters = whole[f'code_{target}_{measure}'], whole[f'kmeans_{target}_{measure}']
+        codes, clusters = (
+            whole[f'code_{target}_{measure}'],
+            whole[f'kmeans_{target}_{measure}'],
+        )
         say_difference(codes, clusters, f'{target}, codes minus k-means on slots')
     for target in ('position', 'colour'):
-        category, other = whole[f'code_category_{measure}'], whole[f'code_{target}_{measure}']
+        category, other = (
+            whole[f'code_category_{measure}'],
+            whole[f'code_{target}_{measure}'],
+        )
         say_difference(category, other, f'codes, category minus {target}')
 else:
     print(tables.NOT_RUN)
@@ -228,7 +273,14 @@ by_size = tables.meaning(tables.with_codebook_size(experiments['codebook']))
 by_size = by_size[by_size.measure == measure]
 if len(by_size):
     codes = by_size[by_size.partition == 'codes']
-    plots.show_lines(codes, 'codebook_size', {'value': f'codes: {measure}'}, 'target', 'codebook size E', log=True)
+    plots.show_lines(
+        codes,
+        'codebook_size',
+        {'value': f'codes: {measure}'},
+        'target',
+        'codebook size E',
+        log=True,
+    )
 else:
     print(tables.NOT_RUN)
 
@@ -242,18 +294,32 @@ else:
 # %%
 steps = tables.read_runs(folder, f'{preset}_growth')
 growth = tables.meaning(steps)
-growth = growth[(growth.measure == measure) & (growth.partition == 'codes')] if 'step' in growth else growth.head(0)
+growth = (
+    growth[(growth.measure == measure) & (growth.partition == 'codes')]
+    if 'step' in growth
+    else growth.head(0)
+)
 if len(growth):
-    plots.show_lines(growth, 'step', {'value': f'codes: {measure}'}, 'target', 'step', log=True)
+    plots.show_lines(
+        growth, 'step', {'value': f'codes: {measure}'}, 'target', 'step', log=True
+    )
 else:
     print(tables.NOT_RUN)
 
 # %%
 probed = {'slots': 'first-pass slots', 'code': 'codes', 'chance': 'most frequent'}
-probed = {f'probe_{name}_category': title for name, title in probed.items() if f'probe_{name}_category' in steps}
+probed = {
+    f'probe_{name}_category': title
+    for name, title in probed.items()
+    if f'probe_{name}_category' in steps
+}
 if probed:
-    course = steps.melt(['step', 'seed'], list(probed), 'features', 'right').replace({'features': probed})
-    _ = plots.show_lines(course, 'step', {'right': 'category: share right'}, 'features', 'step', log=True)
+    course = steps.melt(['step', 'seed'], list(probed), 'features', 'right').replace(
+        {'features': probed}
+    )
+    _ = plots.show_lines(
+        course, 'step', {'right': 'category: share right'}, 'features', 'step', log=True
+    )
 else:
     print(tables.NOT_RUN)
 
@@ -264,11 +330,22 @@ else:
 # %%
 if len(growth):
     plots.show_lines(
-        steps, 'step', {'mbo_i': tables.NAMES['mbo_i'], 'perplexity': 'perplexity'}, 'variant', 'step', log=True
+        steps,
+        'step',
+        {'mbo_i': tables.NAMES['mbo_i'], 'perplexity': 'perplexity'},
+        'variant',
+        'step',
+        log=True,
     )
     course = steps.groupby('step').perplexity.mean()
-    print(f'perplexity, mean over seeds: {course.iloc[0]:.1f} after {course.index[0]} steps, ', end='')
-    print(f'{course.min():.1f} after {course.idxmin()}, {course.iloc[-1]:.1f} at the end')
+    print(
+        f'perplexity, mean over seeds: {course.iloc[0]:.1f} after {course.index[0]} '
+        'steps, ',
+        end='',
+    )
+    print(
+        f'{course.min():.1f} after {course.idxmin()}, {course.iloc[-1]:.1f} at the end'
+    )
 else:
     print(tables.NOT_RUN)
 
@@ -277,8 +354,12 @@ else:
 
 # %%
 # NBVAL_CHECK_OUTPUT
-measured = pd.concat([tables.meaning(r) for r in experiments.values()], ignore_index=True)
-checks['every measured agreement lies where it can'] = bool(measured.value.between(-0.2, 1).all())
+measured = pd.concat(
+    [tables.meaning(r) for r in experiments.values()], ignore_index=True
+)
+checks['every measured agreement lies where it can'] = bool(
+    measured.value.between(-0.2, 1).all()
+)
 share = probes.get('accuracy', pd.Series(dtype=float))
 checks['every probe lies where it can'] = bool(share.between(0, 1).all())
 assert all(checks.values()), checks
@@ -289,14 +370,33 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
 # %%
 if len(long):
-    means = whole[[f'{p}_{t}_{measure}' for p in tables.PARTITIONS for t in TARGETS]].mean()
-    ranked = means[[f'code_{t}_{measure}' for t in TARGETS]].sort_values(ascending=False)
+    means = whole[
+        [f'{p}_{t}_{measure}' for p in tables.PARTITIONS for t in TARGETS]
+    ].mean()
+    ranked = means[[f'code_{t}_{measure}' for t in TARGETS]].sort_values(
+        ascending=False
+    )
     order = [name.split('_')[1] for name in ranked.index]
-    print(f'By {measure}, codes tell most about {order[0]} ({ranked.iloc[0]:.2f}), ', end='')
-    print(f'then {order[1]} ({ranked.iloc[1]:.2f}), least about {order[2]} ({ranked.iloc[2]:.2f}).')
-    code, kmeans = means[f'code_category_{measure}'], means[f'kmeans_category_{measure}']
-    print(f'On the category, k-means on the same slots has {kmeans:.2f} and the codes {code:.2f}.')
-    print(f'These are {len(whole)} runs; slots that cover an object: {whole.object_slots.min():.0f} or more a run.')
+    print(
+        f'By {measure}, codes tell most about {order[0]} ({ranked.iloc[0]:.2f}), ',
+        end='',
+    )
+    print(
+        f'then {order[1]} ({ranked.iloc[1]:.2f}), least about {order[2]} '
+        f'({ranked.iloc[2]:.2f}).'
+    )
+    code, kmeans = (
+        means[f'code_category_{measure}'],
+        means[f'kmeans_category_{measure}'],
+    )
+    print(
+        f'On the category, k-means on the same slots has {kmeans:.2f} and the codes '
+        f'{code:.2f}.'
+    )
+    print(
+        f'These are {len(whole)} runs; slots that cover an object: '
+        f'{whole.object_slots.min():.0f} or more a run.'
+    )
 else:
     print(tables.NOT_RUN)
 
@@ -334,6 +434,8 @@ else:
 #    of squares as much as a cut across a loud direction does. A probe does not care: it may weigh directions.
 
 # %%
-pure = truth * 3 + rng.integers(0, 3, len(truth))  # three codes for each category, none shared
+pure = truth * 3 + rng.integers(
+    0, 3, len(truth)
+)  # three codes for each category, none shared
 for name, value in agreement(truth, pure).items():
     print(f'{name}: {value:.2f}')

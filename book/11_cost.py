@@ -46,10 +46,15 @@ patches, features, _ = bench.token_shape(config)
 names = ('baseline', 'top-down', 'six-iterations')
 models = {}
 for name in names:
-    model = SlotModel(config.with_(**topdown.VARIANTS[name]).model, features, patches).train()
+    model = SlotModel(
+        config.with_(**topdown.VARIANTS[name]).model, features, patches
+    ).train()
     models[name] = model
 tables = topdown.figures_dir() / 'tables'
-print(f'{config.name}: N = {patches} patches of width D = {features}, K = {config.model.num_slots} slots')
+print(
+    f'{config.name}: N = {patches} patches of width D = {features}, K = '
+    f'{config.model.num_slots} slots'
+)
 
 # %% [markdown]
 # ## Parameters
@@ -58,7 +63,11 @@ print(f'{config.name}: N = {patches} patches of width D = {features}, K = {confi
 # codebook, which is not trained by gradients.
 
 # %%
-parameters = pd.DataFrame({name: cost.count_parameters(model) for name, model in models.items()}).fillna(0).astype(int)
+parameters = (
+    pd.DataFrame({name: cost.count_parameters(model) for name, model in models.items()})
+    .fillna(0)
+    .astype(int)
+)
 parameters.loc['trained in all'] = parameters.drop(index='codebook').sum()
 parameters.T
 
@@ -69,10 +78,17 @@ parameters.T
 # multiplication and an addition counting two.
 
 # %%
-flops = {name: cost.forward_flops(config.with_(**topdown.VARIANTS[name]).model, features, patches) for name in names}
+flops = {
+    name: cost.forward_flops(
+        config.with_(**topdown.VARIANTS[name]).model, features, patches
+    )
+    for name in names
+}
 by_part = pd.DataFrame(flops).T / 1e6
 by_part['all'] = by_part.sum(axis=1)
-by_part['over the baseline, %'] = 100 * (by_part['all'] / by_part.loc['baseline', 'all'] - 1)
+by_part['over the baseline, %'] = 100 * (
+    by_part['all'] / by_part.loc['baseline', 'all'] - 1
+)
 by_part.round(2)
 
 # %% [markdown]
@@ -86,7 +102,10 @@ tokens = torch.randn(2, patches, features)
 for name, model in models.items():
     model(tokens)  # starts the codebook, which is no part of a step
     settings = config.with_(**topdown.VARIANTS[name]).model
-    forward, step = sum(flops[name].values()), cost.step_flops(settings, features, patches)
+    forward, step = (
+        sum(flops[name].values()),
+        cost.step_flops(settings, features, patches),
+    )
     assert cost.count_flops(model, tokens) == 2 * forward
     assert cost.count_flops(model, tokens, backward=True) == 2 * step
     print(f'{name}: formula and counter agree, forward pass and training step')
@@ -100,7 +119,10 @@ for name, model in models.items():
 
 # %%
 kept = {
-    precision: {name: cost.activation_bytes(model, tokens, precision) / 2 / 1e6 for name, model in models.items()}
+    precision: {
+        name: cost.activation_bytes(model, tokens, precision) / 2 / 1e6
+        for name, model in models.items()
+    }
     for precision in ('fp32', 'bf16')
 }
 pd.DataFrame(kept).round(1)
@@ -124,11 +146,15 @@ if measured is None:
     print('not run: topdown bench --table figures/tables/bench.csv')
 else:
     columns = {
-        'step_s': 'step, s', 'step_min_s': 'fastest', 'step_max_s': 'slowest', 'images_per_s': 'images/s',
-        'least_s': 'products alone, s', 'share_of_ceiling': 'share', 'overhead_percent': 'overhead, %',
+        'step_s': 'step, s', 'step_min_s': 'fastest', 'step_max_s': 'slowest',
+        'images_per_s': 'images/s',
+        'least_s': 'products alone, s', 'share_of_ceiling': 'share',
+        'overhead_percent': 'overhead, %',
         'peak_gb': 'peak, GB', 'imports_gb': 'imports, GB',
     }  # fmt: skip
-    shown = measured.set_index(['preset', 'precision', 'batch', 'model'])[list(columns)].rename(columns=columns)
+    shown = measured.set_index(['preset', 'precision', 'batch', 'model'])[
+        list(columns)
+    ].rename(columns=columns)
     display(shown.round(3))
 
 # %% [markdown]
@@ -136,8 +162,17 @@ else:
 
 # %%
 if measured is not None:
-    pieces = ['head_s', 'first pass_s', 'codes and second pass_s', 'decoder_s', 'clip_s', 'adam_s']
-    parts = measured.set_index(['preset', 'precision', 'model'])[[p for p in pieces if p in measured]]
+    pieces = [
+        'head_s',
+        'first pass_s',
+        'codes and second pass_s',
+        'decoder_s',
+        'clip_s',
+        'adam_s',
+    ]
+    parts = measured.set_index(['preset', 'precision', 'model'])[
+        [p for p in pieces if p in measured]
+    ]
     display(parts.rename(columns=lambda c: c.removesuffix('_s')).round(4))
 
 # %% [markdown]
@@ -154,13 +189,21 @@ if measured is not None:
 # %%
 stored = read('token_store.csv')
 if stored is None:
-    print('not run: topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv')
+    print(
+        'not run: topdown bench --preset coco --batch-size 8 --store '
+        'figures/tables/token_store.csv'
+    )
 else:
     columns = {
-        'loop_s': 'step with encoder, s', 'store_s': 'step from store, s', 'times_faster': 'times faster',
+        'loop_s': 'step with encoder, s', 'store_s': 'step from store, s',
+        'times_faster': 'times faster',
         'write_s': 'storing a view, s', 'worst_difference': 'losses differ by at most',
     }  # fmt: skip
-    display(stored.set_index(['preset', 'precision', 'batch'])[list(columns)].rename(columns=columns).round(4))
+    display(
+        stored.set_index(['preset', 'precision', 'batch'])[list(columns)]
+        .rename(columns=columns)
+        .round(4)
+    )
 
 # %% [markdown]
 # ## How it grows
@@ -171,7 +214,10 @@ else:
 # %%
 growth = read('bench_growth.csv')
 if growth is None:
-    print('not run: topdown bench --preset coco --batch-size 4 --grow figures/tables/bench_growth.csv')
+    print(
+        'not run: topdown bench --preset coco --batch-size 4 --grow '
+        'figures/tables/bench_growth.csv'
+    )
 else:
     _ = plots.show_growth(growth)
 
@@ -184,17 +230,31 @@ else:
 # step; with stored tokens its part falls away.
 
 # %%
-vit = cost.vit_flops(width=768, depth=12, tokens=197, patch_values=3 * 16 * 16, patches=196)
+vit = cost.vit_flops(
+    width=768, depth=12, tokens=197, patch_values=3 * 16 * 16, patches=196
+)
 rows = []
 for device in cost.DEVICES:
     per_image = int(cost.activation_bytes(models['top-down'], tokens, 'bf16') / 2)
-    found = cost.predict_step(device, config, models['top-down'], features, patches, per_image, vit, 86_000_000)
+    found = cost.predict_step(
+        device,
+        config,
+        models['top-down'],
+        features,
+        patches,
+        per_image,
+        vit,
+        86_000_000,
+    )
     days = config.train.steps / 1000 / 86_400
     rows.append({
-        'device': found.device, 'encoder, ms': found.encoder_ms, 'model, ms': found.model_ms,
-        'optimiser, ms': found.optimizer_ms, 'step, ms': found.step_ms, 'step at 40 %, ms': found.step_ms / 0.4,
+        'device': found.device, 'encoder, ms': found.encoder_ms,
+        'model, ms': found.model_ms,
+        'optimiser, ms': found.optimizer_ms, 'step, ms': found.step_ms,
+        'step at 40 %, ms': found.step_ms / 0.4,
         'images/s at 40 %': 400 * config.train.batch_size / found.step_ms,
-        'run at 40 %, hours': 24 * found.step_ms / 0.4 * days, 'memory, GB': found.memory_gb,
+        'run at 40 %, hours': 24 * found.step_ms / 0.4 * days,
+        'memory, GB': found.memory_gb,
     })  # fmt: skip
 pd.DataFrame(rows).set_index('device').round(1)
 
@@ -205,7 +265,11 @@ pd.DataFrame(rows).set_index('device').round(1)
 # NBVAL_CHECK_OUTPUT
 overhead = by_part.loc['top-down', 'over the baseline, %']
 fits = max(row['memory, GB'] for row in rows) < 24
-added = parameters.loc['trained in all', 'top-down'] / parameters.loc['trained in all', 'baseline'] - 1
+added = (
+    parameters.loc['trained in all', 'top-down']
+    / parameters.loc['trained in all', 'baseline']
+    - 1
+)
 assert max(row['step, ms'] for row in rows) < float('inf')
 print(f'the pathway adds less than 1 % of the arithmetic: {overhead < 1}')
 print(f'the pathway adds less than 1 % of the parameters: {added < 0.01}')

@@ -37,9 +37,13 @@ from topdown.book.claims import verdicts as judge
 from topdown.book.plan import SETTINGS
 
 if preset not in topdown.PRESETS:
-    raise ValueError(f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}')
+    raise ValueError(
+        f'preset must be one of {", ".join(topdown.PRESETS)}, got {preset!r}'
+    )
 if not floor >= 1:
-    raise ValueError(f'floor must be at least 1, the perplexity of a single code, got {floor!r}')
+    raise ValueError(
+        f'floor must be at least 1, the perplexity of a single code, got {floor!r}'
+    )
 plots.style()
 pd.set_option('display.max_colwidth', None)
 folder = topdown.figures_dir() / 'tables'
@@ -48,7 +52,10 @@ if 'setting' not in runs:
     runs['setting'] = pd.Series(dtype=str)
 titles = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$'}
 checks = {}
-print(f'{preset}: {len(runs)} runs, {runs.setting.nunique()} of {len(SETTINGS)} settings, {runs.seed.nunique()} seeds')
+print(
+    f'{preset}: {len(runs)} runs, {runs.setting.nunique()} of {len(SETTINGS)} '
+    f'settings, {runs.seed.nunique()} seeds'
+)
 
 # %% [markdown]
 # ## The settings
@@ -57,9 +64,9 @@ print(f'{preset}: {len(runs)} runs, {runs.setting.nunique()} of {len(SETTINGS)} 
 # and codes, so that a change of the codebook's size does not also change how readily codes are revived.
 
 # %%
-pd.Series({name: str(changes or '–') for name, changes in SETTINGS.items()}, name='changes').rename_axis(
-    'setting'
-).to_frame()
+pd.Series(
+    {name: str(changes or '–') for name, changes in SETTINGS.items()}, name='changes'
+).rename_axis('setting').to_frame()
 
 # %% [markdown]
 # ## Both models in every setting
@@ -69,8 +76,15 @@ pd.Series({name: str(changes or '–') for name, changes in SETTINGS.items()}, n
 
 # %%
 if len(runs):
-    table = tables.means_table(runs.assign(row=runs.setting + ', ' + runs.variant), ('fg_ari', 'mbo_i', 'miou'), 'row')
-    index = pd.MultiIndex.from_tuples([tuple(name.rsplit(', ', 1)) for name in table.index], names=['setting', 'model'])
+    table = tables.means_table(
+        runs.assign(row=runs.setting + ', ' + runs.variant),
+        ('fg_ari', 'mbo_i', 'miou'),
+        'row',
+    )
+    index = pd.MultiIndex.from_tuples(
+        [tuple(name.rsplit(', ', 1)) for name in table.index],
+        names=['setting', 'model'],
+    )
     table = table.set_index(index)
 else:
     table = pd.DataFrame({'runs': [tables.NOT_RUN]})
@@ -93,7 +107,9 @@ tables.show_effects(gains.assign(variant=gains.setting)).rename_axis('setting')
 
 # %%
 if len(gains):
-    plots.show_forest(gains.assign(variant=gains.setting), 'the baseline of the setting', titles)
+    plots.show_forest(
+        gains.assign(variant=gains.setting), 'the baseline of the setting', titles
+    )
 
 # %%
 print(tables.say_effects(gains.assign(variant=gains.setting), 'the baseline'))
@@ -109,7 +125,9 @@ print(tables.say_effects(gains.assign(variant=gains.setting), 'the baseline'))
 
 # %%
 claims = tables.read(topdown.figures_dir() / 'paper' / 'claims.csv')
-verdict = judge(claims[claims.key == 'unlike_parts'], {'toybox_difficulty': runs}).iloc[0]
+verdict = judge(claims[claims.key == 'unlike_parts'], {'toybox_difficulty': runs}).iloc[
+    0
+]
 print(tables.wrap(f'{verdict.claim}: {verdict["on Toybox"]}; {verdict.evidence}'))
 
 # %% [markdown]
@@ -122,16 +140,26 @@ print(tables.wrap(f'{verdict.claim}: {verdict["on Toybox"]}; {verdict.evidence}'
 signs = runs[runs.variant == 'top-down'].copy()
 for column in ('perplexity', 'codes_used', 'val_loss', 'first_mbo_i'):
     signs[column] = signs[column] if column in signs else float('nan')
-signs['second pass gains, mBO_i'] = signs.mbo_i - signs.first_mbo_i if len(signs) else pd.Series(dtype=float)
+signs['second pass gains, mBO_i'] = (
+    signs.mbo_i - signs.first_mbo_i if len(signs) else pd.Series(dtype=float)
+)
 shown = ['val_loss', 'perplexity', 'codes_used', 'second pass gains, mBO_i']
-signs.groupby('setting', sort=False)[shown].mean().round(3) if len(signs) else pd.DataFrame({'signs': [tables.NOT_RUN]})
+signs.groupby('setting', sort=False)[shown].mean().round(3) if len(
+    signs
+) else pd.DataFrame({'signs': [tables.NOT_RUN]})
 
 # %%
 collapsed = signs[signs.perplexity < floor]
 worse = signs[signs['second pass gains, mBO_i'] < 0]
 if len(signs):
-    print(f'perplexity below {floor:g}: {", ".join(dict.fromkeys(collapsed.setting)) or "no setting"}')
-    print(f'second pass worse than the first: {", ".join(dict.fromkeys(worse.setting)) or "no setting"}')
+    print(
+        f'perplexity below {floor:g}: '
+        f'{", ".join(dict.fromkeys(collapsed.setting)) or "no setting"}'
+    )
+    print(
+        'second pass worse than the first: '
+        f'{", ".join(dict.fromkeys(worse.setting)) or "no setting"}'
+    )
 else:
     print(tables.NOT_RUN)
 
@@ -141,7 +169,9 @@ else:
 # %%
 # NBVAL_CHECK_OUTPUT
 checks['every setting is known'] = set(runs.setting) <= set(SETTINGS)
-checks['metrics are percentages'] = bool(runs.reindex(columns=list(titles)).stack().between(-100, 100).all())
+checks['metrics are percentages'] = bool(
+    runs.reindex(columns=list(titles)).stack().between(-100, 100).all()
+)
 pairs = runs.drop_duplicates(['setting', 'variant', 'seed'])
 checks['no run is there twice'] = len(pairs) == len(runs)
 assert all(checks.values()), checks
@@ -152,10 +182,15 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
 # %%
 if len(runs):
-    means = runs.groupby(['variant', 'setting'], sort=False).mbo_i.mean().unstack('variant')
+    means = (
+        runs.groupby(['variant', 'setting'], sort=False).mbo_i.mean().unstack('variant')
+    )
     for model in means:
         ranked = means[model].dropna().sort_values()
-        print(f'{model}: lowest mBO_i with {ranked.index[0]} ({ranked.iloc[0]:.1f}), ', end='')
+        print(
+            f'{model}: lowest mBO_i with {ranked.index[0]} ({ranked.iloc[0]:.1f}), ',
+            end='',
+        )
         print(f'highest with {ranked.index[-1]} ({ranked.iloc[-1]:.1f}).')
     if {'baseline', 'top-down'} <= set(means):
         both = means.dropna()

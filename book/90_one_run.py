@@ -26,7 +26,9 @@
 # %% tags=["parameters"]
 preset = 'smoke'  # any of topdown.PRESETS; the tables of the book are made with toybox
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
-experiment = 'ablation'  # what the run was first asked for by; it does not change the run
+experiment = (
+    'ablation'  # what the run was first asked for by; it does not change the run
+)
 variant = 'top-down'  # any of topdown.VARIANTS
 seed = 0  # of weights, noise and the order of images
 changes = '{}'  # further changes to the preset as JSON, such as {"codebook_size": 128}
@@ -46,10 +48,13 @@ plots.style()
 preset = os.environ.get('TOPDOWN_PRESET', preset)
 job = plan.Job(experiment, variant, seed, plan.parse_changes(changes))
 options = {'data_root': data_root, 'token_dir': token_dir, 'steps': steps}
-config = job.config(preset, **options)  # refuses unknown presets, parameters and impossible values
+config = job.config(
+    preset, **options
+)  # refuses unknown presets, parameters and impossible values
 folder = runs.job_folder(run_dir, config)
 print(
-    f'{preset}, {variant}, seed {seed}, changes {job.changes}: {config.train.steps} steps, configuration {config.key}'
+    f'{preset}, {variant}, seed {seed}, changes {job.changes}: {config.train.steps} '
+    f'steps, configuration {config.key}'
 )
 
 # %% [markdown]
@@ -61,10 +66,16 @@ print(
 # `first_` marks those of the first pass, `slots_` those of slot attention where they differ from the decoder's.
 
 # %%
-row = runs.run_job(job, preset, topdown.project_dir() / run_dir, progress=False, **options)
+row = runs.run_job(
+    job, preset, topdown.project_dir() / run_dir, progress=False, **options
+)
 metrics = ['fg_ari', 'ari', 'mbo_i', 'mbo_c', 'miou', 'recall', 'corloc']
 sources = {'decoder': '', 'slot attention': 'slots_', 'first pass': 'first_'}
-table = {name: [row.get(prefix + m) for m in metrics] for name, prefix in sources.items() if prefix + 'miou' in row}
+table = {
+    name: [row.get(prefix + m) for m in metrics]
+    for name, prefix in sources.items()
+    if prefix + 'miou' in row
+}
 pd.DataFrame(table, index=metrics).T.round(1)
 
 # %% [markdown]
@@ -73,7 +84,9 @@ pd.DataFrame(table, index=metrics).T.round(1)
 # %%
 where = topdown.project_dir() / folder
 log = pd.read_csv(where / 'log.csv').assign(model=variant)
-_ = plots.show_training(log, pd.read_csv(where / 'evaluations.csv').assign(model=variant))
+_ = plots.show_training(
+    log, pd.read_csv(where / 'evaluations.csv').assign(model=variant)
+)
 
 # %% [markdown]
 # ## What the codes stand for
@@ -86,8 +99,14 @@ _ = plots.show_training(log, pd.read_csv(where / 'evaluations.csv').assign(model
 names = {'code': 'codes', 'kmeans': 'k-means'}
 targets = ['category', 'position', 'colour']
 if 'codes_used' in row:
-    print(f'{row["codes_used"]} of {row["codebook_size"]} codes in use, perplexity {row["perplexity"]:.1f}')
-meaning = {title: [row.get(f'{name}_{t}_ami', float('nan')) for t in targets] for name, title in names.items()}
+    print(
+        f'{row["codes_used"]} of {row["codebook_size"]} codes in use, perplexity '
+        f'{row["perplexity"]:.1f}'
+    )
+meaning = {
+    title: [row.get(f'{name}_{t}_ami', float('nan')) for t in targets]
+    for name, title in names.items()
+}
 pd.DataFrame(meaning, index=targets).T.round(2)
 
 # %% [markdown]
@@ -96,16 +115,30 @@ pd.DataFrame(meaning, index=targets).T.round(2)
 # %%
 # NBVAL_CHECK_OUTPUT
 checks = {
-    'the row is of this configuration and seed': (row['config'], row['seed']) == (config.key, seed),
-    'the loss is finite': 0 < row['train_loss'] < float('inf') and 0 < row['val_loss'] < float('inf'),
+    'the row is of this configuration and seed': (row['config'], row['seed'])
+    == (config.key, seed),
+    'the loss is finite': 0 < row['train_loss'] < float('inf')
+    and 0 < row['val_loss'] < float('inf'),
     'metrics are percentages': all(-100 <= row[m] <= 100 for m in metrics),
-    'no more codes are used than there are': row.get('codes_used', 0) <= row.get('codebook_size', 0),
+    'no more codes are used than there are': row.get('codes_used', 0)
+    <= row.get('codebook_size', 0),
 }
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
 # %%
-origin = ['commit', 'date', 'device', 'threads', 'seconds', 'parameters', 'topdown', 'torch', 'timm', 'python']
+origin = [
+    'commit',
+    'date',
+    'device',
+    'threads',
+    'seconds',
+    'parameters',
+    'topdown',
+    'torch',
+    'timm',
+    'python',
+]
 pd.Series({name: row[name] for name in origin}, name='this run').to_frame()
 
 # %% [markdown]

@@ -273,3 +273,11 @@ def test_the_workflow_calls_the_test_command_and_nothing_else():
     workflow = yaml.safe_load((BOOK.parent / '.github' / 'workflows' / 'test.yml').read_text())
     (job,) = workflow['jobs'].values()
     assert [step['run'] for step in job['steps'] if 'run' in step] == ['make test']
+
+
+@pytest.mark.parametrize('path', sorted(BOOK.glob('[0-9]*.py')), ids=lambda path: path.name)
+def test_code_is_no_wider_than_the_page(path):
+    """The built book cuts off or scrolls what is wider than 88 characters."""
+    cells = [cell for cell in jupytext.read(path).cells if cell.cell_type == 'code']
+    wide = [line for cell in cells for line in cell.source.split('\n') if len(line) > 88]
+    assert not wide

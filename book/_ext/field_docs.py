@@ -5,5 +5,7 @@ from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 def setup(app) -> dict[str, bool]:
     """Called by Sphinx."""
-    GoogleDocstring._parse_attribute_docstring = lambda self: list(self._consume_to_end())
+    GoogleDocstring._parse_attribute_docstring = lambda self: list(
+        self._consume_to_end()
+    )
     return {'parallel_read_safe': True}

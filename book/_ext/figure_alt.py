@@ -12,7 +12,11 @@ def add_alt(app, doctree) -> None:
         if isinstance(node, nodes.paragraph) and not inside_output(node):
             before = ' '.join(node.astext().split())
         elif isinstance(node, nodes.image) and inside_output(node):
-            node['alt'] = before if len(before) <= LONGEST else before[:LONGEST].rsplit(' ', 1)[0] + ' ...'
+            node['alt'] = (
+                before
+                if len(before) <= LONGEST
+                else before[:LONGEST].rsplit(' ', 1)[0] + ' ...'
+            )
 
 
 def inside_output(node: nodes.Node) -> bool:
