@@ -56,10 +56,10 @@ _, out = next(topdown.run_model(model, eval_set, limit=16, precision='fp32'))
 print(f'{base.data.dataset}: {len(eval_set)} held-out images')
 
 # %% [markdown]
-# ## What: one number a channel
+# ## What: one number per channel
 #
 # The channel scale $m^c_k = f(c_k)$ is predicted from the slot's code by a linear layer, with nothing that keeps it
-# near one or even positive. Below, the scales of the slots of the first image, a row a slot; white is one, which
+# near one or even positive. Below, the scales of the slots of the first image, one row per slot; white is one, which
 # would change nothing.
 
 # %%
@@ -85,7 +85,7 @@ _ = plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0)
 # any of them, only a second set of value weights. In the run stored here it is a small part of the whole spread: rows
 # of the image look alike. Whether the small part matters is to be seen below.
 #
-# ## Where: one number a patch, with mean one
+# ## Where: one number per patch, with mean one
 #
 # The spatial scale is the first pass's attention, shifted:
 #

@@ -129,7 +129,7 @@ pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model').round(1)
 # which each slot has a single token for all its patches and slot attention's own attention says where it goes
 # (`topdown.decoders.SlotwiseDecoder`), so that its masks and slot attention's are the same. In trials of this length,
 # the autoregressive decoder learned to do without the slots, an MLP decoder that draws tokens patch by patch cut
-# images into cells of one object with the ground around it, and one token a slot with a mask drawn by an MLP left a
+# images into cells of one object with the ground around it, and one token per slot with a mask drawn by an MLP left a
 # margin of ground around objects.
 #
 # Every model of a seed starts from the same weights, sees the same images in the same order and takes the same

@@ -125,7 +125,7 @@ for row in found[found.variant == 'top-down'].itertuples():
 #
 # Peers, as their papers or later comparisons list them; the column *reported by* names the method's paper, and the
 # notes below say where a figure cannot come from it. They differ in encoder, decoder, image size and training, so
-# this table ranks systems and not ideas. One table a data set.
+# this table ranks systems and not ideas. One table per data set.
 
 # %%
 citations = {

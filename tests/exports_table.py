@@ -1,7 +1,7 @@
 """What labelling tools make of one drawn truth: ``python -m tests.exports_table`` writes figures/tables/exports.csv.
 
-``data/exports`` holds what each tool wrote of three images of 96 x 128 (``drawn.npz``, a mask an object). As they are
-read here, objects are compared with the drawn ones, and the drawn truth is scored as if it were a prediction.
+``data/exports`` holds what each tool wrote of three images of 96 x 128 (``drawn.npz``, one mask per object). As they
+are read here, objects are compared with the drawn ones, and the drawn truth is scored as if it were a prediction.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def compare(objects: list[tuple[str, np.ndarray]]) -> dict[str, str]:
 
 
 def table() -> pd.DataFrame:
-    """A row an export."""
+    """One row per export."""
     rows = []
     for name in TOOLS:
         with tempfile.TemporaryDirectory() as folder:

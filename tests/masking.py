@@ -55,7 +55,7 @@ def compare(seed: int, share: float) -> dict[str, float]:
 
 
 def table(seeds: int) -> pd.DataFrame:
-    """A row a share of masked positions (that of the paper's presets, and half) and seed."""
+    """One row per share of masked positions (that of the paper's presets, and half) and seed."""
     return pd.DataFrame([
         {'masked, percent': f'{100 * share:.0f}', 'seed': seed}
         | {name: f'{value:.1f}' for name, value in compare(seed, share).items()}

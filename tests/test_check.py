@@ -79,7 +79,7 @@ def test_every_fault_is_named_at_once(coco_root, capsys):
 def test_a_damaged_annotation_is_a_problem_not_a_crash(coco_root):
     change(coco_root, lambda content: content['annotations'][0].update(segmentation=[[1.0]]))
     (found,) = problems(coco_root)
-    assert found == 'annotation 1: segmentation has a polygon of 1 numbers, which are no pairs of x and y'
+    assert found == 'annotation 1: segmentation has a polygon of 1 numbers, which are not pairs of x and y'
 
 
 def test_label_folders_are_checked_too(tmp_path, capsys):

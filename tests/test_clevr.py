@@ -142,7 +142,7 @@ def test_faults_of_the_official_file_are_named(root):
         (gzip.compress(raw[: size * 8], 1), r'train.tfrecords (ends after 8 of 10 scenes|is cut off)'),
         (gzip.compress(damaged, 1), r'train.tfrecords is damaged \(record 2, checksum of its data'),
         (gzip.compress(raw + raw[:size], 1), r'(has more than 10 scenes|cut off in record 10)'),
-        (raw, 'train.tfrecords is no whole gzip file'),
+        (raw, 'train.tfrecords is not a whole gzip file'),
         (other(mask=None), r'record 0 is none of CLEVR with masks .*mask'),
         (other(image=[b'\1'] * 100), 'record 0 is none of CLEVR with masks .*reshape'),
         (other(image=[b'whole image']), 'record 0 is none of CLEVR with masks .*single bytes'),

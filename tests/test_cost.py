@@ -41,7 +41,7 @@ def make():
         config = ModelConfig(**SMALL | changes)
         model = SlotModel(config, 16, 9).train()
         tokens = torch.randn(4, 9, 16)
-        model(tokens)  # starts the codebook, whose k-means is no part of a step
+        model(tokens)  # starts the codebook, whose k-means is not part of a step
         return config, model, tokens
 
     return build

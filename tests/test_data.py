@@ -194,7 +194,7 @@ def test_missing_and_wrong_files_are_named(coco_root, tmp_path):
     annotations = coco_root / 'annotations' / 'instances_val2017.json'
     content = annotations.read_text()
     annotations.write_text(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r'instances_val2017.json is no JSON'):
+    with pytest.raises(ValueError, match=r'instances_val2017.json is not JSON'):
         CocoInstances(coco_root, 'val', 32, 32)
     captions = json.loads(content)
     captions['annotations'] = [{'id': 1, 'image_id': 7, 'caption': 'a toy'}]

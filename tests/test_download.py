@@ -365,10 +365,10 @@ def test_files_of_a_bucket_that_do_not_fit_are_deleted_and_named(server, tmp_pat
 def test_a_bucket_that_is_moved_or_hidden_is_said(server, tmp_path):
     source = bucket(server)
     Handler.faults['/storage/v1/b/toys/o'] = ['garbage']
-    with pytest.raises(OSError, match='is no listing of a bucket'):
+    with pytest.raises(OSError, match='is not a listing of a bucket'):
         fetch(source, tmp_path, progress=False)
     Handler.listed['sets/a/1.0.0/' + NAMES[0]] = {'size': None}
-    with pytest.raises(OSError, match=r'is no listing of a bucket .*size'):
+    with pytest.raises(OSError, match=r'is not a listing of a bucket .*size'):
         fetch(source, tmp_path, progress=False)
     nothing = Source('Toys', 'free', bucket=Bucket('toys', 'sets/c/', base=server))
     with pytest.raises(OSError, match='toys lists nothing under sets/c/'):
@@ -382,7 +382,7 @@ def test_a_bucket_that_is_moved_or_hidden_is_said(server, tmp_path):
 def test_names_that_are_none_are_refused(server, tmp_path, name):
     source = bucket(server)
     Handler.listed['sets/a/1.0.0/' + NAMES[2]] = {'name': f'sets/a/1.0.0/{name}' if name else ''}
-    with pytest.raises(OSError, match=r'is no listing of a bucket .*cannot be the name of a file'):
+    with pytest.raises(OSError, match=r'is not a listing of a bucket .*cannot be the name of a file'):
         fetch(source, tmp_path, progress=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,8 +1,8 @@
 """What labelling tools write of one drawn truth, and small data sets in six layouts: what must come of each.
 
 ``data/exports`` holds the files of darwin-py 3.6.3, supervision 0.31.2, datumaro 1.13.12 (as it comes, and with
-is_crowd=False), sahi 0.12.8 and labelme2coco 0.2.6 of three drawn images of 96 x 128 (``drawn.npz``: a mask an object),
-and those of ``tests.make_exports``, which bear their version. ``tests.exports_table`` makes a table of all.
+is_crowd=False), sahi 0.12.8 and labelme2coco 0.2.6 of three drawn images of 96 x 128 (``drawn.npz``: one mask per
+object), and those of ``tests.make_exports``, which bear their version. ``tests.exports_table`` makes a table of all.
 """
 
 from __future__ import annotations

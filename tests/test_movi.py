@@ -170,9 +170,9 @@ def test_compressed_files_are_read_in_order_and_faults_named(tmp_path):
         (gzip.compress(content[: 3016 + 5]), 'a.gz is cut off after record 1'),
         (gzip.compress(content[: 3016 + 500]), 'a.gz is cut off in record 1'),
         (gzip.compress(damaged), r'a.gz is damaged \(record 2, checksum of its data'),
-        (path.read_bytes()[:-8] + bytes(8), r'a.gz is no whole gzip file .*CRC'),
-        (content, 'a.gz is no whole gzip file'),
-        (gzip.compress(b'something else altogether'), 'a.gz is no TFRecord file'),
+        (path.read_bytes()[:-8] + bytes(8), r'a.gz is not a whole gzip file .*CRC'),
+        (content, 'a.gz is not a whole gzip file'),
+        (gzip.compress(b'something else altogether'), 'a.gz is not a TFRecord file'),
     ):
         path.write_bytes(fault)
         with pytest.raises(ValueError, match=message):
@@ -337,7 +337,7 @@ def test_missing_and_damaged_files_are_named(movi_root, tmp_path):
     file = RecordFile(second)
     assert [file.verify(0), file.verify(1)] == [False, True]
     write_records(second, [example({'text': [b'hello']})] * 2)
-    with pytest.raises(ValueError, match='no video: it is no MOVi file'):
+    with pytest.raises(ValueError, match='no video: it is not a MOVi file'):
         Movi(movi_root, 'train', 32, 32).read_image(FRAMES)
     with pytest.raises(ValueError, match=r'no tf\.train\.Example'):
         parse_example(b'\xff\xff\xff')

@@ -118,7 +118,7 @@ def test_statistics_are_right(tmp_path, coco_root):
     images, labels = first_images(CocoInstances(coco_root, 'val', 32, 48), 2)
     assert images.shape == (2, 32, 32, 3)
     assert labels.shape == (2, 48, 48)
-    assert set(np.unique(labels[1])) <= {0, 2}  # the crowd region is no object
+    assert set(np.unique(labels[1])) <= {0, 2}  # the crowd region is not an object
     empty = CocoInstances(coco_root, 'val', 32, 32)
     empty.ids = []
     with pytest.raises(ValueError, match='no images'):

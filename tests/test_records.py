@@ -271,7 +271,7 @@ REFUSED = {
     'fraction as size': (every('images', height=320.5), r'image 1: height must be a whole number, got 320.5'),
     'huge size': (every('images', height=30_000, width=30_000), r'image 1: height and width, 30000 x 30000'),
     'size of another image': (every('images', height=480), r'size 320 x 320, its image 480 x 320'),
-    'odd polygon': (mask([[7, *polygon(*BOXES[0])]]), r'annotation 1: .* 9 numbers, which are no pairs'),
+    'odd polygon': (mask([[7, *polygon(*BOXES[0])]]), r'annotation 1: .* 9 numbers, which are not pairs'),
     'null in a polygon': (mask([[None, *polygon(*BOXES[0])[1:]]]), r'annotation 1: segmentation must .*None'),
     'NaN in a polygon': (mask([[np.nan, *polygon(*BOXES[0])[1:]]]), r'annotation 1: .* not finite'),
     'text in a polygon': (mask([['1', *polygon(*BOXES[0])[1:]]]), r"annotation 1: segmentation must .*'1'"),

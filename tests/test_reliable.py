@@ -84,7 +84,7 @@ def test_logs_can_be_read_while_the_run_lasts(tiny, tmp_path, encoder, monkeypat
     assert found.log.memory_gb.between(0.05, 100).all()
     assert found.log.waiting.between(0, 1).all()
     with safe_open(tmp_path / 'checkpoint.safetensors', 'pt') as file:
-        assert len(json.dumps(file.metadata())) < 10_000  # the log is no part of it
+        assert len(json.dumps(file.metadata())) < 10_000  # the log is not part of it
 
 
 def test_a_run_is_sketched(tmp_path, capsys):

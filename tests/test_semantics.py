@@ -137,7 +137,7 @@ def test_a_group_is_worth_what_its_most_frequent_label_is():
 def test_probes_refuse_what_they_cannot_do():
     with pytest.raises(ValueError, match='two images'):
         probe(np.zeros((3, 1)), np.arange(3), np.zeros(3))
-    with pytest.raises(ValueError, match='one row an object'):
+    with pytest.raises(ValueError, match='one row per object'):
         probe(np.zeros((3, 1)), np.arange(2), np.zeros(3))
     assert probe(np.zeros((2, 1)), np.array([1, 1]), np.array([0, 1])).tolist() == [True, True]  # one label, no fit
     assert probe(np.zeros((2, 1)), np.array([1, 2]), np.array([0, 1])).tolist() == [False, False]

@@ -226,7 +226,7 @@ def test_slots_are_given_the_category_of_the_object_they_cover(tiny, encoder):
     labels = torch.from_numpy(data.instances.clip(0))
     found = topdown.slot_categories(labels, data, 8)
     for b in range(len(data)):
-        assert found[b, 0] == 0  # the ground is no object
+        assert found[b, 0] == 0  # the ground is not an object
         for k in range(1, 8):
             of_object = data.classes[b][data.instances[b] == k]
             assert found[b, k] == (of_object[0] if len(of_object) else 0)

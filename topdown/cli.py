@@ -102,7 +102,7 @@ def evaluate(
         preset: with ``--predictions``: data and sizes.
         protocols: one or several, each with images and masks cut its own way.
         source: whose masks.
-        table: write one row an image and protocol to this CSV file.
+        table: write one row per image and protocol to this CSV file.
     """
     from topdown.evaluate.report import describe_scores, score_protocols
     from topdown.train.loop import load_run
@@ -135,7 +135,7 @@ def segment(
         checkpoint: checkpoint.safetensors of a run.
         out: folder for label PNGs and overlays.
         size: of the labels: image for the image's own, 255 where the encoder did not look (it sees the square in the
-            middle); grid for one a patch; or the side of the square, in pixels.
+            middle); grid for one per patch; or the side of the square, in pixels.
         source: whose masks.
     """
     from topdown.book.segment import segment_files

@@ -178,8 +178,8 @@ class ModelConfig:
     commitment_weight: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
-    """autoregressive, mlp, slotwise (one token a slot, placed by slot attention's own attention), or broadcast (spatial
-    broadcast of images, with a CNN in place of the head), which needs encoder='pixels'."""
+    """autoregressive, mlp, slotwise (one token per slot, placed by slot attention's own attention), or broadcast
+    (spatial broadcast of images, with a CNN in place of the head), which needs encoder='pixels'."""
     decoder_layers: int = 4
     """Layers of the autoregressive decoder."""
     decoder_heads: int = 8
@@ -459,7 +459,7 @@ UNDECIDING = (
     'data_root', 'train_annotations', 'train_images', 'val_annotations', 'val_images', 'seed', 'threads', 'num_workers',
     'token_dir', 'tensorboard',
 )  # fmt: skip
-"""Fields that are no part of the key."""
+"""Fields that are not part of the key."""
 
 CHANGEABLE = {*UNDECIDING, 'compile', 'eval_every', 'checkpoint_every', 'log_every'} - {'seed'}
 """Fields that decide no result and may change while a run lasts (some are part of the key, which published rows

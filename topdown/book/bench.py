@@ -118,7 +118,7 @@ class Stepper:
 
 
 def compare(steppers: dict[str, Stepper], rounds: int = 10, warmup: int = 3) -> pd.DataFrame:
-    """Steps of all models in turn: a row a model and round, with columns model, round, the phases and step, seconds."""
+    """Steps of all models in turn: one row per model and round, with seconds of the phases and of the step."""
     rows = []
     for number in range(-warmup, rounds):
         for name, stepper in steppers.items():
@@ -376,7 +376,7 @@ def bench(
 
 
 def as_rows(result: dict) -> list[dict[str, object]]:
-    """Table rows of a ``bench`` result, one a model, without the parts."""
+    """Table rows of a ``bench`` result, one per model, without the parts."""
     shared = {k: result[k] for k in ('preset', 'precision', 'batch', 'device', 'threads', 'ceiling_tflops')}
     origin = {k: result['provenance'][k] for k in ('commit', 'date', 'torch')}
     origin['processor'] = result['provenance']['device']

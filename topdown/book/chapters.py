@@ -93,9 +93,9 @@ def forget_run(folder: Path) -> None:
 class Trained:
     """Models that were trained on the same images in the same order, and what they reach."""
 
-    rows: list[dict[str, object]] = field(default_factory=list)  # one a model, source of masks and seed; percent
+    rows: list[dict[str, object]] = field(default_factory=list)  # one per model, source of masks and seed; percent
     runs: dict[tuple[str, int], Run] = field(default_factory=dict)  # by model and seed
-    scores: dict[str, Scores] = field(default_factory=dict)  # source of masks -> (model, seed) -> rows an image
+    scores: dict[str, Scores] = field(default_factory=dict)  # source of masks -> (model, seed) -> one row per image
 
     @property
     def log(self) -> pd.DataFrame:
@@ -157,7 +157,7 @@ def baseline_rows(labels: dict[str, Tensor], eval_set: EvalSet) -> list[dict[str
 
 
 def write_results(rows: list[dict[str, object]], base: Config, folder: Path) -> pd.DataFrame:
-    """Write ``results.csv``, a row a model, source of masks and seed, and say where the numbers come from.
+    """Write ``results.csv``, one row per model, source of masks and seed, and say where the numbers come from.
 
     Args:
         rows: of ``baseline_rows`` and ``Trained`` together.
@@ -200,7 +200,7 @@ def gains(rows: pd.DataFrame, models: Sequence[str], source: str = 'decoder') ->
         source: whose masks count.
 
     Returns:
-        A row a model and baseline, a column a metric.
+        One row per model and baseline, one column per metric.
     """
     means = rows[rows.masks.isin([source, '-'])].groupby('model', sort=False)[list(METRICS)].mean()
     return pd.concat(

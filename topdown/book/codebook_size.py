@@ -11,7 +11,7 @@ def share_in_use(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean perplexity over seeds, and its share of the codebook, for every size tried.
 
     Args:
-        rows: one a run, with codebook_size (E) and perplexity (over the validation set); runs without are left out.
+        rows: one per run, with codebook_size (E) and perplexity (over the validation set); runs without are left out.
 
     Returns:
         Index codebook_size, ascending; columns perplexity, share (perplexity / E), runs and, where rows have it,

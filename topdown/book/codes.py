@@ -170,7 +170,7 @@ def probe(features: np.ndarray, truth: np.ndarray, images: np.ndarray, seed: int
     """
     features, truth, images = np.asarray(features, np.float64), np.asarray(truth), np.asarray(images)
     if not len(features) == len(truth) == len(images):
-        raise ValueError(f'one row an object: got {len(features)} features, {len(truth)} labels, {len(images)} images')
+        raise ValueError(f'one row per object: got {len(features)} features, {len(truth)} labels, {len(images)} images')
     known = np.unique(images)
     if len(known) < 2:
         raise ValueError(

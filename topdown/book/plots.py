@@ -85,7 +85,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, strength: float = 0.6, clear:
 
 
 def show_masks(images: np.ndarray, columns: dict[str, np.ndarray], truth: tuple[str, ...] = ()) -> Figure:
-    """Images beside their segmentations, a row an image.
+    """Images beside their segmentations, one row per image.
 
     Args:
         images: (B, H, W, 3) in [0, 1].
@@ -105,7 +105,7 @@ def show_masks(images: np.ndarray, columns: dict[str, np.ndarray], truth: tuple[
 
 
 def show_attention(image: np.ndarray, rows: dict[str, np.ndarray], grid: tuple[int, int]) -> Figure:
-    """Attention maps of all slots of one image, a row a pass, on one colour scale.
+    """Attention maps of all slots of one image, one row per pass, on one colour scale.
 
     Args:
         image: (H, W, 3) in [0, 1].
@@ -129,7 +129,7 @@ def show_attention(image: np.ndarray, rows: dict[str, np.ndarray], grid: tuple[i
 
 
 def show_slot_images(images: np.ndarray, blended: np.ndarray, drawn: np.ndarray, masks: np.ndarray) -> Figure:
-    """What each slot draws, faded to white where its mask is low, a row an image.
+    """What each slot draws, faded to white where its mask is low, one row per image.
 
     Args:
         images: (B, H, W, 3) in [0, 1].
@@ -198,7 +198,7 @@ def show_code_usage(hits: np.ndarray) -> Figure:
 
 
 def show_codes(crops: dict[str, list[np.ndarray]], columns: int = 8) -> Figure:
-    """Crops of the slots that are nearest to their code, a row a code.
+    """Crops of the slots that are nearest to their code, one row per code.
 
     Args:
         crops: title of the code -> crops (h, w, 3) in [0, 1], nearest first.
@@ -317,7 +317,7 @@ def show_map(values: np.ndarray, xlabel: str, ylabel: str, title: str, centre: f
 
 
 def show_pass_masks(rows: list[tuple[str, np.ndarray, dict[str, np.ndarray]]]) -> Figure:
-    """Images with several segmentations each, a row an image, its name at the left.
+    """Images with several segmentations each, one row per image, its name at the left.
 
     Args:
         rows: (name, image (H, W, 3) in [0, 1], title -> labels (M, M)).
@@ -346,7 +346,7 @@ def show_histogram(values: np.ndarray, xlabel: str, title: str) -> Figure:
 
 
 def show_forest(effects: pd.DataFrame, against: str, names: dict[str, str], unit: str = 'points of percent') -> Figure:
-    """Effects with their intervals, a row a variant, a panel a metric; filled where the interval excludes zero.
+    """Effects with their intervals, one row per variant, one panel per metric; filled where the interval excludes zero.
 
     Args:
         effects: variant, metric, difference, low, high, as ``tables.effects`` gives them.
@@ -379,10 +379,10 @@ def show_against_size(
     baseline: pd.DataFrame | None = None,
     size: str = 'codebook_size',
 ) -> Figure:
-    """Metrics against codebook size (logarithmic): every run a point, means joined; a panel a metric.
+    """Metrics against codebook size (logarithmic): every run a point, means joined; one panel per metric.
 
     Args:
-        runs: one row a run, with columns ``size`` and the metrics.
+        runs: one row per run, with columns ``size`` and the metrics.
         names: metric -> title of its panel, in order; those that the frame lacks are left out. 'perplexity' gets the
             line on which all codes are used alike.
         lines: name -> size, drawn as vertical lines (the number of true categories, a rule's choice).
@@ -425,7 +425,7 @@ def show_points(frame: pd.DataFrame, x: str, y: str, hue: str, ylabel: str = '',
     """Every run a point, their mean a bar, grouped by ``x`` and told apart by ``hue``.
 
     Args:
-        frame: one row a run (and ``x``, ``hue``), in order of appearance.
+        frame: one row per run (and ``x``, ``hue``), in order of appearance.
         x, y, hue: columns.
         ylabel, xlabel: names of the axes.
     """
@@ -449,10 +449,10 @@ def show_points(frame: pd.DataFrame, x: str, y: str, hue: str, ylabel: str = '',
 def show_lines(
     frame: pd.DataFrame, x: str, metrics: dict[str, str], hue: str, xlabel: str, log: bool = False
 ) -> Figure:
-    """Metrics along ``x``, a panel a metric and a line a ``hue``: runs as points, their mean as a line.
+    """Metrics along ``x``, one panel per metric and one line per ``hue``: runs as points, their mean as a line.
 
     Args:
-        frame: one row a run and value of ``x``, a number.
+        frame: one row per run and value of ``x``, a number.
         x, hue: columns.
         metrics: column -> title of its panel; those that the frame lacks are left out.
         xlabel: name of the horizontal axes.
@@ -477,10 +477,10 @@ def show_lines(
 
 
 def show_rows(frame: pd.DataFrame, y: str, metrics: dict[str, str], hue: str) -> Figure:
-    """Metrics of named cases, a row a case and a panel a metric: runs as points, their mean as a line across the row.
+    """Metrics of named cases, one row per case and one panel per metric: runs as points, their mean as a line.
 
     Args:
-        frame: one row a run; cases keep the order in which they occur.
+        frame: one row per run; cases keep the order in which they occur.
         y, hue: columns.
         metrics: column -> title of its panel; those that the frame lacks are left out.
     """
@@ -540,7 +540,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def squeeze_png(data: bytes, colours: int = 256) -> bytes:
-    """The same image with at most so many colours; as it was where that is no smaller."""
+    """The same image with at most so many colours; as it was where that is not smaller."""
     image = Image.open(io.BytesIO(data)).convert('RGB').quantize(colours, method=Image.Quantize.FASTOCTREE, dither=0)
     with io.BytesIO() as file:
         image.save(file, 'png', optimize=True)

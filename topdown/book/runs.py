@@ -131,7 +131,7 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
     Stopping does not change a run: it goes on bit for bit as if it had not been stopped.
 
     Returns:
-        One row a seed and step, columns as ``measure_run``'s, with ``step`` and the run's provenance.
+        One row per seed and step, columns as ``measure_run``'s, with ``step`` and the run's provenance.
     """
     rows = []
     encoder = data = eval_set = None
@@ -165,7 +165,7 @@ def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
     Runs that are there are used; others are trained, where the ablation will find them.
 
     Returns:
-        One row a split, seed, set of features and target, with the run's provenance.
+        One row per split, seed, set of features and target, with the run's provenance.
     """
     rows, encoder, eval_sets = [], None, {}
     many = preset(preset_name).data.dataset == 'toybox' and preset_name != 'smoke'

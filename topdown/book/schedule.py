@@ -216,7 +216,7 @@ def run_cluster(
 
 
 def collect(jobs: Iterable[Job], places: Places, tables: Path) -> pd.DataFrame:
-    """Gather rows into one table an experiment, a row a run in the order of the plan; missing runs are left out.
+    """Gather rows into one table per experiment, one row per run in the order of the plan; missing runs are left out.
 
     An experiment without a row gets no table. The main table is called after the preset alone.
 

@@ -63,7 +63,7 @@ def uncertainty_table(scores: Scores) -> pd.DataFrame:
     """Every mean with two intervals, percent: 95 % bootstrap over images, and 95 % Student's t over seeds.
 
     Args:
-        scores: (model, seed) -> rows an image, as ``metrics.score`` gives them, all of the same images.
+        scores: (model, seed) -> one row per image, as ``metrics.score`` gives them, all of the same images.
     """
     rows = []
     for model in dict.fromkeys(model for model, _ in scores):
@@ -127,15 +127,15 @@ def effect_table(
     """Every variant's mean over seeds, and its difference to one of them seed by seed.
 
     Args:
-        rows: one a run, with the columns ``by``, seed and the metrics, in percent.
+        rows: one per run, with the columns ``by``, seed and the metrics, in percent.
         against: the variant that is subtracted.
         metrics: columns to compare; those that the rows lack are left out.
         by: the column of variants.
 
     Returns:
-        A row a variant and metric: mean, sd (NaN for one run), runs; difference (points), low and high (95 % Student's
-        t over the seeds that both have), p (sign-flip permutation test over them, with n seeds at least 2 / 2^n) and
-        pairs. The difference and its columns are NaN, and pairs 0, for ``against`` itself and for variants without
+        One row per variant and metric: mean, sd (NaN for one run), runs; difference (points), low and high (95 %
+        Student's t over the seeds that both have), p (sign-flip permutation test over them, with n seeds at least
+        2 / 2^n) and pairs. The difference and its columns are NaN, and pairs 0, for ``against`` itself and for variants without
         a common seed; the interval and p are NaN for one pair.
 
     Raises:
@@ -220,7 +220,7 @@ def check_tables(folder: Path) -> None:
 
 
 def summary_table(results: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and mask source, with the names that readers see."""
+    """One row per model and mask source, with the names that readers see."""
     table = mean_and_spread(results, ['model', 'masks']).reset_index()
     names = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO_i', 'mbo_c': 'mBO_c', 'miou': 'mIoU'}
     return table.replace({'masks': {'-': '–'}}).rename(columns=names)  # a lone hyphen would start a list in Markdown
@@ -234,7 +234,7 @@ def against_published(results: pd.DataFrame, published: pd.DataFrame) -> str:
 
     Args:
         results: rows of a run, as in results.csv.
-        published: one a run, with the column config and the metrics; five seeds or more of a configuration.
+        published: one per run, with the column config and the metrics; five seeds or more of a configuration.
     """
     said, outside = [], []
     for (model, config), mine in results[results.masks.eq('decoder')].groupby(['model', 'config'], sort=False):

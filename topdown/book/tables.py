@@ -65,7 +65,7 @@ def read_runs(folder: str | Path, name: str) -> pd.DataFrame:
         name: a preset ('toybox_long') or a preset and an experiment ('toybox_ablation').
 
     Returns:
-        One row a run: variant, seed, the metrics in percent, and what else the file holds; masks of the decoder only.
+        One row per run: variant, seed, the metrics in percent, and what else the file holds; masks of the decoder only.
         Empty, with columns variant and seed, if nothing was run.
     """
     table = read(Path(folder) / f'{name}.csv')
@@ -98,7 +98,7 @@ def side_by_side(
     ours: Iterable[str] | None = None,
     citations: dict[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Published figures and ours, a row a method and who reports it, a column a data set and metric.
+    """Published figures and ours, one row per method and who reports it, one column per data set and metric.
 
     Data sets never share a column: figures on Toybox stand beside those on COCO, not under them.
 
@@ -193,7 +193,7 @@ def effects_by(
 
 
 def show_effects(found: pd.DataFrame) -> pd.DataFrame:
-    """Effects as strings: '+0.4 [-0.3, +1.1]', a row a variant, a column a metric."""
+    """Effects as strings: '+0.4 [-0.3, +1.1]', one row per variant, one column per metric."""
     if not len(found):
         return pd.DataFrame({'effect': [NOT_RUN]})
     shown = found.assign(text=[effect_text(r.difference, r.low, r.high) for r in found.itertuples()])
@@ -210,7 +210,7 @@ def effect_text(difference: float, low: float, high: float) -> str:
 
 
 def say_effects(found: pd.DataFrame, against: str) -> str:
-    """Sentences on which variants lie above, below, or not clearly off what they are compared with, a line a metric.
+    """Sentences on which variants lie above, below, or not clearly off what they are compared with: a line per metric.
 
     'Above' and 'below' mean that the 95 % interval over seeds excludes zero.
     """
@@ -233,7 +233,7 @@ def wrap(text: str) -> str:
 
 
 def means_table(runs: pd.DataFrame, columns: Iterable[str] = tuple(NAMES), by: str = 'variant') -> pd.DataFrame:
-    """Mean ± standard deviation over seeds, a row a variant, with the number of runs; one cell 'not run' if empty."""
+    """Mean ± standard deviation over seeds, one row per variant, and the number of runs; one cell 'not run' if empty."""
     if not len(runs):
         return pd.DataFrame({'runs': [NOT_RUN]})
     groups = runs.groupby(by, sort=False)
@@ -289,14 +289,14 @@ def meaning(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def probe_summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of linear probes over seeds, a row a split and set of features, as readers see it.
+    """Accuracy of linear probes over seeds, one row per split and set of features, as readers see it.
 
     Args:
         rows: of ``runs.probes``.
 
     Returns:
-        images (validation or training), features; a column a target, percent right, 'mean [low, high]' with the 95 %
-        interval (Student's t) over seeds; AMI with category, the mean over seeds, for features that are groups;
+        images (validation or training), features; one column per target, percent right, 'mean [low, high]' with the
+        95 % interval (Student's t) over seeds; AMI with category, the mean over seeds, for features that are groups;
         objects, the least of a run; runs.
     """
     found = []

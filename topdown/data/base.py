@@ -191,7 +191,7 @@ def read_image_file(path: Path, size: tuple[int, int] | None = None) -> Tensor:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no image, damaged, or fits ``size`` in neither way.
+        ValueError: if it is not an image, damaged, or fits ``size`` in neither way.
     """
     with _opened(path, 'check the path, or unpack the images again') as image:
         stored, orientation = _header(image)
@@ -297,10 +297,10 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def label_map(image: Image.Image) -> tuple[np.ndarray, str]:
-    """Labels (H, W) int64 of an open image, and what is wrong if it is no label map.
+    """Labels (H, W) int64 of an open image, and what is wrong if it is not a label map.
 
     What the file holds decides, not its name: JPEG and other lossy formats, several pages, colours, fractions and
-    negative numbers are no labels. Values are those of the file: Pillow spreads grays of 2 and 4 bits over 0 to 255,
+    negative numbers are not labels. Values are those of the file: Pillow spreads grays of 2 and 4 bits over 0 to 255,
     and may invert those of 1 bit in a TIFF.
     """
     nothing = np.zeros((0, 0), np.int64)

@@ -16,7 +16,7 @@ SHOWN = 6
 def statistics(data: ImageSet, progress: bool = True) -> dict[str, object]:
     """One row of numbers about a split, from the true masks at their own size; nothing is cut.
 
-    Crowd regions are counted, but are no objects. Shares are percent: ``size_*`` quartiles of an object's share of its
+    Crowd regions are counted, but are not objects. Shares are percent: ``size_*`` quartiles of an object's share of its
     image; ``overlapping`` of images with a pixel of two objects; ``covered`` and ``unknown`` of an image's
     pixels, the mean over images.
 

@@ -34,7 +34,7 @@ def check(data: ImageSet, dataset: str, split: str, progress: bool = True) -> Re
     Problems: an image count other than the official one; images that are missing or cannot be read; annotations that
     are missing, damaged, of another size than the image, without area, or of unknown categories; for COCO also
     annotations of images that are not listed; for MOVi and CLEVR also records that do not fit their checksums. Notes:
-    images without objects, which are no fault.
+    images without objects, which are not a fault.
 
     Args:
         data: the split.

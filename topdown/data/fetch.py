@@ -130,7 +130,7 @@ def list_bucket(bucket: Bucket, root: Path, pause: float = 1.0) -> list[RemoteFi
                 address = f'{bucket.base}/{bucket.name}/{urllib.parse.quote(name)}'
                 found.append(RemoteFile(address, target, int(item['size']), **sums))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise OSError(f'{url} is no listing of a bucket ({type(error).__name__}: {error}); try again') from error
+            raise OSError(f'{url} is not a listing of a bucket ({type(error).__name__}: {error}); try again') from error
         page = content.get('nextPageToken', '')
         if not page:
             break

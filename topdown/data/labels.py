@@ -162,7 +162,7 @@ class Ade20k(LabelMaps):
         return self.labels / f'{self.ids[i]}.png'
 
     def annotation(self, i: int) -> Annotation:
-        """One mask a class."""
+        """One mask per class."""
         labels = self.read_map(i)
         present = [c for c in np.unique(labels) if c]
         if present and present[-1] > 150:
@@ -273,7 +273,7 @@ class LabelFolder(LabelMaps):
         return self.labels / f'{self.ids[i]}.png'
 
     def annotation(self, i: int) -> Annotation:
-        """One mask a label."""
+        """One mask per label."""
         labels = self.read_map(i)
         found, counts = np.unique(labels, return_counts=True)
         present = [o for o in found if o not in (0, self.void)]

@@ -148,7 +148,7 @@ class Movi(ImageSet):
         missing = {n for n in names if n != 'instances/category'} - set(found)
         if missing:
             raise ValueError(
-                f'{self.path(i)}, record {record}, has no {", ".join(sorted(missing))}: it is no MOVi file'
+                f'{self.path(i)}, record {record}, has no {", ".join(sorted(missing))}: it is not a MOVi file'
             )
         frames = max((len(found[n]) for n in ('video', 'segmentations') if n in found), default=0)
         if frames > FRAMES:

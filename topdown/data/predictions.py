@@ -34,7 +34,7 @@ def read_predictions(folder: str | Path, dataset: ImageSet, uncut: bool = False)
 
     Raises:
         FileNotFoundError: if the folder or a map is missing.
-        ValueError: if a map is no label map or of another size, or is that of two images.
+        ValueError: if a map is not a label map or of another size, or is that of two images.
     """
     size, maps = dataset.mask_size, []
     for i, path in enumerate(find_predictions(Path(folder), dataset)):

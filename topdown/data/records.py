@@ -67,9 +67,9 @@ def read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:  # also of encodings, and of numbers of thousands of digits
-        raise ValueError(f'{path} is no JSON ({error}): download or export it again') from error
+        raise ValueError(f'{path} is not JSON ({error}): download or export it again') from error
     if not isinstance(content, dict):
-        raise ValueError(f'{path} is no COCO file: it holds a {type(content).__name__} instead of an object')
+        raise ValueError(f'{path} is not a COCO file: it holds a {type(content).__name__} instead of an object')
     return content
 
 
@@ -81,7 +81,7 @@ def rows_of(content: dict, key: str, path: Path) -> list:
     """
     if key not in content:
         raise ValueError(
-            f'{path} has no {key}: it is no COCO instances file; use instances_train2017.json and '
+            f'{path} has no {key}: it is not a COCO instances file; use instances_train2017.json and '
             'instances_val2017.json, or such as they, not image lists, captions, keypoints or detection results'
         )
     if not isinstance(content[key], list):
@@ -178,7 +178,7 @@ def check_categories(rows: list, report: Report) -> dict[int, str]:
 def check_images(rows: list, report: Report) -> tuple[dict[int | str, ImageRecord], Callable[[dict, str], int | str]]:
     """Checked image records by id, and what reads an id of an image from a field of another record.
 
-    Ids are whole numbers; in a file where all are text and one is no number, they are text.
+    Ids are whole numbers; in a file where all are text and one is not a number, they are text.
     """
     raw = [record.get('id') for record in rows if isinstance(record, dict)]
     texts = {value for value in raw if _is_text(value)}
@@ -210,7 +210,7 @@ def check_images(rows: list, report: Report) -> tuple[dict[int | str, ImageRecor
 
 
 def _is_text(value: object) -> bool:
-    """Whether an id is text that is no number."""
+    """Whether an id is text that is not a number."""
     try:
         whole({'id': value}, 'id')
     except ValueError:
@@ -266,9 +266,9 @@ def check_objects(
         if size is None:
             return
         if not {'category_id', 'segmentation'} & set(record):
-            raise ValueError('category_id and segmentation are missing: it is no COCO instances file, but captions?')
+            raise ValueError('category_id and segmentation are missing: it is not a COCO instances file, but captions?')
         category = whole(record, 'category_id')
-        crowd = record.get('iscrowd')  # a bool is one, null or nothing is no crowd
+        crowd = record.get('iscrowd')  # a bool is one, null or nothing is not a crowd
         crowd = bool(crowd) if crowd is None or isinstance(crowd, bool) else whole(record, 'iscrowd', 0, 1) == 1
         rle, ignored = encode_mask(record.get('segmentation'), *size)
         found.append(ObjectRecord(image, category, crowd, rle))
@@ -368,7 +368,7 @@ def _polygons(segmentation: list, height: int, width: int) -> tuple[list[list[fl
     for part in parts:
         points = _numbers(part, 'segmentation')
         if len(points) % 2:
-            raise ValueError(f'segmentation has a polygon of {len(points)} numbers, which are no pairs of x and y')
+            raise ValueError(f'segmentation has a polygon of {len(points)} numbers, which are not pairs of x and y')
         if len(points) < 6:
             continue
         if np.abs(points).max() > REACH * max(height, width):
@@ -425,7 +425,7 @@ def decode_counts(text: str) -> np.ndarray:
     codes = np.frombuffer(text.encode('utf-32-le', 'surrogatepass'), np.uint32).astype(np.int64) - 48
     if (codes < 0).any() or (codes > 63).any() or codes[-1] & 32:
         hint = ": the text of a Python bytes object, b'...', instead of its content" if text[:2] in ("b'", 'b"') else ''
-        raise ValueError(f'counts of its segmentation are no compressed run-length code{hint}')
+        raise ValueError(f'counts of its segmentation are not compressed run-length code{hint}')
     last = codes & 32 == 0
     ends = np.flatnonzero(last)
     starts = np.append(0, ends[:-1] + 1)

@@ -37,7 +37,7 @@ class Report:
         return self.lines(REFUSED, LEFT_OUT, DOUBTFUL)
 
     def __str__(self) -> str:
-        """In full: a line a record, but for the many of one reason."""
+        """In full: one line per record, but for the many of one reason."""
         count = len(self.problems)
         head = f'{self.title}: {self.images} images, {self.objects} objects, '
         lines = [head + (f'{count} problem(s)' if count else 'no problems')]

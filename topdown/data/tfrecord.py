@@ -84,7 +84,7 @@ class RecordFile:
         path: the file, uncompressed.
 
     Raises:
-        ValueError: if the file is no TFRecord file, or is cut off.
+        ValueError: if the file is not a TFRecord file, or is cut off.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -155,7 +155,7 @@ def read_gzip(path: str | Path, first: int = 0, at: Callable[[int], object] | No
                 if at:
                     at(compressed.tell())
         except gzip.BadGzipFile as error:
-            raise ValueError(f'{path} is no whole gzip file ({error}, record {number}): get it again') from error
+            raise ValueError(f'{path} is not a whole gzip file ({error}, record {number}): get it again') from error
         except zlib.error as error:
             raise ValueError(f'{path} is damaged ({error}, record {number}): get it again') from error
         except EOFError as error:
@@ -168,7 +168,7 @@ def _length(header: bytes, path: str | Path, number: int) -> int:
         raise ValueError(f'{path} is cut off after record {number}: get it again')
     (length,), (crc,) = struct.unpack('<Q', header[:8]), struct.unpack('<I', header[8:])
     if masked_crc(header[:8]) != crc:
-        what = 'is damaged' if number else 'is no TFRecord file, or a compressed one'
+        what = 'is damaged' if number else 'is not a TFRecord file, or a compressed one'
         raise ValueError(f'{path} {what} (record {number}, checksum of its length)')
     return length
 
@@ -228,7 +228,7 @@ def parse_example(
                     feature = parts.get(2, memoryview(b''))
                     result[name] = _single_bytes(feature, name) if name in single else _values(feature)
     except (IndexError, KeyError, UnicodeDecodeError, DecodeError) as error:
-        raise ValueError(f'this is no tf.train.Example message ({type(error).__name__}: {error})') from error
+        raise ValueError(f'this is not a tf.train.Example message ({type(error).__name__}: {error})') from error
     return result
 
 

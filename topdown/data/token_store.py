@@ -1,6 +1,6 @@
 """Tokens of a frozen encoder, computed once and kept on disk.
 
-One file a view (plain, mirrored), memory-mapped and in bfloat16, the precision the encoder computes them in; several
+One file per view (plain, mirrored), memory-mapped and in bfloat16, the precision the encoder computes them in; several
 processes can read it at once. A store belongs to one encoder (weights, block, norm), one list of images and one way of
 cutting them: its folder is named after the hash of all of these, wherever the images lie, so that a stale store is
 never found. Of every image, the store remembers size, time and digest of its file and a digest of its tokens. Whatever
@@ -126,7 +126,7 @@ class _Files:
 
 
 class _View:
-    """One view's tokens, in ``path``, and beside them what is remembered, a row an image, as it was when looked at."""
+    """One view's tokens, in ``path``, and what is remembered beside them, one row per image, as it was looked at."""
 
     def __init__(self, path: Path, files: _Files, shape: tuple[int, int], progress: bool) -> None:
         self.path, self.marks, self.files, self.progress = path, path.with_suffix('.rows'), files, progress

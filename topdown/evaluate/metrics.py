@@ -153,7 +153,9 @@ def make_truth(
             raise ValueError(f'labels up to {instance.max()} of classes up to {width - 2} are too large: number from 1')
         found, regions = np.unique((instance + 1) * width + category + 1, return_inverse=True)
         if len(found) > MOST_REGIONS:
-            raise ValueError(f'true map {b} has {len(found)} regions, more than {MOST_REGIONS}: this is no label map')
+            raise ValueError(
+                f'true map {b} has {len(found)} regions, more than {MOST_REGIONS}: this is not a label map'
+            )
         maps.append(regions.reshape(instance.shape))
         instance, category = found // width - 1, found % width - 1
         owners.append((instance, category))

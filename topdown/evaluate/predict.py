@@ -203,7 +203,7 @@ def object_categories(data: TruthSet) -> Tensor:
 
 
 def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = None) -> list[dict[str, float]]:
-    """Metrics of predicted label maps (V, M, M), a row an image, as shares (see ``metrics.score``).
+    """Metrics of predicted label maps (V, M, M), one row per image, as shares (see ``metrics.score``).
 
     Args:
         labels: predicted labels >= 0.
@@ -219,7 +219,7 @@ def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = No
 
 
 def per_image_table(labels: Tensor | np.ndarray, data: TruthSet) -> pd.DataFrame:
-    """One row an image and protocol: image_id, file_name, protocol and every metric as a share.
+    """One row per image and protocol: image_id, file_name, protocol and every metric as a share.
 
     Sorted by how far the protocols disagree, by whatever metric they disagree on most, in column ``disagreement``.
     """

@@ -25,7 +25,7 @@ def score_protocols(
     source: str = 'decoder',
     predictions: Path | None = None,
 ) -> tuple[pd.DataFrame, str]:
-    """One row an image and protocol, most disputed images first, and what was read: ``topdown evaluate``.
+    """One row per image and protocol, most disputed images first, and what was read: ``topdown evaluate``.
 
     Masks are the model's, from ``source`` (see ``predict``), or without a model those in the folder ``predictions``.
     """

@@ -34,7 +34,7 @@ def segment_image(
     Args:
         image: a file, or an array (H, W, 3) or (H, W) of uint8, or of floats in [0, 1].
         model, encoder: see ``train.load_run``.
-        size: 'image' for labels of the image's own size; 'grid' for one a patch; or their side M, of the square.
+        size: 'image' for labels of the image's own size; 'grid' for one per patch; or their side M, of the square.
         source: see ``predict``.
         protocol: how the image is cut to the encoder's square.
         seed: of the slots' noise.

@@ -28,7 +28,7 @@ def bootstrap_interval(values: np.ndarray, level: float = 0.95, resamples: int =
     """Mean of values and its percentile bootstrap interval (Efron 1979); NaN values (no object) are left out.
 
     Args:
-        values: (V,), one an image.
+        values: (V,), one per image.
         level: of confidence, in (0, 1).
         resamples: bootstrap samples.
         seed: of the resampling.
@@ -82,7 +82,7 @@ def compare(a: np.ndarray, b: np.ndarray, level: float = 0.95, resamples: int = 
     few pairs all flips are enumerated.
 
     Args:
-        a, b: (V,), one an image.
+        a, b: (V,), one per image.
         level, resamples, seed: as in ``bootstrap_interval``; ``resamples`` also bounds the permutations.
 
     Raises:
@@ -103,7 +103,7 @@ def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     """Mean over seeds and Student's t interval of it; with one seed the interval is NaN: nothing is known of it.
 
     Args:
-        values: (R,), one a run.
+        values: (R,), one per run.
         level: of confidence, in (0, 1).
 
     Raises:
@@ -125,7 +125,7 @@ def prediction_interval(values: np.ndarray, count: int = 1, level: float = 0.95)
         mean +- t_{R-1} s sqrt(1 / R + 1 / count)
 
     Args:
-        values: (R,), one a run, five at least: fewer say too little of their own spread.
+        values: (R,), one per run, five at least: fewer say too little of their own spread.
         count: further runs whose mean is meant.
         level: of confidence, in (0, 1).
 

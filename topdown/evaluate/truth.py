@@ -81,7 +81,7 @@ def make_truth_set(
         split: 'train' or 'val'.
         protocols: further protocols, beside the experiment's own, to make the truth of: one prediction can then be
             scored under each.
-        dataset: the split, if it is open already or is no data set that ``config`` can name.
+        dataset: the split, if it is open already or is not a data set that ``config`` can name.
         progress: show a bar.
 
     Raises:

@@ -116,7 +116,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no checkpoint of this package, or damaged.
+        ValueError: if it is not a checkpoint of this package, or damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -126,10 +126,12 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # whatever a damaged file makes the library stumble over
-        raise ValueError(f'{path} is no safetensors file or is damaged ({error}): delete it and train again') from error
+        raise ValueError(
+            f'{path} is not a safetensors file or is damaged ({error}): delete it and train again'
+        ) from error
     version = header.get('format')
     if version not in (FORMAT, BEFORE):
-        raise ValueError(f'{path} is no checkpoint of this package (format {version or "none"!r}, not {FORMAT!r})')
+        raise ValueError(f'{path} is not a checkpoint of this package (format {version or "none"!r}, not {FORMAT!r})')
     if version == FORMAT and header.pop('sha256', None) != _checksum(header, tensors):
         raise ValueError(f'{path} is damaged (its checksum is another): delete it and train again')
     header.setdefault('precision', '')  # the first versions did not say
