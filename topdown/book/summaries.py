@@ -135,8 +135,8 @@ def effect_table(
     Returns:
         One row per variant and metric: mean, sd (NaN for one run), runs; difference (points), low and high (95 %
         Student's t over the seeds that both have), p (sign-flip permutation test over them, with n seeds at least
-        2 / 2^n) and pairs. The difference and its columns are NaN, and pairs 0, for ``against`` itself and for variants without
-        a common seed; the interval and p are NaN for one pair.
+        2 / 2^n) and pairs. The difference and its columns are NaN, and pairs 0, for ``against`` itself and for variants
+        without a common seed; the interval and p are NaN for one pair.
 
     Raises:
         ValueError: if there is no such variant, or a variant has several rows of one seed, as rows of several settings

@@ -233,7 +233,7 @@ def wrap(text: str) -> str:
 
 
 def means_table(runs: pd.DataFrame, columns: Iterable[str] = tuple(NAMES), by: str = 'variant') -> pd.DataFrame:
-    """Mean ± standard deviation over seeds, one row per variant, and the number of runs; one cell 'not run' if empty."""
+    """Mean ± standard deviation over seeds, one row per variant, and the number of runs; 'not run' if empty."""
     if not len(runs):
         return pd.DataFrame({'runs': [NOT_RUN]})
     groups = runs.groupby(by, sort=False)
