@@ -71,7 +71,7 @@ def test_models_of_pixels_are_measured_too():
     step = bench.step_flops(stepper)
     assert row['tflop'] == pytest.approx(step / 1e12)
     assert step > 3 * config.train.batch_size * 2 * 32 * 32 * 25 * 8 * 8  # one of the convolutions
-    assert all(seconds > 0 for seconds in bench.evaluation_times(config, images=2, repeats=1).values())
+    assert all(seconds > 0 for seconds in bench.evaluation_times(config, count=2, repeats=1).values())
 
 
 def test_peak_memory_is_that_of_a_process_of_its_own(config):
@@ -82,7 +82,7 @@ def test_peak_memory_is_that_of_a_process_of_its_own(config):
 
 
 def test_evaluation_is_timed_by_part(config):
-    found = bench.evaluation_times(config, images=2, repeats=1)
+    found = bench.evaluation_times(config, count=2, repeats=1)
     assert list(found) == ['encoder', 'model', 'label maps', 'metrics']
     assert all(seconds > 0 for seconds in found.values())
 

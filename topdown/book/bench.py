@@ -203,14 +203,14 @@ def _memory_of(job: str) -> dict[str, float]:
 
 
 @torch.no_grad()
-def evaluation_times(config: Config, device: str = 'cpu', images: int = 8, repeats: int = 3) -> dict[str, float]:
+def evaluation_times(config: Config, device: str = 'cpu', count: int = 8, repeats: int = 3) -> dict[str, float]:
     """Seconds an image of evaluation: the encoder, the model with masks, label maps, and all metrics together."""
     encoder = build_encoder(dataclasses.replace(config.encoder, pretrained=False)).to(device)
     model = SlotModel(config.model, encoder.feature_size, encoder.num_patches).to(device)
     size, side = config.data.mask_size, config.encoder.image_size
-    images = torch.rand(images, 3, side, side, device=device)
+    images = torch.rand(count, 3, side, side, device=device)
     generator = np.random.default_rng(0)
-    small = generator.integers(0, 11, (images, 8, 8))  # ten objects and ground, in blocks
+    small = generator.integers(0, 11, (count, 8, 8))  # ten objects and ground, in blocks
     truth_maps = small.repeat(-(-size // 8), 1).repeat(-(-size // 8), 2)[:, :size, :size]
     truth = metrics.make_truth(truth_maps, truth_maps)
     encoder.precision = model.precision = precision.choose(config.train.precision, device).name
@@ -229,7 +229,7 @@ def evaluation_times(config: Config, device: str = 'cpu', images: int = 8, repea
         metrics.score(labels, truth)
         marks.append(_now(device))
         for name, a, b in zip(times, marks[:-1], marks[1:], strict=True):
-            times[name].append((b - a) / images)
+            times[name].append((b - a) / count)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
