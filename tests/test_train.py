@@ -90,7 +90,7 @@ def test_foreign_and_damaged_checkpoints_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='no checkpoint at'):
         load_checkpoint(tmp_path / 'none.safetensors')
     save_file({'weight': torch.zeros(2)}, tmp_path / 'foreign.safetensors')
-    with pytest.raises(ValueError, match='no checkpoint of this package'):
+    with pytest.raises(ValueError, match='not a checkpoint of this package'):
         load_checkpoint(tmp_path / 'foreign.safetensors')
     (tmp_path / 'damaged.safetensors').write_bytes(b'PK\x03\x04 not safetensors at all')
     with pytest.raises(ValueError, match='damaged'):
