@@ -199,7 +199,7 @@ def test_missing_and_wrong_files_are_named(coco_root, tmp_path):
     captions = json.loads(content)
     captions['annotations'] = [{'id': 1, 'image_id': 7, 'caption': 'a toy'}]
     annotations.write_text(json.dumps(captions))
-    with pytest.raises(ValueError, match=r'annotation 1: category_id .* no COCO instances file'):
+    with pytest.raises(ValueError, match=r'annotation 1: category_id .* not a COCO instances file'):
         CocoInstances(coco_root, 'val', 32, 32)
     annotations.unlink()
     with pytest.raises(FileNotFoundError, match=r'instances_val2017.json is missing'):
