@@ -36,7 +36,8 @@ def test_plain_gru_is_the_gru_cell():
 )
 def test_no_training_step_asks_the_device_for_a_value(monkeypatch, device, decoder, changes):
     monkeypatch.setattr(nn.GRUCell, 'forward', plain_gru)
-    config = preset('coco', decoder=decoder, decoder_layers=2, **changes)
+    layers = {'decoder_layers': 2} if decoder == 'autoregressive' else {}
+    config = preset('coco', decoder=decoder, **layers, **changes)
     with FakeTensorMode(), torch.device(device):
         model = SlotModel(config.model, 64, 16).train()
         model.precision = 'bf16' if device == 'cpu' else 'fp32'

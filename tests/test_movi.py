@@ -329,7 +329,7 @@ def test_missing_and_damaged_files_are_named(movi_root, tmp_path):
     with pytest.raises(ValueError, match='cut off in record 1'):
         Movi(movi_root, 'train', 32, 32)
     second.write_bytes(b'\x1f\x8b' + content)
-    with pytest.raises(ValueError, match='no TFRecord file, or a compressed one'):
+    with pytest.raises(ValueError, match='not a TFRecord file, or a compressed one'):
         Movi(movi_root, 'train', 32, 32)
     damaged = bytearray(content)
     damaged[500] ^= 1
@@ -339,5 +339,5 @@ def test_missing_and_damaged_files_are_named(movi_root, tmp_path):
     write_records(second, [example({'text': [b'hello']})] * 2)
     with pytest.raises(ValueError, match='no video: it is not a MOVi file'):
         Movi(movi_root, 'train', 32, 32).read_image(FRAMES)
-    with pytest.raises(ValueError, match=r'no tf\.train\.Example'):
+    with pytest.raises(ValueError, match=r'not a tf\.train\.Example'):
         parse_example(b'\xff\xff\xff')
