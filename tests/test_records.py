@@ -287,7 +287,7 @@ REFUSED = {
     'counts below 0': (code([-1, 102_401]), r'annotation 1: .* whole numbers from 0'),
     'fractional counts': (code([0.5, 102_399.5]), r'annotation 1: .* whole numbers'),
     'text of bytes': (code("b'Xa<T'"), r'annotation 1: .* text of a Python bytes'),
-    'no code': (code('hé'), r'annotation 1: .* no compressed run-length code'),
+    'no code': (code('hé'), r'annotation 1: .* not compressed run-length code'),
     'a list as annotation': (lambda c: c['annotations'].insert(0, [1]), r'annotation number 1: must be .* got \[1\]'),
     'no annotations': (lambda c: c.pop('annotations'), r'instances_val2017.json has no annotations'),
     'annotations no list': (lambda c: c.update(annotations={}), r'annotations must be a list, got {}'),
