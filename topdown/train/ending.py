@@ -1,12 +1,14 @@
 """How a run ends before its time: asked to by a signal, or by an error; and the exit status that says which.
 
-| status | what |
-|---|---|
-| 1 | an error: its message says what to do |
-| 2 | a wrong command line |
-| 3 | loss, gradient or weights are not finite; the last checkpoint holds the last good state |
-| 4 | another process trains in the folder |
-| 129, 130, 143 | stopped by SIGHUP, SIGINT or SIGTERM; saved, the same command goes on |
+=============  ============================================================================================
+status         what
+=============  ============================================================================================
+1              an error: its message says what to do
+2              a wrong command line
+3              loss, gradient or weights are not finite; the last checkpoint holds the last good state
+4              another process trains in the folder
+129, 130, 143  stopped by SIGHUP, SIGINT or SIGTERM; saved, the same command goes on
+=============  ============================================================================================
 """
 
 from __future__ import annotations
