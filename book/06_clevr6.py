@@ -340,7 +340,7 @@ print(
 # In the run stored here, slots have begun to draw things: their images show one toy each, as a soft spot. The ground
 # they still share out among themselves, each taking what lies around its toy, which FG-ARI does not mind and mBO does.
 # Scores still rise at the end of training, so this compares models half-way. There, the model with the pathway
-# is behind in most seeds, in both metrics; of the paper's finding, FG-ARI down and mBO up, the sign of the first is
+# is behind in both seeds, in both metrics; of the paper's finding, FG-ARI down and mBO up, the sign of the first is
 # seen, but not more clearly than seeds scatter. A likely cause is that the pathway learns later: its second pass rests
 # on codes of slots that do not yet stand for anything. That was not tested.
 #

@@ -26,9 +26,7 @@
 # %% tags=["parameters"]
 preset = 'smoke'  # any of topdown.PRESETS; the tables of the book are made with toybox
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
-experiment = (
-    'ablation'  # what the run was first asked for by; it does not change the run
-)
+experiment = 'ablation'  # what asked for the run first; it does not change the run
 variant = 'top-down'  # any of topdown.VARIANTS
 seed = 0  # of weights, noise and the order of images
 changes = '{}'  # further changes to the preset as JSON, such as {"codebook_size": 128}
