@@ -1,9 +1,10 @@
-"""Files that are whole or not there, and folders that one process at a time writes to."""
+"""Files that are whole or not there, texts that anybody wrote, and folders that one process at a time writes to."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import socket
 import sys
@@ -50,6 +51,38 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with fresh(path) as place:
         place.write_text(text)
+
+
+def brief(error: object) -> str:
+    """What an error says, in one line of a bounded length."""
+    return ' '.join(str(error).split())[:300]
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file, in UTF-8.
+
+    Raises:
+        ValueError: if it is none, naming the file.
+    """
+    try:
+        return Path(path).read_text('utf-8')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not a text in UTF-8 ({error})') from error
+
+
+def read_json(path: str | Path, remedy: str) -> dict:
+    """The JSON object of a file, in any of JSON's encodings; a byte order mark is no matter.
+
+    Raises:
+        ValueError: if it holds none, naming the file and the remedy.
+    """
+    try:
+        found = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:  # also of encodings, and of numbers of thousands of digits
+        raise ValueError(f'{path} is not JSON ({brief(error)}): {remedy}') from error
+    if not isinstance(found, dict):
+        raise ValueError(f'{path} holds a {type(found).__name__} instead of an object: {remedy}')
+    return found
 
 
 @contextlib.contextmanager

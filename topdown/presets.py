@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 
 from topdown.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig, typed
 
@@ -132,12 +133,12 @@ PRESETS: dict[str, Config] = {
 released configurations of the paper, which need the data set and, in practice, a GPU."""
 
 
-def preset(name: str, **changes: object) -> Config:
+def preset(name: str, /, **changes: object) -> Config:
     """The preset of that name, with changes (see ``Config.with_``).
 
     Raises:
         ValueError: for an unknown preset, an unknown parameter or an impossible value.
     """
     if typed('preset', name, str) not in PRESETS:
-        raise ValueError(f'unknown preset {name!r}; known: {", ".join(PRESETS)}')
+        raise ValueError(f'unknown preset {reprlib.repr(name)}; known: {", ".join(PRESETS)}')
     return PRESETS[name].with_(**changes)

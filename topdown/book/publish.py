@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from topdown.book.places import figures_dir
-from topdown.book.summaries import against_published, check_tables, markdown, mean_and_spread, summary_table
+from topdown.book.summaries import METRICS, against_published, check_tables, markdown, mean_and_spread, summary_table
+from topdown.train.journal import read_table
 
 DEFAULT_PRESET = 'toybox'
 
@@ -74,8 +75,13 @@ def read_results(folder: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: if it is not there.
+        ValueError: if it holds something else.
     """
     path = folder / 'results.csv'
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing: run book/03_train_coco.ipynb first')
-    return pd.read_csv(path)
+    found = read_table(path)
+    texts = {name for name in found if not pd.api.types.is_numeric_dtype(found[name])}
+    if not {'model', 'masks', 'dataset', *METRICS} <= set(found) or texts & set(METRICS):
+        raise ValueError(f'{path} does not hold the rows of a training chapter: execute it again')
+    return found

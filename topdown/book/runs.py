@@ -18,7 +18,7 @@ from topdown.data.digest import digest, made_of
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import interventions, predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
-from topdown.files import write_text
+from topdown.files import read_json, write_text
 from topdown.model.encoder import make_encoder
 from topdown.presets import preset
 from topdown.train.batches import TrainData
@@ -41,8 +41,8 @@ def read_row(folder: Path, config: Config) -> dict[str, object] | None:
     path = folder / 'row.json'
     if not path.is_file():
         return None
-    row = json.loads(path.read_text())
-    return row if (row['config'], row['seed']) == (config.key, config.train.seed) else None
+    row = read_json(path, 'delete it and make the run again')
+    return row if (row.get('config'), row.get('seed')) == (config.key, config.train.seed) else None
 
 
 # ------------------------------------------------------------------------------------------------------ one run
@@ -152,7 +152,7 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
                 run = train_model(config, folder, encoder, data, eval_set, progress, stop_at=step)
                 row = {'step': step, 'variant': job.variant, **measure_run(run, eval_set), **run.provenance}
                 write_text(path, json.dumps(row, indent=1))
-            rows.append(json.loads(path.read_text()))
+            rows.append(read_json(path, 'delete it and measure again'))
     return pd.DataFrame(rows)
 
 

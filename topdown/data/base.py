@@ -22,10 +22,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from topdown.data.report import DOUBTFUL, Report
+from topdown.files import brief
 from topdown.protocols import get_protocol
 
 MOST_PIXELS = 178_956_970
 """Of an image: Pillow's limit, beyond which it takes a file for a bomb. Memory is asked for only below it."""
+MOST_CELLS = 2**32
+"""Pixels of all masks of an image together; likewise."""
+FORMATS = ('PNG', 'JPEG', 'MPO', 'TIFF', 'BMP', 'GIF', 'PPM', 'WEBP')
+"""Of image files. Pillow knows others, some of which start a program."""
 
 
 @dataclass
@@ -248,6 +253,12 @@ def check_size(path: Path, size: tuple[int, int], report: Report) -> None:
         report.add(DOUBTFUL, reason, path.name)
 
 
+def check_masks(path: Path, objects: int, pixels: int) -> None:
+    """Refuse masks of so many objects in an image of so many pixels that memory would not do."""
+    if objects * pixels > MOST_CELLS:
+        raise ValueError(f'{path} has {objects} objects in {pixels} pixels: their masks do not fit into memory')
+
+
 def _header(image: Image.Image) -> tuple[tuple[int, int], int]:
     """Height and width as stored, and the EXIF orientation, 1 for upright."""
     orientation = image.getexif().get(274, 1)
@@ -269,12 +280,12 @@ def _refuse_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> N
 def _opened(path: Path, missing: str) -> Iterator[Image.Image]:
     """An image file, and one kind of error for whatever is wrong with it."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f'{path} is missing: {missing}') from None
     except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
-        raise ValueError(f'{path} cannot be read ({error}): delete it and get it again') from error
+        raise ValueError(f'{path} cannot be read ({brief(error)}): delete it and get it again') from error
 
 
 def as_image(array: np.ndarray) -> Tensor:
@@ -328,7 +339,7 @@ def _undo_renumbering(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
     Such programs keep colours and change indices, and turn gray maps of few labels into palettes. A palette of grays
     other than the indices holds gray labels; one of VOC's colours in other places holds VOC's labels.
     """
-    used, places = np.unique(indices, return_inverse=True)
+    used = np.flatnonzero(np.bincount(indices.ravel()))
     colours = palette[used]
     if (colours == colours[:, :1]).all():
         labels = colours[:, 0]
@@ -337,7 +348,9 @@ def _undo_renumbering(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
         labels = np.array([known.get(tuple(colour), -1) for colour in colours.tolist()])
     if len(set(labels.tolist())) < len(used) or labels.min() < 0:
         return indices  # a palette of its own: indices are labels
-    return labels[places].reshape(indices.shape)
+    table = np.zeros(256, np.int64)
+    table[used] = labels
+    return table[indices]
 
 
 def voc_colours() -> list[tuple[int, int, int]]:

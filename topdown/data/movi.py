@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from topdown.data.base import Annotation, ImageSet, as_image, label_map
-from topdown.data.tfrecord import RecordFile, parse_example
+from topdown.data.base import Annotation, ImageSet, as_image, check_masks, label_map
+from topdown.data.tfrecord import RecordFile
 from topdown.datasets import DATASETS
+from topdown.files import brief
 
 FRAMES = 24
 """Of a clip."""
@@ -68,7 +69,8 @@ class Movi(ImageSet):
         found = next((files for p in places if (files := sorted(p.glob(pattern)))), None)
         if found is None:
             raise FileNotFoundError(f'{places[0] / pattern} is missing. {DATASETS[name].help}')
-        whole = int(found[0].name.rsplit('-of-', 1)[1]) if '-of-' in found[0].name else len(found)
+        counted = found[0].name.rpartition('-of-')[2]
+        whole = int(counted) if counted.isdigit() else len(found)
         if len(found) != whole:
             raise ValueError(f'{found[0].parent} holds {len(found)} of {whole} files of {name} {split}: get the others')
         self.files = [RecordFile(path) for path in found]
@@ -113,13 +115,16 @@ class Movi(ImageSet):
         """All frames of a clip (24, 3, H, W) float32 in [0, 1]."""
         first = clip * FRAMES
         frames = self._fields(first, {'video'})['video']
-        return torch.stack([as_image(self._open(frames, first + t, _colours)) for t in range(FRAMES)])
+        return torch.stack(
+            self._alike(clip, [as_image(self._open(frames, first + t, _colours)) for t in range(FRAMES)])
+        )
 
     def annotation(self, i: int) -> Annotation:
         """Visible pixels of every object in the frame; objects keep their order through the frames of a clip."""
         fields = self._fields(i, {'segmentations', 'instances/category'})
         labels = self._labels(fields['segmentations'], i)
         objects = [int(o) for o in np.unique(labels) if o]
+        check_masks(self.path(i), len(objects), labels.size)
         masks = labels[None] == np.array(objects, labels.dtype)[:, None, None]
         known = self._categories(fields, i, max(objects, default=0))
         return Annotation(masks, known[np.array(objects, np.int64) - 1], np.zeros(len(objects), bool))
@@ -128,8 +133,14 @@ class Movi(ImageSet):
         """Labels of all frames of a clip."""
         first = clip * FRAMES
         fields = self._fields(first, {'segmentations', 'instances/category'})
-        labels = np.stack([self._labels(fields['segmentations'], first + t) for t in range(FRAMES)])
+        found = [self._labels(fields['segmentations'], first + t) for t in range(FRAMES)]
+        labels = np.stack(self._alike(clip, found))
         return ClipAnnotation(labels, self._categories(fields, first, int(labels.max())))
+
+    def _alike(self, clip: int, frames: list) -> list:
+        if len({frame.shape for frame in frames}) > 1:
+            raise ValueError(f'{self.path(clip * FRAMES)}: frames of clip {clip} have several sizes')
+        return frames
 
     def _categories(self, fields: dict[str, list[bytes] | np.ndarray], i: int, objects: int) -> np.ndarray:
         """(O,) int64, from 1; 1 for all objects of a file that says nothing about categories."""
@@ -144,8 +155,10 @@ class Movi(ImageSet):
 
     def _fields(self, i: int, names: set[str]) -> dict[str, list[bytes] | np.ndarray]:
         file, record = self.clips[self.ids[i] // FRAMES]
-        found = parse_example(self.files[file][record], names)
+        found = self.files[file].example(record, names)
         missing = {n for n in names if n != 'instances/category'} - set(found)
+        whole = {n for n, values in found.items() if getattr(values, 'dtype', None) == np.int64}
+        missing |= whole ^ ({'instances/category'} & set(found))
         if missing:
             raise ValueError(
                 f'{self.path(i)}, record {record}, has no {", ".join(sorted(missing))}: it is not a MOVi file'
@@ -165,11 +178,11 @@ class Movi(ImageSet):
     def _open(self, frames: list[bytes], i: int, read: Callable[[Image.Image], Any]) -> Any:
         frame = self.ids[i] % FRAMES
         try:
-            with Image.open(io.BytesIO(frames[frame])) as image:
+            with Image.open(io.BytesIO(frames[frame]), formats=['PNG']) as image:
                 return read(image)
         except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
             raise ValueError(
-                f'{self.path(i)}: frame {frame} of {self.file_name(i)} cannot be read ({error})'
+                f'{self.path(i)}: frame {frame} of {self.file_name(i)} cannot be read ({brief(error)})'
             ) from error
 
 

@@ -10,7 +10,6 @@ each, low bits first, the sixth for 'goes on'; from the fourth number on, differ
 
 from __future__ import annotations
 
-import json
 import re
 import reprlib
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from pycocotools import mask as mask_tools
 
 from topdown.data.base import MOST_PIXELS
 from topdown.data.report import DOUBTFUL, LEFT_OUT, NOTE, REFUSED, Report
+from topdown.files import brief
 
 REACH = 10
 """How many image sides a coordinate may lie away from 0."""
@@ -56,21 +56,6 @@ class ObjectRecord:
     category: int
     crowd: bool
     rle: dict  # COCO's compressed code: {'size': [height, width], 'counts': bytes}
-
-
-def read_json(path: Path) -> dict:
-    """The content of a COCO file; a byte order mark is no matter.
-
-    Raises:
-        ValueError: if it is not JSON, or not one object.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # also of encodings, and of numbers of thousands of digits
-        raise ValueError(f'{path} is not JSON ({error}): download or export it again') from error
-    if not isinstance(content, dict):
-        raise ValueError(f'{path} is not a COCO file: it holds a {type(content).__name__} instead of an object')
-    return content
 
 
 def rows_of(content: dict, key: str, path: Path) -> list:
@@ -360,7 +345,7 @@ def _polygons(segmentation: list, height: int, width: int) -> tuple[list[list[fl
     parts = [segmentation] if all(type(v) in (int, float) for v in segmentation) else segmentation
     if not all(isinstance(part, list) for part in parts):
         strange = next(part for part in parts if not isinstance(part, list))
-        form = f'an object of {", ".join(map(str, list(strange)[:5]))}' if isinstance(strange, dict) else show(strange)
+        form = f'an object of {brief(", ".join(strange))}' if isinstance(strange, dict) else show(strange)
         raise ValueError(f'segmentation is of an unknown form, {form} where a polygon [x1, y1, x2, y2, ...] should be')
     if len(parts) > 2 and all(len(part) == 2 for part in parts):
         raise ValueError('segmentation is of an unknown form: points one by one instead of [[x1, y1, x2, y2, ...]]')
@@ -390,8 +375,7 @@ def _runs(segmentation: dict, height: int, width: int) -> dict:
     """Checked compressed code of a run-length code in either form."""
     if not {'size', 'counts'} <= set(segmentation):
         raise ValueError(
-            f'segmentation is of an unknown form, with {", ".join(map(str, list(segmentation)[:5]))} instead of size '
-            'and counts'
+            f'segmentation is of an unknown form, with {brief(", ".join(segmentation))} instead of size and counts'
         )
     size, counts = segmentation['size'], segmentation['counts']
     if not isinstance(size, list) or len(size) != 2:

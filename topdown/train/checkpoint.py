@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from topdown.config import Config
 from topdown.data.digest import Made
-from topdown.files import fresh
+from topdown.files import brief, fresh
+from topdown.model.slot_model import SlotModel
 
 FORMAT, BEFORE = 'topdown-2', 'topdown-1'
 FIELDS = {'format', 'precision', 'config', 'step', 'encoder', 'feature_size', 'num_patches', 'seconds'}
@@ -127,11 +128,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # whatever a damaged file makes the library stumble over
         raise ValueError(
-            f'{path} is not a safetensors file or is damaged ({error}): delete it and train again'
+            f'{path} is not a safetensors file or is damaged ({brief(error)}): delete it and train again'
         ) from error
     version = header.get('format')
     if version not in (FORMAT, BEFORE):
-        raise ValueError(f'{path} is not a checkpoint of this package (format {version or "none"!r}, not {FORMAT!r})')
+        raise ValueError(
+            f'{path} is not a checkpoint of this package (format {brief(version or "none")!r}, not {FORMAT!r})'
+        )
     if version == FORMAT and header.pop('sha256', None) != _checksum(header, tensors):
         raise ValueError(f'{path} is damaged (its checksum is another): delete it and train again')
     header.setdefault('precision', '')  # the first versions did not say
@@ -145,7 +148,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             if config.train.precision == 'bf16':
                 config = config.with_(precision='auto')  # of a version whose default was bf16
         content = json.loads(header.get('data', '{}'))
-        return Checkpoint(
+        saved = Checkpoint(
             config=config,
             precision=header['precision'],
             step=int(header['step']),
@@ -155,10 +158,44 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             seconds=float(header['seconds']),
             data={split: Made(tensors[f'data.{split}'], hashes) for split, hashes in content.items()},
             tensors=tensors,
-            log=json.loads(header.get('log', '{}')),
+            log={name: [dict(row) for row in rows] for name, rows in json.loads(header.get('log', '{}')).items()},
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f'{path} has a header that cannot be read ({error!r}): delete it and train again') from error
+        _check_tensors(saved)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
+        problem = brief(repr(error))
+        raise ValueError(f'{path} has a header that cannot be read ({problem}): delete it and train again') from error
+    return saved
+
+
+def _check_tensors(saved: Checkpoint) -> None:
+    """Refuse what does not go into the model that the header describes, before memory is asked for.
+
+    Raises:
+        ValueError, RuntimeError, OverflowError: if sizes are impossible, or a tensor is missing or another.
+    """
+    tensors, options = saved.tensors, saved.config.model
+    if saved.step < 0 or options.decoder_layers > len(tensors):
+        raise ValueError(f'step={saved.step}, decoder_layers={options.decoder_layers}')
+    with torch.device('meta'):
+        model = SlotModel(options, saved.feature_size, saved.num_patches)
+    wanted = {f'model.{name}': tensor for name, tensor in model.state_dict().items()}
+    wanted['random_state'] = torch.get_rng_state()
+    missing = set(wanted) - set(tensors)
+    for name, weight in model.named_parameters():
+        moments = {f'optimizer.{name}/{key}': weight for key in ('exp_avg', 'exp_avg_sq')}
+        moments[f'optimizer.{name}/step'] = torch.zeros(())
+        missing |= set(moments) - set(tensors) if set(moments) & set(tensors) else set()
+        wanted |= moments
+    if model.codebook is not None:
+        wanted['tally'] = model.codebook.tally
+    wanted |= {f'data.{split}': torch.zeros(len(made.images), 2, dtype=int) for split, made in saved.data.items()}
+    wanted['random_state_cuda'] = tensors.get('random_state_cuda')
+    wrong = {
+        name for name, tensor in tensors.items()
+        if name not in wanted or (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype)
+    }  # fmt: skip
+    if missing or wrong:
+        raise ValueError(f'{min(missing | wrong)} is missing, or another than its model has')
 
 
 def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
