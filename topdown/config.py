@@ -348,11 +348,7 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict) -> Config:
-        """Inverse of ``to_dict``; also for dictionaries with names of before (``RENAMED``).
-
-        Raises:
-            ValueError: if it is not a dictionary of this form.
-        """
+        """Inverse of ``to_dict``; also for dictionaries with names of before (``RENAMED``); else ``ValueError``."""
         try:
             found = dict(values)
             for part, kind in PARTS.items():

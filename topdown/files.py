@@ -1,4 +1,4 @@
-"""Files that are whole or not there, texts that anybody wrote, and folders that one process at a time writes to."""
+"""Files that are whole or not there, what is said of those that are neither, and folders for one writer at a time."""
 
 from __future__ import annotations
 
@@ -53,29 +53,13 @@ def write_text(path: str | Path, text: str) -> None:
         place.write_text(text)
 
 
-def brief(error: object) -> str:
+def brief(error: object, most: int = 300) -> str:
     """What an error says, in one line of a bounded length."""
-    return ' '.join(str(error).split())[:300]
-
-
-def read_text(path: str | Path) -> str:
-    """The text of a file, in UTF-8.
-
-    Raises:
-        ValueError: if it is none, naming the file.
-    """
-    try:
-        return Path(path).read_text('utf-8')
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not a text in UTF-8 ({error})') from error
+    return ' '.join(str(error).split('\n'))[:most]
 
 
 def read_json(path: str | Path, remedy: str) -> dict:
-    """The JSON object of a file, in any of JSON's encodings; a byte order mark is no matter.
-
-    Raises:
-        ValueError: if it holds none, naming the file and the remedy.
-    """
+    """The object that a JSON file holds; else a ``ValueError`` that names the file. A byte order mark is no matter."""
     try:
         found = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:  # also of encodings, and of numbers of thousands of digits

@@ -75,13 +75,12 @@ def read_results(folder: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: if it is not there.
-        ValueError: if it holds something else.
     """
     path = folder / 'results.csv'
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing: run book/03_train_coco.ipynb first')
     found = read_table(path)
-    texts = {name for name in found if not pd.api.types.is_numeric_dtype(found[name])}
-    if not {'model', 'masks', 'dataset', *METRICS} <= set(found) or texts & set(METRICS):
+    numbers = found.reindex(columns=list(METRICS)).dtypes.map(pd.api.types.is_numeric_dtype)
+    if not numbers.all() or not {'model', 'masks', 'dataset'} <= set(found):
         raise ValueError(f'{path} does not hold the rows of a training chapter: execute it again')
     return found

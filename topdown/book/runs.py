@@ -36,13 +36,24 @@ def job_folder(run_dir: str | Path, config: Config) -> Path:
     return Path(run_dir) / config.name / 'jobs' / f'{config.key}-seed{config.train.seed}'
 
 
-def read_row(folder: Path, config: Config) -> dict[str, object] | None:
-    """The row of a finished run; None if there is none of this configuration and seed."""
+def read_row(folder: Path, config: Config, known: dict[str, str] | None = None) -> dict[str, object] | None:
+    """The row of a finished run; None if there is none of this configuration and seed.
+
+    With ``known``, data settings and their digests so far, a run on other data than now is a ``ValueError``.
+    """
     path = folder / 'row.json'
     if not path.is_file():
         return None
     row = read_json(path, 'delete it and make the run again')
-    return row if (row.get('config'), row.get('seed')) == (config.key, config.train.seed) else None
+    if (row.get('config'), row.get('seed')) != (config.key, config.train.seed):
+        return None
+    if known is not None and 'data' in row:
+        place = json.dumps(vars(config.data), sort_keys=True)
+        if place not in known:
+            known[place] = digest({split: made_of(open_dataset(config, split, False)) for split in ('train', 'val')})
+        if row['data'] != known[place]:
+            raise ValueError(f'{folder} holds a finished run on other data: choose another run_dir, or delete it')
+    return row
 
 
 # ------------------------------------------------------------------------------------------------------ one run
@@ -73,11 +84,8 @@ def run_job(
     """
     config = job.config(preset_name, data_root, token_dir, steps)
     folder = job_folder(run_dir, config)
-    row = read_row(folder, config)
+    row = read_row(folder, config, {})
     if row is not None:
-        made = {split: made_of(open_dataset(config, split, progress)) for split in ('train', 'val')}
-        if row.get('data', digest(made)) != digest(made):
-            raise ValueError(f'{folder} holds a finished run on other data: choose another run_dir, or delete it')
         return row
     began = time.perf_counter()
     encoder = make_encoder(config)

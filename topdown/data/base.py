@@ -29,7 +29,7 @@ MOST_PIXELS = 178_956_970
 """Of an image: Pillow's limit, beyond which it takes a file for a bomb. Memory is asked for only below it."""
 MOST_CELLS = 2**32
 """Pixels of all masks of an image together; likewise."""
-FORMATS = ('PNG', 'JPEG', 'MPO', 'TIFF', 'BMP', 'GIF', 'PPM', 'WEBP')
+FORMATS = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'PPM', 'WEBP')
 """Of image files. Pillow knows others, some of which start a program."""
 
 

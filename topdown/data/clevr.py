@@ -267,7 +267,8 @@ def _read_contents(path: Path) -> dict:
     try:
         files = [item for split in ('train', 'val') for item in found['splits'][split].items()]
         numbers = [*found['shapes'], *(scene for _, scenes in files for scene in scenes)]
-        sound = all(type(n) is int for n in numbers) and all(Path(name).name == name for name, _ in files)
+        plain = all(Path(name).name == name and name.isprintable() for name, _ in files)
+        sound = plain and all(type(n) is int for n in numbers)
     except (KeyError, TypeError, AttributeError):
         sound = False
     if not sound or found.get('version') != VERSION:

@@ -16,7 +16,6 @@ from topdown.data.base import Annotation, ImageSet, check_masks, check_size, rea
 from topdown.data.records import inside
 from topdown.data.report import DOUBTFUL, LEFT_OUT
 from topdown.datasets import DATASETS
-from topdown.files import read_text
 
 VOC_CATEGORIES = (
     'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog',
@@ -157,7 +156,7 @@ class Ade20k(LabelMaps):
         info = folder / 'objectInfo150.txt'
         names = {n: f'class {n}' for n in range(1, 151)}
         if info.is_file():
-            rows = [line.split('\t') for line in read_text(info).splitlines()[1:]]
+            rows = [line.split('\t') for line in info.read_text('utf-8', 'replace').splitlines()[1:]]
             if not all(re.fullmatch(r'\d{1,9}', row[0], re.ASCII) for row in rows):
                 raise ValueError(f'{info} does not begin its lines with numbers of classes: get it again')
             names = {int(row[0]): row[-1].strip() for row in rows}
@@ -326,6 +325,6 @@ def _read_list(path: Path, remedy: str) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing. {remedy}')
     try:
-        return [inside(name) for name in read_text(path).split()]
+        return [inside(name) for name in path.read_text('utf-8', 'replace').split()]
     except ValueError as error:
-        raise ValueError(f'{path} is not a list of images: {error}') from error
+        raise ValueError(f'{path}: {error}') from None

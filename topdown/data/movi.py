@@ -115,9 +115,7 @@ class Movi(ImageSet):
         """All frames of a clip (24, 3, H, W) float32 in [0, 1]."""
         first = clip * FRAMES
         frames = self._fields(first, {'video'})['video']
-        return torch.stack(
-            self._alike(clip, [as_image(self._open(frames, first + t, _colours)) for t in range(FRAMES)])
-        )
+        return torch.stack([as_image(self._open(frames, first + t, _colours)) for t in range(FRAMES)])
 
     def annotation(self, i: int) -> Annotation:
         """Visible pixels of every object in the frame; objects keep their order through the frames of a clip."""
@@ -133,14 +131,8 @@ class Movi(ImageSet):
         """Labels of all frames of a clip."""
         first = clip * FRAMES
         fields = self._fields(first, {'segmentations', 'instances/category'})
-        found = [self._labels(fields['segmentations'], first + t) for t in range(FRAMES)]
-        labels = np.stack(self._alike(clip, found))
+        labels = np.stack([self._labels(fields['segmentations'], first + t) for t in range(FRAMES)])
         return ClipAnnotation(labels, self._categories(fields, first, int(labels.max())))
-
-    def _alike(self, clip: int, frames: list) -> list:
-        if len({frame.shape for frame in frames}) > 1:
-            raise ValueError(f'{self.path(clip * FRAMES)}: frames of clip {clip} have several sizes')
-        return frames
 
     def _categories(self, fields: dict[str, list[bytes] | np.ndarray], i: int, objects: int) -> np.ndarray:
         """(O,) int64, from 1; 1 for all objects of a file that says nothing about categories."""
@@ -179,6 +171,8 @@ class Movi(ImageSet):
         frame = self.ids[i] % FRAMES
         try:
             with Image.open(io.BytesIO(frames[frame]), formats=['PNG']) as image:
+                if image.size != Image.open(io.BytesIO(frames[0]), formats=['PNG']).size:
+                    raise ValueError('it has another size than the first')
                 return read(image)
         except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
             raise ValueError(

@@ -120,12 +120,10 @@ class RecordFile:
         offset, length = self.spans[number]
         return memoryview(self._map)[offset : offset + length]
 
-    def example(
-        self, number: int, names: set[str] | None = None, single: frozenset[str] | set[str] = frozenset()
-    ) -> dict[str, list[bytes] | np.ndarray]:
+    def example(self, number: int, names: set[str]) -> dict[str, list[bytes] | np.ndarray]:
         """Fields of a record, see ``parse_example``, whose errors are told with the file and the record."""
         try:
-            return parse_example(self[number], names, single)
+            return parse_example(self[number], names)
         except ValueError as error:
             raise ValueError(f'{self.path}, record {number}: {error}') from error
 

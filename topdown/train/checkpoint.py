@@ -132,15 +132,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ) from error
     version = header.get('format')
     if version not in (FORMAT, BEFORE):
-        raise ValueError(
-            f'{path} is not a checkpoint of this package (format {brief(version or "none")!r}, not {FORMAT!r})'
-        )
+        raise ValueError(f'{path} is not a checkpoint of this package (format {str(version)[:80]!r}, not {FORMAT!r})')
     if version == FORMAT and header.pop('sha256', None) != _checksum(header, tensors):
         raise ValueError(f'{path} is damaged (its checksum is another): delete it and train again')
     header.setdefault('precision', '')  # the first versions did not say
     wrong = set(header) ^ (FIELDS | ({'data'} if version == FORMAT else {'log'}))
     if wrong:
-        raise ValueError(f'{path} has a header of another version ({", ".join(sorted(wrong))}): use that version')
+        raise ValueError(
+            f'{path} has a header of another version ({brief(", ".join(sorted(wrong)))}): use that version'
+        )
     try:
         config = Config.from_dict(json.loads(header['config']))
         if not header['precision']:
@@ -168,34 +168,22 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _check_tensors(saved: Checkpoint) -> None:
-    """Refuse what does not go into the model that the header describes, before memory is asked for.
-
-    Raises:
-        ValueError, RuntimeError, OverflowError: if sizes are impossible, or a tensor is missing or another.
-    """
+    """Refuse what does not go into the model that the header describes, before memory is asked for."""
     tensors, options = saved.tensors, saved.config.model
     if saved.step < 0 or options.decoder_layers > len(tensors):
         raise ValueError(f'step={saved.step}, decoder_layers={options.decoder_layers}')
     with torch.device('meta'):
         model = SlotModel(options, saved.feature_size, saved.num_patches)
-    wanted = {f'model.{name}': tensor for name, tensor in model.state_dict().items()}
-    wanted['random_state'] = torch.get_rng_state()
-    missing = set(wanted) - set(tensors)
+    wanted = {'random_state': torch.get_rng_state(), **{f'model.{name}': t for name, t in model.state_dict().items()}}
     for name, weight in model.named_parameters():
-        moments = {f'optimizer.{name}/{key}': weight for key in ('exp_avg', 'exp_avg_sq')}
-        moments[f'optimizer.{name}/step'] = torch.zeros(())
-        missing |= set(moments) - set(tensors) if set(moments) & set(tensors) else set()
-        wanted |= moments
-    if model.codebook is not None:
-        wanted['tally'] = model.codebook.tally
+        state = {'step': torch.zeros(()), 'exp_avg': weight, 'exp_avg_sq': weight}
+        state = {f'optimizer.{name}/{key}': tensor for key, tensor in state.items()}
+        wanted |= state if set(state) & set(tensors) else {}  # a weight that was never used has none
     wanted |= {f'data.{split}': torch.zeros(len(made.images), 2, dtype=int) for split, made in saved.data.items()}
-    wanted['random_state_cuda'] = tensors.get('random_state_cuda')
-    wrong = {
-        name for name, tensor in tensors.items()
-        if name not in wanted or (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype)
-    }  # fmt: skip
-    if missing or wrong:
-        raise ValueError(f'{min(missing | wrong)} is missing, or another than its model has')
+    wanted |= {'tally': model.codebook.tally} if 'tally' in tensors and model.codebook else {}
+    forms = [{(name, t.dtype, t.shape) for name, t in part.items()} for part in (wanted, tensors)]
+    if odd := {form for form in forms[0] ^ forms[1] if form[0] != 'random_state_cuda'}:
+        raise ValueError(f'{min(name for name, *_ in odd)} is missing, or another than its model has')
 
 
 def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:

@@ -13,6 +13,9 @@ import pandas as pd
 from topdown import distributed
 from topdown.files import brief, fresh
 
+NUMBER = re.compile(r'|[-+]?(nan|inf|(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)', re.ASCII)
+"""A cell that is a number, or empty."""
+
 
 class Journal:
     """Rows of a log, appended to a CSV file one by one; each is with the system when ``add`` returns.
@@ -33,13 +36,11 @@ class Journal:
             return
         text = path.read_bytes().decode(errors='replace') if path.is_file() else ''
         lines = list(csv.reader(text.splitlines()))
-        names = lines[0] if lines else ['step']
-        if 'step' not in names or not all(names) or len(set(names)) < len(names):  # damaged
-            path.unlink()
-            lines = []
+        if lines and ('step' not in lines[0] or not all(lines[0]) or len(set(lines[0])) < len(lines[0])):  # damaged
+            lines = path.unlink() or []
         self.columns = lines[0] if lines else list(known[0]) if known else []
         rows = [dict(zip(self.columns, line)) for line in lines[1:] if len(line) == len(self.columns)]
-        rows = [row for row in rows if all(map(_is_number, row.values()))]
+        rows = [row for row in rows if all(map(NUMBER.fullmatch, row.values()))]
         rows = [row for row in rows if row.get('step', '').isdigit() and int(row['step']) <= step]
         if lines and (len(rows) + 1 < len(lines) or not text.endswith('\n')):
             self._write(rows)
@@ -90,28 +91,20 @@ class Journal:
             self.board.flush()
 
 
-def _is_number(text: str) -> bool:
-    """Whether a cell is empty or a number."""
-    return re.fullmatch(r'([-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf))?', text, re.ASCII) is not None
-
-
 def read_log(path: Path) -> pd.DataFrame:
     """A log as it is now, numbers exact; empty if there is none yet."""
-    found = read_table(path, float_precision='round_trip') if path.is_file() else pd.DataFrame({'step': [0]})[:0]
-    wrong = [name for name in found if not pd.api.types.is_numeric_dtype(found[name])]
-    if wrong or not pd.api.types.is_integer_dtype(found.get('step')):
-        raise ValueError(f'{path} is damaged: {", ".join(wrong[:3]) or "step"} must hold numbers; delete it')
+    found = read_table(path, float_precision='round_trip')
+    numbers = all(kind.kind in 'iuf' for kind in found.dtypes)
+    if len(found) and not (numbers and pd.api.types.is_integer_dtype(found.get('step'))):
+        raise ValueError(f'{path} is damaged, it holds more than numbers by step: delete it')
     return found
 
 
 def read_table(path: str | Path, **options: object) -> pd.DataFrame:
-    """A CSV table; ``options`` are of pandas.
-
-    Raises:
-        ValueError: if it is none, naming the file.
-    """
+    """A CSV table, ``options`` being pandas'; empty if the file is missing or empty; else a ``ValueError``."""
+    path = Path(path)
     try:
-        return pd.read_csv(path, **options)
+        return pd.read_csv(path, **options) if path.is_file() and path.stat().st_size else pd.DataFrame()
     except (ValueError, OverflowError) as error:  # pandas has errors of its own, which are of these
         raise ValueError(f'{path} is not a CSV table ({brief(error)}): delete it and make it again') from error
 
