@@ -1,10 +1,10 @@
 """Every parser on broken input: ``python -m tests.fuzz`` (``make fuzz``) tries over a million and writes its rows.
 
 A parser here is a function that prepares a folder and returns an attempt: it makes one input from a random generator,
-mostly a valid one with changes, reads it, and asserts what must hold of what was read; what was not changed must be
-read, and come back as it was. An attempt is survived if it ends so, or by one ``ValueError`` or ``OSError`` of one line that names the
-file or parameter. Everything else is a failure: other exceptions, several lines, ten seconds, four gigabytes, or the
-end of the process.
+mostly a valid one with changes, reads it, and asserts what must hold of what was read. What was left whole must be
+read, and come back as it was. An attempt is survived if it ends so, or by one ``ValueError`` or ``OSError`` of one line
+that names the file or parameter. Everything else is a failure: other exceptions, several lines, ten seconds, four
+gigabytes, or the end of the process.
 
 Input i of a parser depends on the seed, the parser and i alone: ``--only NAME --first I --count 1`` repeats it. What
 was tried is kept in runs/fuzz.json, from where the same command goes on, as long as the code is the same.
@@ -57,7 +57,7 @@ from topdown.book.publish import read_results
 from topdown.book.runs import read_row
 from topdown.book.tables import read
 from topdown.cli import main as command_line
-from topdown.config import OWNERS, PARTS, RENAMED, Config
+from topdown.config import OWNERS, RENAMED, Config
 from topdown.data import clevr, fetch, movi, tfrecord
 from topdown.data.base import ImageSet, read_image_file, read_labels
 from topdown.data.coco import CocoInstances
@@ -113,12 +113,13 @@ def parser(what: str, count: int, names: str = '.') -> Callable:
 # ---------------------------------------------------------------------------------------------------- broken inputs
 
 NUMBERS = (
-    0, 1, -1, 2, 3, 7, 12, 255, 256, 65_535, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, 10**30, 10**400, 1e8, -1e9, 0.5, -0.0,
-    1e-320, 1e308, math.nan, math.inf, -math.inf,
+    0, 1, -1, 2, 3, 7, 12, 255, 256, 65_535, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, 10**30, 10**400, 1e8, -1e9, 0.5,
+    -0.0, 1e-320, 1e308, math.nan, math.inf, -math.inf,
 )  # fmt: skip
 TEXTS = (
-    '', ' ', '1', '0', '-1', '1e9', 'nan', 'a', 'True', 'null', "b'0'", '0' * 50, '9' * 5000, 'x' * 300, '../a', '..', '/',
-    '/etc/passwd', 'C:\\a', 'a\\b', 'a\0b', '\ud800', '\n', 'a\nb', '\u2028', '%s', '{}', '[1]', '{"a": 1}', '--help', '=',
+    '', ' ', '1', '0', '-1', '1e9', 'nan', 'a', 'True', 'null', "b'0'", '0' * 50, '9' * 5000, 'x' * 300, '../a', '..',
+    '/', '/etc/passwd', 'C:\\a', 'a\\b', 'a\0b', '\ud800', '\n', 'a\nb', '\u2028', '%s', '{}', '[1]', '{"a": 1}', '--help',
+    '=',
 )  # fmt: skip
 BYTES = (0, 1, 2, 10, 34, 44, 48, 91, 92, 93, 123, 127, 128, 192, 254, 255)
 
@@ -288,7 +289,8 @@ def coco_files(folder: Path) -> Attempt:
         'images': [{'id': 1, 'file_name': 'a.png', 'height': 9, 'width': 12}],
         'categories': [{'id': 1, 'name': 'a'}],
         'annotations': [
-            {'id': 1, 'image_id': 1, 'category_id': 1, 'segmentation': SQUARE, 'iscrowd': 0, 'area': 16, 'bbox': [1, 1, 4, 4]},
+            {'id': 1, 'image_id': 1, 'category_id': 1, 'segmentation': SQUARE, 'iscrowd': 0, 'area': 16,
+             'bbox': [1, 1, 4, 4]},
             {'id': 2, 'image_id': 1, 'category_id': 1, 'iscrowd': 1,
              'segmentation': {'size': [9, 12], 'counts': [50, 20, 38]}},
         ],
@@ -751,8 +753,8 @@ def image_files(folder: Path) -> Attempt:
     exif = Image.Exif()
     exif[274] = 6
     bases = [
-        png(shown), png(shown.convert('L')), png(shown.convert('RGBA')), png(shown.convert('P')), png(shown.convert('LA')),
-        png(shown, 'JPEG'), png(shown, 'JPEG', exif=exif, progressive=True), png(shown.convert('CMYK'), 'JPEG'),
+        png(shown), png(shown.convert('L')), png(shown.convert('RGBA')), png(shown.convert('P')),
+        png(shown.convert('LA')), png(shown, 'JPEG'), png(shown, 'JPEG', exif=exif, progressive=True), png(shown.convert('CMYK'), 'JPEG'),
         png(colours[..., 0].astype(np.uint16) * 200), png(colours[..., 0].astype(np.float32) / 255, 'TIFF'),
         png(colours[..., 0].astype(np.int32), 'TIFF'), png(shown, 'TIFF', compression='tiff_deflate'),
         png(shown, 'BMP'), png(shown, 'GIF'), png(shown, 'WEBP'), png(shown, 'WEBP', lossless=True),
@@ -905,7 +907,8 @@ def command_lines(folder: Path) -> Attempt:
         ['data', 'check', 'coco', 'nowhere', '--splits', 'val', '--void-label', '3'],
         ['evaluate', '--predictions', 'maps', '--preset', 'coco', '--data-root', 'x', '--protocols', 'oclf', 'spot'],
         ['evaluate', 'x.safetensors'], ['segment', 'a.png', '--checkpoint', 'x', '--size', '32'], ['show', 'x'],
-        ['interventions', 'x'], ['data', 'card', 'voc', 'x', '--limit', '3'], ['tables', 'collect', '--preset', 'smoke'],
+        ['interventions', 'x'], ['data', 'card', 'voc', 'x', '--limit', '3'],
+        ['tables', 'collect', '--preset', 'smoke'],
     ]  # fmt: skip
     nothing = SimpleNamespace(evaluations=pd.DataFrame({'step': [1]}))
     os.chdir(folder)
@@ -1020,8 +1023,8 @@ def listings(folder: Path) -> Attempt:
 
 
 NAMES = (
-    'a.txt', 'd/b.txt', 'd', 'd/', '../out.txt', '/out.txt', 'd/../../out.txt', '..', '.', '', 'x' * 300, 'a\0b', 'a\nb',
-    'C:\\out.txt', 'd\\c.txt', '\udcff', 'a.txt/b',
+    'a.txt', 'd/b.txt', 'd', 'd/', '../out.txt', '/out.txt', 'd/../../out.txt', '..', '.', '', 'x' * 300, 'a\0b',
+    'a\nb', 'C:\\out.txt', 'd\\c.txt', '\udcff', 'a.txt/b',
 )  # fmt: skip
 
 
@@ -1081,7 +1084,7 @@ def archives(folder: Path) -> Attempt:
     return attempt
 
 
-# -------------------------------------------------------------------------------------------- what runs leave, and lists
+# ------------------------------------------------------------------------------------------- what runs leave, and lists
 
 
 @parser("rows, tables and logs of runs' folders", 30_000, r'row\.json|\.csv')
@@ -1281,6 +1284,13 @@ def code() -> str:
     return digest.hexdigest()[:16]
 
 
+def told(what: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table."""
+    tried = sum(row[key] for key in ('read', 'refused', 'failed'))
+    how = f'{row["read"] / tried:.0%} read, {row["refused"] / tried:.0%} refused; {row["megabytes"]} MB at most'
+    return {'what': what, 'tried': tried, 'survived': tried - row['failed'], 'how': how}
+
+
 def main() -> int:
     """Try what has not been tried; 1 if an input was not survived."""
     options = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -1311,12 +1321,7 @@ def main() -> int:
     failed = sum(row['failed'] for row in state.values())
     print(f'{sum(tried.values())} inputs tried, {failed} not survived')
     if not alone and all(tried.get(name, 0) >= known.count for name, known in PARSERS.items()):
-        write_rows(INPUTS, [
-            {'what': PARSERS[name].what, 'tried': tried[name], 'survived': tried[name] - state[name]['failed'],
-             'how': f'{state[name]["read"] / tried[name]:.0%} read, {state[name]["refused"] / tried[name]:.0%} refused; '
-             f'{state[name]["megabytes"]} MB at most'}
-            for name in PARSERS
-        ])  # fmt: skip
+        write_rows(INPUTS, [told(PARSERS[name].what, state[name]) for name in PARSERS])
     return int(failed > 0)
 
 
