@@ -118,8 +118,8 @@ NUMBERS = (
 )  # fmt: skip
 TEXTS = (
     '', ' ', '1', '0', '-1', '1e9', 'nan', 'a', 'True', 'null', "b'0'", '0' * 50, '9' * 5000, 'x' * 300, '../a', '..',
-    '/', '/etc/passwd', 'C:\\a', 'a\\b', 'a\0b', '\ud800', '\n', 'a\nb', '\u2028', '%s', '{}', '[1]', '{"a": 1}', '--help',
-    '=',
+    '/', '/etc/passwd', 'C:\\a', 'a\\b', 'a\0b', '\ud800', '\n', 'a\nb', '\u2028', '%s', '{}', '[1]', '{"a": 1}',
+    '--help', '=',
 )  # fmt: skip
 BYTES = (0, 1, 2, 10, 34, 44, 48, 91, 92, 93, 123, 127, 128, 192, 254, 255)
 
@@ -754,7 +754,8 @@ def image_files(folder: Path) -> Attempt:
     exif[274] = 6
     bases = [
         png(shown), png(shown.convert('L')), png(shown.convert('RGBA')), png(shown.convert('P')),
-        png(shown.convert('LA')), png(shown, 'JPEG'), png(shown, 'JPEG', exif=exif, progressive=True), png(shown.convert('CMYK'), 'JPEG'),
+        png(shown.convert('LA')), png(shown, 'JPEG'), png(shown, 'JPEG', exif=exif, progressive=True),
+        png(shown.convert('CMYK'), 'JPEG'),
         png(colours[..., 0].astype(np.uint16) * 200), png(colours[..., 0].astype(np.float32) / 255, 'TIFF'),
         png(colours[..., 0].astype(np.int32), 'TIFF'), png(shown, 'TIFF', compression='tiff_deflate'),
         png(shown, 'BMP'), png(shown, 'GIF'), png(shown, 'WEBP'), png(shown, 'WEBP', lossless=True),
@@ -1300,7 +1301,8 @@ def main() -> int:
     options.add_argument('--first', type=int, help='try from this input on, and keep no record')
     given = options.parse_args()
     known = json.loads(STATE.read_text()) if STATE.is_file() else {}
-    state = known['rows'] if (known.get('code'), known.get('seed')) == (code(), given.seed) else {}
+    key = {'code': code(), 'seed': given.seed}
+    state = known['rows'] if {**known, **key} == known else {}
     alone = given.first is not None
     state = {} if alone else state
     for name in given.only:
@@ -1313,7 +1315,7 @@ def main() -> int:
             first = step
             if not alone:
                 STATE.parent.mkdir(exist_ok=True)
-                STATE.write_text(json.dumps({'code': code(), 'seed': given.seed, 'rows': state}))
+                STATE.write_text(json.dumps({**key, 'rows': state}))
         if name in state:
             shown = {key: value for key, value in state[name].items() if key != 'problems'}
             print(f'{PARSERS[name].what}: {shown}', flush=True)
