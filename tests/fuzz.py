@@ -663,7 +663,7 @@ def weights(folder: Path) -> Attempt:
     return attempt
 
 
-class _Few(ImageSet):
+class Few(ImageSet):
     """Six images without truth."""
 
     def __init__(self, folder: Path) -> None:
@@ -684,7 +684,7 @@ class _Few(ImageSet):
 def token_stores(folder: Path) -> Attempt:
     """Whatever became of its files, a store gives the tokens that the encoder makes."""
     (folder / 'images').mkdir()
-    data = _Few(folder / 'images')
+    data = Few(folder / 'images')
 
     def encode(images: torch.Tensor) -> torch.Tensor:
         return images.reshape(len(images), 6, 8) + torch.arange(8)
@@ -783,7 +783,7 @@ def predictions(folder: Path) -> Attempt:
     (folder / 'images').mkdir()
     (folder / 'maps').mkdir()
 
-    class One(_Few):
+    class One(Few):
         def __init__(self) -> None:
             ImageSet.__init__(self, [0], {}, 8, 8)
 

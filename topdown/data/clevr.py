@@ -31,6 +31,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from topdown.data.base import Annotation, ImageSet, as_image
+from topdown.data.records import inside
 from topdown.data.tfrecord import RecordFile, make_example, parse_example, read_gzip, write_record
 from topdown.datasets import DATASETS
 from topdown.files import brief, fresh, read_json, write_text
@@ -267,9 +268,8 @@ def _read_contents(path: Path) -> dict:
     try:
         files = [item for split in ('train', 'val') for item in found['splits'][split].items()]
         numbers = [*found['shapes'], *(scene for _, scenes in files for scene in scenes)]
-        plain = all(Path(name).name == name and name.isprintable() for name, _ in files)
-        sound = plain and all(type(n) is int for n in numbers)
-    except (KeyError, TypeError, AttributeError):
+        sound = all(inside(name) == Path(name).name for name, _ in files) and all(type(n) is int for n in numbers)
+    except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound or found.get('version') != VERSION:
         raise ValueError(f'{path} is damaged or of another version: {again}')
