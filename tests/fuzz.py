@@ -59,7 +59,7 @@ from topdown.book.tables import read
 from topdown.cli import main as command_line
 from topdown.config import OWNERS, RENAMED, Config
 from topdown.data import clevr, fetch, movi, tfrecord
-from topdown.data.base import ImageSet, read_image_file, read_labels
+from topdown.data.base import ImageSet, crop_image, read_image_file, read_labels
 from topdown.data.coco import CocoInstances
 from topdown.data.labels import Ade20k, VocSegmentation
 from topdown.data.predictions import read_predictions
@@ -771,6 +771,7 @@ def image_files(folder: Path) -> Attempt:
         assert found.dtype == torch.float32
         assert found.shape[0] == 3
         assert 0 <= found.min() <= found.max() <= 1
+        assert crop_image(found, 32).shape == (3, 32, 32)
         if broken == bases[0]:
             assert (found.permute(1, 2, 0).numpy() == colours / np.float32(255)).all()
 

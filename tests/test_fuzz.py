@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests import fuzz, reliability
 from topdown.data import base, predictions
-from topdown.data.base import read_image_file
+from topdown.data.base import read_image_file, read_labels, stored_size
 
 
 @pytest.mark.parametrize('name', fuzz.PARSERS)
@@ -111,6 +111,17 @@ def test_formats_that_start_programs_are_not_opened(tmp_path):
     Image.new('RGB', (8, 8)).save(path, 'EPS')
     with pytest.raises(ValueError, match=r'a.jpg cannot be read \(cannot identify image file'):
         read_image_file(path)
+
+
+@pytest.mark.parametrize('size', [(1, 51), (51, 1), (9500, 9500)])
+def test_images_that_are_bombs_only_when_cut_are_refused(size, tmp_path):
+    path = tmp_path / 'a.png'
+    Image.new('1', size).save(path)
+    for read in (read_image_file, read_labels, stored_size):
+        with pytest.raises(ValueError, match=rf'a.png cannot be read .{size[1]} x {size[0]} pixels are too many'):
+            read(path)
+    Image.new('1', (50, 1)).save(path)
+    assert read_image_file(path).shape == (3, 1, 50)
 
 
 def test_memory_is_not_asked_for_on_anybodys_word(tmp_path, monkeypatch):

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -25,8 +26,9 @@ from topdown.data.report import DOUBTFUL, Report
 from topdown.files import brief
 from topdown.protocols import get_protocol
 
-MOST_PIXELS = 178_956_970
-"""Of an image: Pillow's limit, beyond which it takes a file for a bomb. Memory is asked for only below it."""
+MOST_PIXELS, MOST_RATIO = 89_478_485, 50
+"""Pixels of an image, from where on Pillow warns of a bomb, and its long side by its short one, which grows with the
+square that is cut. Memory is asked for only below them."""
 MOST_CELLS = 2**32
 """Pixels of all masks of an image together; likewise."""
 FORMATS = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'PPM', 'WEBP')
@@ -280,12 +282,20 @@ def _refuse_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> N
 def _opened(path: Path, missing: str) -> Iterator[Image.Image]:
     """An image file, and one kind of error for whatever is wrong with it."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_image(path) as image:
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f'{path} is missing: {missing}') from None
     except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
         raise ValueError(f'{path} cannot be read ({brief(error)}): delete it and get it again') from error
+
+
+def open_image(file: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """An image, not decoded yet, of these formats and of a size that memory is asked for."""
+    image = Image.open(file, formats=formats)
+    if image.width * image.height > MOST_PIXELS or max(image.size) > MOST_RATIO * min(image.size):
+        raise ValueError(f'{image.height} x {image.width} pixels are too many, or too long a strip')
+    return image
 
 
 def as_image(array: np.ndarray) -> Tensor:

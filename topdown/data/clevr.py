@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from topdown.data.base import Annotation, ImageSet, as_image
+from topdown.data.base import Annotation, ImageSet, as_image, open_image
 from topdown.data.records import inside
 from topdown.data.tfrecord import RecordFile, make_example, parse_example, read_gzip, write_record
 from topdown.datasets import DATASETS
@@ -118,7 +118,7 @@ class Clevr6(ImageSet):
         file, record = self.places[i]
         try:
             (content,) = self.files[file].example(record, {name})[name]
-            with Image.open(io.BytesIO(content), formats=['PNG']) as image:
+            with open_image(io.BytesIO(content), ['PNG']) as image:
                 found = np.array(image)
             if found.shape != (192, 192, 3)[: 2 + (name == 'image')]:
                 raise ValueError(f'its shape is {found.shape}')

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from topdown.data.base import Annotation, ImageSet, as_image, check_masks, label_map
+from topdown.data.base import Annotation, ImageSet, as_image, check_masks, label_map, open_image
 from topdown.data.tfrecord import RecordFile
 from topdown.datasets import DATASETS
 from topdown.files import brief
@@ -170,8 +170,8 @@ class Movi(ImageSet):
     def _open(self, frames: list[bytes], i: int, read: Callable[[Image.Image], Any]) -> Any:
         frame = self.ids[i] % FRAMES
         try:
-            with Image.open(io.BytesIO(frames[frame]), formats=['PNG']) as image:
-                if image.size != Image.open(io.BytesIO(frames[0]), formats=['PNG']).size:
+            with open_image(io.BytesIO(frames[frame]), ['PNG']) as image:
+                if image.size != open_image(io.BytesIO(frames[0]), ['PNG']).size:
                     raise ValueError('it has another size than the first')
                 return read(image)
         except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
