@@ -823,9 +823,8 @@ def predictions(folder: Path) -> Attempt:
         elif kind == 'npy':
             np.save(buffer, given, allow_pickle=True)
         else:
-            (np.savez_compressed if rng.random() < 0.5 else np.savez)(
-                buffer, *[given] * (1 if rng.random() < 0.9 else 2)
-            )
+            arrays = [given] * (1 if exact or rng.random() < 0.9 else 2)
+            (np.savez_compressed if rng.random() < 0.5 else np.savez)(buffer, *arrays)
         content = content if kind == 'png' else buffer.getvalue()
         whole = rng.random() < 0.5
         broken = content if whole else broken_png(rng, content)

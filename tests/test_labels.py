@@ -175,6 +175,15 @@ def test_voc_trains_and_is_evaluated(voc_root, encoder):
     assert np.isfinite(run.evaluations[['fg_ari', 'mbo_i', 'mbo_c', 'miou']].to_numpy()).all()
 
 
+def test_lists_do_not_lead_out_of_the_folder(voc_root):
+    (path,) = voc_root.rglob('ImageSets/Segmentation/val.txt')
+    for name in ('../../secret', '/etc/secret', 'a\0b'):
+        path.write_text(f'{path.read_text()}{name}\n')
+        with pytest.raises(ValueError, match=r'val.txt: file_name'):
+            VocSegmentation(voc_root, 'val', 32, 32)
+        path.write_text(path.read_text().replace(f'{name}\n', ''))
+
+
 @pytest.mark.parametrize('kind', ['gray', 'voc', 'own', 'black'])
 def test_renumbered_palettes_give_the_labels_they_were_made_from(tmp_path, kind):
     """What programs that make PNGs smaller do: colours stay, indices become 0, 1, 2, ..."""

@@ -484,6 +484,8 @@ def test_checkpoints_of_the_format_before_are_read(tiny, checkpoint, encoder):
         ({'step': None}, 'another version .step'), ({'more': '1'}, 'another version .more'),
         ({'format': 'topdown-9'}, "format 'topdown-9'"), ({'config': '{'}, 'cannot be read'),
         ({'config': '{}'}, 'cannot be read'), ({'config': '[]'}, 'cannot be read'), ({'step': 'x'}, 'cannot be read'),
+        ({'feature_size': '7'}, 'cannot be read .* is missing, or another than its model has'),
+        ({'num_patches': str(10**12)}, 'cannot be read'), ({'step': '-1'}, 'cannot be read .*step=-1'),
         ({'log': '['}, 'cannot be read'), ({'config': '{"train": {"colour": 1}}'}, 'cannot be read'),
     ],
     ids=str,
