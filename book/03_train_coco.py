@@ -26,9 +26,14 @@
 #
 # Results go to `runs/<preset>/`. A run that was stopped goes on from its last checkpoint when the notebook is run
 # again, and a finished one is not trained again; `-p fresh True` starts over.
+#
+# Another data set takes the place of the preset's with `-p dataset`, and its results go to `runs/<preset>-<dataset>/`.
+# With `-p dataset images -p data_root FOLDER`, these are images without any labels: metrics and what else needs true
+# masks are left out, the rest is the same.
 
 # %% tags=["parameters"]
 preset = 'toybox'  # smoke, toybox, toybox_long, coco, voc, movi_c or movi_e
+dataset = ''  # another one than the preset's, such as images (without labels)
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
@@ -55,8 +60,8 @@ from topdown.evaluate.truth import Rows
 plots.style()
 presets = ('smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e')
 base, chosen, folder = chapters.begin(
-    preset, presets, models, run_dir, fresh, data_root=data_root, seeds=seeds,
-    steps=steps, token_dir=token_dir,
+    preset, presets, models, run_dir, fresh, dataset=dataset, data_root=data_root,
+    seeds=seeds, steps=steps, token_dir=token_dir,
     cache_tokens=bool(token_dir),
 )  # fmt: skip
 print(
@@ -90,13 +95,10 @@ images = eval_set.images[show].permute(0, 2, 3, 1).numpy()
 truth = {
     'instances': eval_set.instances[show].clip(0),
     'classes': eval_set.classes[show].clip(0),
-}
-plots.save(
-    plots.show_masks(images, truth, truth=('instances', 'classes')), folder / 'data.png'
-)
-_ = plots.show_masks(
-    images[:3], {'instances': truth['instances'][:3]}, truth=('instances',)
-)
+} if val_set.labelled else {}  # fmt: skip
+plots.save(plots.show_masks(images, truth, truth=tuple(truth)), folder / 'data.png')
+first = {title: maps[:3] for title, maps in truth.items() if title == 'instances'}
+_ = plots.show_masks(images[:3], first, truth=('instances',))
 # %% [markdown]
 # ## What any method must beat
 #
@@ -118,7 +120,8 @@ def untrained():
 
 baselines = topdown.baselines(eval_set, base.model.num_slots, untrained)
 rows = chapters.baseline_rows(baselines, eval_set)
-pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model').round(1)
+table = pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model')
+table.dropna(axis=1, how='all').round(1)
 
 # %% [markdown]
 # ## Training
@@ -178,14 +181,14 @@ paired = topdown.paired_table(scores['decoder'], chosen[0])
 paired.to_csv(folder / 'paired.csv', index=False)
 paired.set_index(['model', 'metric']) if len(
     paired
-) else 'one model, nothing to compare'
+) else 'one model or no truth, nothing to compare'
 
 # %% [markdown]
 # What the models gain over each row that needed no training of slots, in points of the mean (decoder masks). A negative
 # number is a baseline that is not beaten.
 
 # %%
-chapters.gains(results, chosen).round(1)
+chapters.gains(results, chosen).dropna(axis=1, how='all').round(1)
 
 # %% [markdown]
 # The same predictions under the other public protocol (see the page on evaluation). They differ where masks overlap,
@@ -202,7 +205,7 @@ untaught = {
 }  # fmt: skip
 side_by_side = pd.DataFrame(untaught | trained.protocols).T
 side_by_side.to_csv(folder / 'protocols.csv')
-side_by_side.round(1)
+side_by_side.dropna(axis=1, how='all').round(1)
 
 # %% [markdown]
 # ## Masks on held-out images
@@ -211,7 +214,7 @@ side_by_side.round(1)
 
 # %%
 last_seed = base.seeds - 1
-shown = {'truth': truth['instances']}
+shown = {'truth': truth['instances']} if truth else {}
 shown |= {
     name: topdown.predict(
         runs[name, last_seed].model, eval_set, limit=len(show)
@@ -308,9 +311,10 @@ for (name, _), run in runs.items():
         )
 objects = Rows(lambda rows: eval_set.instances[rows].clip(0), *eval_set.instances.shape)
 itself = topdown.summarize(topdown.score(objects, eval_set))
-checks['the truth itself scores 100 in FG-ARI and mBO'] = (
-    min(itself['fg_ari'], itself['mbo_i']) > 100 - 1e-9
-)
+if truth:
+    checks['the truth itself scores 100 in FG-ARI and mBO'] = (
+        min(itself['fg_ari'], itself['mbo_i']) > 100 - 1e-9
+    )
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 

@@ -88,7 +88,7 @@ class DataConfig:
     """Crowd regions as objects: keep, drop, or auto, which drops those of COCO's and Cityscapes' own files, and keeps
     those of others, since many labelling tools mark every mask as a crowd. Protocol spot always keeps them."""
     void_label: int = -1
-    """Of dataset folder: the label of pixels of unknown truth, such as 255; -1 for none."""
+    """Of datasets folder and tokens: the label of pixels of unknown truth, such as 255; -1 for none."""
     void: str = 'background'
     """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as in both released evaluators, or ignore."""
     skip_corrupt: bool = False

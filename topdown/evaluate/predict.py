@@ -226,7 +226,14 @@ def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = No
     """
     if protocol is not None and protocol not in data.truth:
         raise ValueError(f'the set has the truth of {", ".join(data.truth)}, not of protocol {protocol!r}')
-    return metrics.score(labels, data.truth[protocol] if protocol else data.main_truth)
+    return _score(labels, data, protocol or next(iter(data.truth)))
+
+
+def _score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str, part: slice = slice(None)) -> list[dict]:
+    """Rows of a part of the set; NaN where nobody labelled the images."""
+    if not data.dataset.labelled:
+        return [dict.fromkeys(metrics.METRICS, float('nan')) for _ in range(len(labels))]
+    return metrics.score(labels, data.truth[protocol][part])
 
 
 def per_image_table(labels: Tensor | np.ndarray, data: TruthSet) -> pd.DataFrame:
@@ -282,7 +289,7 @@ def score_model(
         for source in sources:
             labels = labels_from_masks(masks_of(out, source), data.grid, data.mask_size).cpu()
             for name, found in rows[source].items():
-                found += metrics.score(labels, data.truth[name][batch])
+                found += _score(labels, data, name, batch)
     return rows
 
 

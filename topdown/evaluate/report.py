@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from topdown.config import Config
+from topdown.data import open_dataset
 from topdown.data.predictions import read_predictions
 from topdown.evaluate import metrics
 from topdown.evaluate.predict import order_by_disagreement, per_image_table, rows_table, score_model
@@ -28,15 +29,20 @@ def score_protocols(
     """One row per image and protocol, most disputed images first, and what was read: ``topdown evaluate``.
 
     Masks are the model's, from ``source`` (see ``predict``), or without a model those in the folder ``predictions``.
+
+    Raises:
+        ValueError: if the images have no true masks.
     """
     parts = []
     for protocol in protocols:
         config = config.with_(protocol=protocol)
+        dataset = open_dataset(config, 'val')
+        dataset.need_truth()
         if model is not None:
-            data = make_eval_set(config, encoder)
+            data = make_eval_set(config, encoder, dataset=dataset)
             parts.append(rows_table(score_model(model, data, (source,))[source], data))
         else:
-            data = make_truth_set(config)
+            data = make_truth_set(config, dataset=dataset)
             labels = read_predictions(predictions, data.dataset, uncut=len(protocols) > 1)
             parts.append(per_image_table(labels, data))
     return order_by_disagreement(pd.concat(parts, ignore_index=True)), data.dataset.report.line()

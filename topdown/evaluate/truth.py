@@ -101,7 +101,7 @@ class EvalSet(TruthSet):
         """Images (V, 3, S, S) float32 in [0, 1], read when they are asked for."""
 
         def make(rows: list[int]) -> Tensor:
-            return torch.stack([self.dataset.view(self.first + i) for i in rows])
+            return torch.stack([self.dataset.shown(self.first + i) for i in rows])
 
         return Rows(make, len(self), 3, self.dataset.image_size, self.dataset.image_size)
 
