@@ -144,13 +144,11 @@ class EncoderConfig:
         _check(self.layer >= 1, f'layer counts from 1, got {self.layer}')
         object.__setattr__(self, 'layers', tuple(self.layers))  # a list in JSON
         rising = sorted({block for block in self.layers if block >= 1})
-        _check(rising == list(self.layers), f'layers must rise and count from 1, got {self.layers}')
-        _check(len(rising) != 1, f'layers={self.layers} is one block: set layer instead')
+        fits = rising == list(self.layers) and len(rising) != 1
+        _check(fits, f'layers must be two blocks or more, rising, counted from 1, got {self.layers}')
         _check(self.join in ('mean', 'concat'), f"join must be 'mean' or 'concat', got {self.join!r}")
         _check(bool(self.layers) or self.join == 'mean', f'join={self.join!r} needs layers, two blocks or more')
-        _check(
-            self.name != 'tokens' or self.feature_size >= 1, "encoder='tokens' needs feature_size, the width of them"
-        )
+        _check(self.name != 'tokens' or self.feature_size > 0, "encoder='tokens' needs feature_size, the tokens' width")
 
     @property
     def blocks(self) -> tuple[int, ...]:

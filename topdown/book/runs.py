@@ -197,7 +197,6 @@ def take_apart(folder: Path, table: Path | None) -> None:
         model, encoder, saved = load_run(path)
         if saved.config.key != before:
             before, data = saved.config.key, make_eval_set(saved.config, encoder)
-            data.dataset.need_truth()
         for name, change in interventions(model, data).items():
             found = summarize(score(predict(model, data, change=change), data))
             place = {'intervention': name, 'seed': saved.config.train.seed, 'config': saved.config.key}

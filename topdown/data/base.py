@@ -78,13 +78,6 @@ class ImageSet(ABC):
     labelled = True
     """Whether there are true masks; without them, nothing can be scored."""
 
-    def need_truth(self) -> None:
-        """Raise ``ValueError`` if there are no true masks."""
-        if not self.labelled:
-            raise ValueError(
-                'there is nothing to score: the images have no true masks; topdown segment shows what a model finds'
-            )
-
     def keeps_crowd(self, setting: str, protocol: str = 'oclf') -> bool:
         """Whether crowd regions are objects, by the setting ``keep_crowd``: auto drops those of official files."""
         return get_protocol(protocol).keep_crowd or setting == 'keep' or (setting == 'auto' and not self.official)

@@ -37,7 +37,8 @@ def score_protocols(
     for protocol in protocols:
         config = config.with_(protocol=protocol)
         dataset = open_dataset(config, 'val')
-        dataset.need_truth()
+        if not dataset.labelled:
+            raise ValueError('nothing to score: the images have no true masks; topdown segment shows what it finds')
         if model is not None:
             data = make_eval_set(config, encoder, dataset=dataset)
             parts.append(rows_table(score_model(model, data, (source,))[source], data))
