@@ -27,19 +27,22 @@
 # Results go to `runs/<preset>/`. A run that was stopped goes on from its last checkpoint when the notebook is run
 # again, and a finished one is not trained again; `-p fresh True` starts over.
 #
-# Another data set takes the place of the preset's with `-p dataset`, and its results go to `runs/<preset>-<dataset>/`.
-# With `-p dataset images -p data_root FOLDER`, these are images without any labels: metrics and what else needs true
-# masks are left out, the rest is the same.
+# Results of another data set than the preset's go to `runs/<preset>-<dataset>/`. With images that have no labels,
+# metrics and all else that needs true masks are left out, and the rest is the same:
+#
+# ```bash
+# papermill book/03_train_coco.ipynb out.ipynb -p data_root FOLDER -y '{"changes": {"dataset": "images"}}'
+# ```
 
 # %% tags=["parameters"]
 preset = 'toybox'  # smoke, toybox, toybox_long, coco, voc, movi_c or movi_e
-dataset = ''  # another one than the preset's, such as images (without labels)
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
 steps = 0  # optimiser steps of every run; 0 leaves it to the preset
 token_dir = ''  # keep the encoder's tokens in this folder; empty: as the preset has it
 models = 'baseline,top-down'  # any of topdown.VARIANTS, such as six-iterations
+changes = {}  # to other parameters of the preset, such as {'batch_size': 32}
 fresh = False  # delete earlier runs of this preset first
 
 # %% [markdown]
@@ -60,9 +63,8 @@ from topdown.evaluate.truth import Rows
 plots.style()
 presets = ('smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e')
 base, chosen, folder = chapters.begin(
-    preset, presets, models, run_dir, fresh, dataset=dataset, data_root=data_root,
-    seeds=seeds, steps=steps, token_dir=token_dir,
-    cache_tokens=bool(token_dir),
+    preset, presets, models, run_dir, fresh, data_root=data_root, seeds=seeds,
+    steps=steps, token_dir=token_dir, cache_tokens=bool(token_dir), more=changes,
 )  # fmt: skip
 print(
     f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, '
@@ -255,7 +257,7 @@ if ('top-down', last_seed) in runs:
     model = runs['top-down', last_seed].model
     parts = [
         (out.code_index.cpu(), out.first_attention.float().cpu())
-        for _, out in topdown.run_model(model, eval_set, limit=500)
+        for _, out in topdown.run_model(model, eval_set, limit=500, decode=False)
     ]
     index, masks = (torch.cat(part) for part in zip(*parts))
     labels = labels_from_masks(masks, eval_set.grid, eval_set.mask_size)

@@ -127,11 +127,11 @@ def test_commands_train_segment_and_refuse_to_score(photos, tmp_path, capsys):
 def test_a_chapter_keeps_masks_and_leaves_metrics_out(unlabelled, tmp_path, monkeypatch):
     monkeypatch.setenv('TOPDOWN_PRESET', 'smoke')
     base, chosen, folder = chapters.begin(
-        'toybox', ('smoke', 'toybox'), 'baseline,top-down', str(tmp_path), dataset='images',
+        'toybox', ('smoke', 'toybox'), 'baseline,top-down', str(tmp_path), more={'dataset': 'images'},
         data_root=unlabelled.data.data_root, steps=4, seeds=1,
     )  # fmt: skip
     assert folder == tmp_path / 'smoke-images'
-    assert chapters.begin('toybox', ('smoke',), 'baseline', str(tmp_path), dataset='')[2] == tmp_path / 'smoke'
+    assert chapters.begin('toybox', ('smoke',), 'baseline', str(tmp_path))[2] == tmp_path / 'smoke'
     encoder = make_encoder(base)
     data = TrainData(open_dataset(base, 'train'), encoder, base)
     eval_set = make_eval_set(base, encoder, progress=False)
