@@ -1,8 +1,6 @@
 """What all data sets share: images and their true masks, and how both are cut.
 
-Images and masks are cut as the protocol has it. Under ``oclf``, images are resized as tensors to the short side,
-bicubic without antialiasing, clamped to [0, 1] and cropped in the centre; masks are resized nearest-exact and cropped
-alike. Under ``spot``, bilinear with antialiasing and nearest.
+Images and masks are cut as the protocol has it (see ``protocols``): to the same square in the centre, but for rounding.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from topdown.data.report import DOUBTFUL, Report
-from topdown.protocols import get_protocol
+from topdown.protocols import Protocol, get_protocol
 
 MOST_PIXELS = 178_956_970
 """Of an image: Pillow's limit, beyond which it takes a file for a bomb. Memory is asked for only below it."""
@@ -36,11 +34,13 @@ class Annotation:
     categories: np.ndarray  # (O,) int64 category ids, of any size and sign
     crowd: np.ndarray  # (O,) bool, regions of several objects
     void: np.ndarray | None = None  # (H, W) bool, pixels of unknown truth; None for none
+    ignored: np.ndarray | None = None  # (O,) bool, objects marked as not to be evaluated; None for none
+    order: np.ndarray | None = None  # (O,) of objects by the colour of their label; None where labels have no colours
 
     def cut(self, size: int, resize: str = 'nearest-exact') -> Annotation:
         """The same of the square that is cut from the image, (O, size, size)."""
         void = None if self.void is None else crop_masks(self.void, size, resize)
-        return Annotation(crop_masks(self.masks, size, resize), self.categories, self.crowd, void)
+        return replace(self, masks=crop_masks(self.masks, size, resize), void=void)
 
 
 class ImageSet(ABC):
@@ -52,9 +52,9 @@ class ImageSet(ABC):
         ids: of the images, in order.
         category_names: category id -> name.
         image_size: side S of the cut image.
-        mask_size: side M of the cut masks.
+        mask_size: side M of the cut masks, under protocols that have none of their own.
         limit: use the first so many images; 0 for all.
-        protocol: oclf or spot.
+        protocol: one of ``PROTOCOLS``.
     """
 
     def __init__(
@@ -67,17 +67,22 @@ class ImageSet(ABC):
         protocol: str = 'oclf',
     ) -> None:
         self.ids, self.category_names = ids[: limit or None], category_names
-        self.image_size, self.mask_size = image_size, mask_size
+        self.image_size, self.protocol, self._mask_size = image_size, get_protocol(protocol), mask_size
+        self.mask_size = self.mask_side(self.protocol)
         self.skip_corrupt = False
         self.report = Report(type(self).__name__, len(self.ids))
-        self.protocol = get_protocol(protocol)
 
     official = True
     """Whether files are as the makers of a public data set publish them; those of tools mark other things as crowd."""
 
     def keeps_crowd(self, setting: str, protocol: str = 'oclf') -> bool:
         """Whether crowd regions are objects, by the setting ``keep_crowd``: auto drops those of official files."""
-        return get_protocol(protocol).keep_crowd or setting == 'keep' or (setting == 'auto' and not self.official)
+        rule = get_protocol(protocol).crowd
+        return rule == 'keep' or (rule == 'option' and (setting == 'keep' or (setting == 'auto' and not self.official)))
+
+    def mask_side(self, protocol: Protocol) -> int:
+        """Side of the cut masks under any protocol."""
+        return protocol.mask_side(self.image_size, self._mask_size)
 
     @abstractmethod
     def path(self, i: int) -> Path:
@@ -86,6 +91,10 @@ class ImageSet(ABC):
     @abstractmethod
     def annotation(self, i: int) -> Annotation:
         """The image's truth."""
+
+    def annotation_under(self, protocol: Protocol, i: int) -> Annotation:
+        """The image's truth as a protocol has it, where that is another one."""
+        return self.annotation(i)
 
     def true_size(self, i: int) -> tuple[int, int] | None:
         """Height and width of the image's truth, without reading all of it; None for no truth.
@@ -193,7 +202,7 @@ def read_image_file(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not an image, damaged, or fits ``size`` in neither way.
     """
-    with _opened(path, 'check the path, or unpack the images again') as image:
+    with open_image(path, 'check the path, or unpack the images again') as image:
         stored, orientation = _header(image)
         turned = _upright(stored, orientation)
         if size is None or (stored != size and turned == size):
@@ -229,7 +238,7 @@ def _gray(array: np.ndarray, path: Path) -> np.ndarray:
 
 def stored_size(path: Path) -> tuple[int, int]:
     """Height and width of an image file, from its header; errors as of ``read_image_file``."""
-    with _opened(path, 'check the path, or unpack the images again') as image:
+    with open_image(path, 'check the path, or unpack the images again') as image:
         return image.height, image.width
 
 
@@ -238,7 +247,7 @@ def check_size(path: Path, size: tuple[int, int], report: Report) -> None:
 
     An orientation that the size cannot decide about, such as upside down, is entered in the report.
     """
-    with _opened(path, 'check the path, or unpack the images again') as image:
+    with open_image(path, 'check the path, or unpack the images again') as image:
         stored, orientation = _header(image)
     turned = _upright(stored, orientation)
     if size not in (stored, turned):
@@ -266,7 +275,7 @@ def _refuse_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> N
 
 
 @contextlib.contextmanager
-def _opened(path: Path, missing: str) -> Iterator[Image.Image]:
+def open_image(path: Path, missing: str) -> Iterator[Image.Image]:
     """An image file, and one kind of error for whatever is wrong with it."""
     try:
         with Image.open(path) as image:
@@ -289,7 +298,7 @@ def read_labels(path: Path) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or no label map (see ``label_map``).
     """
-    with _opened(path, 'every image needs its labels; unpack them again') as image:
+    with open_image(path, 'every image needs its labels; unpack them again') as image:
         found, fault = label_map(image)
     if fault:
         raise ValueError(f'{path} {fault}')
@@ -359,46 +368,85 @@ def whole_numbers(array: np.ndarray) -> tuple[np.ndarray, str]:
     return array.astype(np.int64), ''
 
 
-def crop_image(image: Tensor, size: int, at: tuple[float, float] | None = None, resize: str = 'bicubic') -> Tensor:
+def crop_image(image: Tensor, size: int, at: tuple[float, ...] | None = None, resize: str = 'bicubic') -> Tensor:
     """(3, H, W) -> (3, size, size): short side to ``size``, crop, clamp to [0, 1].
 
     The crop lies in the centre, or at shares ``at`` (down, right; each in [0, 1]) of the room there is. ``resize`` is
-    'bicubic' (not antialiased) or 'bilinear' (antialiased).
+    one of ``Protocol.image_resize``. With 'square', which is not clamped, two more shares give the area of the crop,
+    from 0.75 to 1 of the largest square's, and its aspect, from 3 / 4 to 4 / 3: it is stretched to a square.
     """
     height, width = image.shape[-2:]
+    if resize == 'square':
+        side = (min(height, width),) * 2
+        if at is not None and len(at) > 2:
+            area, aspect = side[0] ** 2 * (0.75 + 0.25 * at[2]), (4 / 3) ** (2 * at[3] - 1)
+            side = min(height, round((area / aspect) ** 0.5)), min(width, round((area * aspect) ** 0.5))
+        image = _place(image, side, at, resize)
+        image = F.interpolate(image[None], _larger(size), mode='bilinear', align_corners=False, antialias=True)
+        return F.interpolate(_whole_levels(image), size, mode='bicubic', align_corners=False)[0]
     if min(height, width) != size:
-        new = _short_side(height, width, size)
-        image = F.interpolate(image[None], new, mode=resize, align_corners=False, antialias=resize == 'bilinear')[0]
-    top, left = _centre(image.shape[-2:], size)
-    if at is not None:
-        top, left = (round(share * (extent - size)) for share, extent in zip(at, image.shape[-2:], strict=True))
-    return image[:, top : top + size, left : left + size].clamp(0, 1)
+        new, mode = _short_side(height, width, size, resize), 'bilinear' if resize == 'opencv' else resize
+        image = F.interpolate(image[None], new, mode=mode, align_corners=False, antialias=resize == 'bilinear')[0]
+        image = _whole_levels(image) if resize == 'opencv' else image
+    return _place(image, (size, size), at, resize).clamp(0, 1)
 
 
 def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> np.ndarray:
     """(..., H, W) bool or whole numbers -> (..., size, size): short side to ``size`` by nearest neighbour, centre crop.
 
-    ``resize`` is 'nearest-exact' or 'nearest'.
+    ``resize`` is one of ``Protocol.mask_resize``.
     """
-    new = _short_side(*masks.shape[-2:], size)
+    shape = masks.shape[-2:]
+    new = (size, size) if resize == 'square' else _short_side(*shape, size, resize)
+    seen = (min(shape),) * 2 if resize == 'square' else shape
     rows, columns = (
-        _nearest(old, extent, resize)[first : first + size]
-        for old, extent, first in zip(masks.shape[-2:], new, _centre(new, size), strict=True)
+        beside + _nearest(old, extent, resize)[first : first + size]
+        for old, extent, first, beside in zip(
+            seen, new, _centre(new, (size, size), resize), _centre(shape, seen, resize), strict=True
+        )
     )
     return masks[..., rows[:, None], columns]
 
 
 def _nearest(old: int, new: int, resize: str) -> np.ndarray:
-    """Which of ``old`` places each of ``new`` ones shows: torch's own choice, which in float64 is another at times."""
-    return F.interpolate(torch.arange(old, dtype=torch.float32)[None, None], new, mode=resize)[0, 0].long().numpy()
+    """Which of ``old`` places each of ``new`` ones shows: torch's or OpenCV's own choice, which differ at times."""
+    if resize == 'opencv':
+        return np.minimum(np.arange(new) * (1 / (new / old)), old - 1).astype(int)
+    mode = 'nearest-exact' if resize == 'square' else resize
+    return F.interpolate(torch.arange(old, dtype=torch.float32)[None, None], new, mode=mode)[0, 0].long().numpy()
 
 
-def _short_side(height: int, width: int, size: int) -> tuple[int, int]:
-    """torchvision's rule: the short side becomes ``size``, the long one int(size * long / short)."""
+def _larger(size: int) -> tuple[int, int]:
+    """What protocol ``bench`` resizes an image to first: 256 for 224."""
+    return (round(size / 0.875),) * 2
+
+
+def _whole_levels(image: Tensor) -> Tensor:
+    """As an image of 8 bits would have it."""
+    return image.mul(255).round().div(255)
+
+
+def _short_side(height: int, width: int, size: int, resize: str) -> tuple[int, int]:
+    """torchvision's rule: the short side becomes ``size``, the long one int(size * long / short); or it is rounded."""
+    if resize == 'opencv':
+        factor = max(size / height, size / width)
+        return round(height * factor), round(width * factor)
     if height <= width:
         return size, int(size * width / height)
     return int(size * height / width), size
 
 
-def _centre(shape: tuple[int, int] | torch.Size, size: int) -> tuple[int, int]:
-    return round((shape[0] - size) / 2), round((shape[1] - size) / 2)
+def _place(image: Tensor, size: tuple[int, int], at: tuple[float, ...] | None, resize: str) -> Tensor:
+    """The crop of that size, in the centre or at shares ``at`` of the room there is."""
+    top, left = _centre(image.shape[-2:], size, resize)
+    if at is not None:
+        top, left = (
+            round(share * (extent - side)) for share, extent, side in zip(at, image.shape[-2:], size, strict=False)
+        )
+    return image[:, top : top + size[0], left : left + size[1]]
+
+
+def _centre(shape: tuple[int, int] | torch.Size, size: tuple[int, int], resize: str) -> tuple[int, int]:
+    """Where a crop begins: torchvision rounds, the others round down."""
+    whole = int if resize in ('opencv', 'square') else round
+    return whole((shape[0] - size[0]) / 2), whole((shape[1] - size[1]) / 2)

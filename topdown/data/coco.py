@@ -10,9 +10,11 @@ import numpy as np
 from pycocotools import mask as mask_tools
 
 from topdown.data.base import Annotation, ImageSet, check_size, stored_size
+from topdown.data.panoptic import Panoptic
 from topdown.data.records import ObjectRecord, check_categories, check_images, check_objects, read_json, rows_of
 from topdown.data.report import NOTE, REFUSED, Report
 from topdown.datasets import DATASETS
+from topdown.protocols import Protocol
 
 COCO_HELP = DATASETS['coco'].help
 COCO_CATEGORIES = 'ebcbbc546a89b681'
@@ -73,6 +75,8 @@ class CocoInstances(ImageSet):
         if split == 'val' or 'categories' in content:
             self.category_names = check_categories(rows_of(content, 'categories', self.annotation_file), report)
         self.official = is_official(self.annotation_file, self.category_names)
+        self.panoptic_file = self.annotation_file.with_name(f'panoptic_{split}2017.json')
+        self._panoptic: Panoptic | None = None
         if split == 'val':
             self._read_objects(content)
         elif strict:
@@ -102,7 +106,19 @@ class CocoInstances(ImageSet):
             masks=masks.astype(bool),
             categories=np.array([o.category for o in found], np.int64),
             crowd=np.array([o.crowd for o in found], bool),
+            ignored=np.array([o.ignored for o in found], bool),
         )
+
+    def annotation_under(self, protocol: Protocol, i: int) -> Annotation:
+        """Where the protocol asks for it, the truth from panoptic maps: of COCO's own files, and where there are any.
+
+        Raises:
+            FileNotFoundError, ValueError: see ``Panoptic``.
+        """
+        if not protocol.panoptic or not (self.official or self.panoptic_file.is_file()):
+            return self.annotation(i)
+        self._panoptic = self._panoptic or Panoptic(self.panoptic_file)
+        return self._panoptic.annotation(self.ids[i], self.sizes[i] or stored_size(self.path(i)))
 
     def _read_objects(self, content: dict) -> None:
         """Check the annotations; keep those of the images used."""
