@@ -92,9 +92,9 @@ class ImageSet(ABC):
     def annotation(self, i: int) -> Annotation:
         """The image's truth."""
 
-    def annotation_under(self, protocol: Protocol, i: int) -> Annotation:
-        """The image's truth as a protocol has it, where that is another one."""
-        return self.annotation(i)
+    def panoptic(self, i: int) -> Annotation | None:
+        """The image's truth from panoptic maps, if the data set has them beside its masks."""
+        return None
 
     def true_size(self, i: int) -> tuple[int, int] | None:
         """Height and width of the image's truth, without reading all of it; None for no truth.

@@ -14,7 +14,6 @@ from topdown.data.panoptic import Panoptic
 from topdown.data.records import ObjectRecord, check_categories, check_images, check_objects, read_json, rows_of
 from topdown.data.report import NOTE, REFUSED, Report
 from topdown.datasets import DATASETS
-from topdown.protocols import Protocol
 
 COCO_HELP = DATASETS['coco'].help
 COCO_CATEGORIES = 'ebcbbc546a89b681'
@@ -109,14 +108,14 @@ class CocoInstances(ImageSet):
             ignored=np.array([o.ignored for o in found], bool),
         )
 
-    def annotation_under(self, protocol: Protocol, i: int) -> Annotation:
-        """Where the protocol asks for it, the truth from panoptic maps: of COCO's own files, and where there are any.
+    def panoptic(self, i: int) -> Annotation | None:
+        """Truth from panoptic maps, of COCO's own files, and of others that have them.
 
         Raises:
             FileNotFoundError, ValueError: see ``Panoptic``.
         """
-        if not protocol.panoptic or not (self.official or self.panoptic_file.is_file()):
-            return self.annotation(i)
+        if not (self.official or self.panoptic_file.is_file()):
+            return None
         self._panoptic = self._panoptic or Panoptic(self.panoptic_file)
         return self._panoptic.annotation(self.ids[i], self.sizes[i] or stored_size(self.path(i)))
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +40,8 @@ MOST_REGIONS, MOST_CELLS = 2**12, 2**24
 
 
 METRICS = ('fg_ari', 'ari', 'mbo_i', 'mbo_c', 'miou', 'recall', 'corloc')
+NAMES = (*METRICS, 'miou_c', 'fg_ari_c')
+"""With those that only some protocols have."""
 
 
 @dataclass
@@ -133,27 +134,19 @@ def class_labels(
     return labels
 
 
-class Labels(NamedTuple):
-    """The truth of an image as label maps."""
-
-    instances: np.ndarray
-    """(H, W) int64: 0 background, others as of ``instance_labels``, ``IGNORE`` where set aside."""
-    classes: np.ndarray
-    """(H, W) int64: 0 background, others as of ``class_labels``, ``IGNORE`` where set aside."""
-    erased: tuple[int, int] = (0, 0)
-    """Instances and classes without a pixel that count 0."""
-
-
 def true_labels(
     masks: np.ndarray, categories: np.ndarray, keep: np.ndarray | None = None, protocol: str = 'oclf',
     void: np.ndarray | None = None, order: np.ndarray | None = None,
-) -> Labels:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:  # fmt: skip
     """Instance masks of a cut as a protocol counts them.
 
     Args:
         masks, categories, keep, protocol: as of ``class_labels``.
         void: (H, W) boolean, pixels to be set aside.
         order: (O,) the objects in the order of their labels' colours, if these have any.
+
+    Returns:
+        Maps as of ``instance_labels`` and ``class_labels``, and how many instances and classes without a pixel count 0.
     """
     rules = get_protocol(protocol)
     by_colour = rules.no_background == 'colour' and order is not None
@@ -164,7 +157,7 @@ def true_labels(
         for labels in maps:
             labels[void] = IGNORE
     if not by_colour and rules.no_background != 'first':
-        return Labels(*maps)
+        return *maps, (0, 0)
     erased = [0, 0]
     for n, (labels, painted) in enumerate(zip(maps, _painted(masks, categories, keep, void), strict=True)):
         present = np.unique(painted if rules.erased else labels[labels != IGNORE])
@@ -173,7 +166,7 @@ def true_labels(
         if rules.erased:
             left = np.unique(labels[labels > 0])
             erased[n] = int((np.setdiff1d(present[1:], left) < left.max(initial=0)).sum())
-    return Labels(*maps, tuple(erased))
+    return *maps, tuple(erased)
 
 
 def _painted(
@@ -185,32 +178,35 @@ def _painted(
     return last, np.append(0, np.unique(categories, return_inverse=True)[1] + 1)[last]
 
 
-def make_truth(
-    instances: np.ndarray | Sequence[np.ndarray],
-    classes: np.ndarray | Sequence[np.ndarray],
-    categories: Sequence[np.ndarray] | None = None,
-    erased: Sequence[tuple[int, int]] | None = None,
-    protocol: str = 'oclf',
-) -> Truth:
-    """Label maps of instances and of classes (B, H, W) to regions.
+class TruthMaker:
+    """Label maps of images, one after the other, to the regions of all: two bytes a pixel at most while it goes.
 
     Args:
-        instances: 0 background, instances from 1, ``IGNORE`` where left out.
-        classes: 0 background, classes from 1, ``IGNORE`` where left out.
-        categories: for every image, the category ids whose c-th smallest class c stands for, as ``class_labels``
-            numbers them; None if the maps hold positive category ids themselves.
-        erased: for every image, as of ``Labels``.
-        protocol: under which the maps were made.
-
-    Raises:
-        ValueError: if there is no map, or one without pixels or with more than ``MOST_REGIONS`` regions; if shapes
-            differ, labels are not whole numbers from ``IGNORE``, or a class is without a category.
+        count: of images.
+        height, width: of the maps.
+        protocol: under which they are made.
     """
-    maps, owners, named = [], [], []
-    for b, (instance, category) in enumerate(zip(instances, classes, strict=True)):
-        instance, category = _whole(instance, 'true labels', IGNORE), _whole(category, 'true classes', IGNORE)
-        if instance.shape != category.shape:
-            raise ValueError(f'instances {instance.shape} and classes {category.shape} must have the same shape')
+
+    def __init__(self, count: int, height: int, width: int, protocol: str = 'oclf') -> None:
+        self.protocol, self.erased = get_protocol(protocol), np.zeros((count, 2), np.int64)
+        self.maps = np.zeros((count, height, width), np.uint8)
+        self.owners: list[tuple[np.ndarray, np.ndarray]] = []
+        self.named: list[np.ndarray] = []
+
+    def add(
+        self,
+        instances: np.ndarray,
+        classes: np.ndarray,
+        categories: np.ndarray | None = None,
+        erased: tuple[int, int] = (0, 0),
+    ) -> None:
+        """The next image; ``erased`` as of ``true_labels``, other arguments and errors as of ``make_truth``."""
+        b, shape = len(self.owners), self.maps.shape[1:]
+        instance, category = _whole(instances, 'true labels', IGNORE), _whole(classes, 'true classes', IGNORE)
+        if not instance.shape == category.shape == shape:
+            raise ValueError(
+                f'instances {instance.shape} and classes {category.shape} must have the same shape, {shape}'
+            )
         if not instance.size:
             raise ValueError(f'true map {b} has no pixels: shape {instance.shape}')
         width = int(category.max()) + 2
@@ -221,25 +217,56 @@ def make_truth(
             raise ValueError(
                 f'true map {b} has {len(found)} regions, more than {MOST_REGIONS}: this is not a label map'
             )
-        maps.append(regions.reshape(instance.shape))
+        if len(found) > 256 and self.maps.dtype == np.uint8:
+            self.maps = self.maps.astype(np.int32)
+        self.maps[b], self.erased[b] = regions.reshape(shape), erased
         instance, category = found // width - 1, found % width - 1
-        owners.append((instance, category))
+        self.owners.append((instance, category))
         positive = category[category > 0]
-        named.append(positive if categories is None else _category_ids(positive, categories[b]))
-    if not maps:
+        self.named.append(positive if categories is None else _category_ids(positive, categories))
+
+    def truth(self) -> Truth:
+        """What was added."""
+        ids = np.unique(np.concatenate([np.zeros(0, np.int64), *self.named]))
+        count = max((len(instance) for instance, _ in self.owners), default=1)
+        rows = np.full((2, len(self.owners), count), IGNORE, np.int64)
+        for b, (instance, category) in enumerate(self.owners):
+            _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE 0, background 1
+            rows[0, b, : len(instance)] = compact[: len(instance)] - 1
+            rows[1, b, : len(category)] = category
+            rows[1, b, : len(category)][category > 0] = np.searchsorted(ids, self.named[b]) + 1
+        parts = (torch.from_numpy(part) for part in (self.maps, *rows, ids, self.erased))
+        return Truth(*parts, self.protocol)
+
+
+def make_truth(
+    instances: np.ndarray | Sequence[np.ndarray],
+    classes: np.ndarray | Sequence[np.ndarray],
+    categories: Sequence[np.ndarray] | None = None,
+    protocol: str = 'oclf',
+) -> Truth:
+    """Label maps of instances and of classes (B, H, W) to regions.
+
+    Args:
+        instances: 0 background, instances from 1, ``IGNORE`` where left out.
+        classes: 0 background, classes from 1, ``IGNORE`` where left out.
+        categories: for every image, the category ids whose c-th smallest class c stands for, as ``class_labels``
+            numbers them; None if the maps hold positive category ids themselves.
+        protocol: under which the maps are made.
+
+    Raises:
+        ValueError: if there is no map, or one without pixels or with more than ``MOST_REGIONS`` regions; if shapes
+            differ, labels are not whole numbers from ``IGNORE``, or a class is without a category.
+    """
+    if not len(instances):
         raise ValueError('there are no true maps')
-    ids = np.unique(np.concatenate(named))
-    count = max(len(instance) for instance, _ in owners)
-    rows = np.full((2, len(maps), count), IGNORE, np.int64)
-    for b, (instance, category) in enumerate(owners):
-        _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE -> 0, background -> 1
-        rows[0, b, : len(instance)] = compact[: len(instance)] - 1
-        category[category > 0] = np.searchsorted(ids, named[b]) + 1
-        rows[1, b, : len(category)] = category
-    kind = np.uint8 if count <= 256 else np.int32
-    lost = np.zeros((len(maps), 2), np.int64) if erased is None else np.array(erased, np.int64)
-    found = (torch.from_numpy(part) for part in (np.stack(maps).astype(kind), *rows, ids, lost))
-    return Truth(*found, get_protocol(protocol))
+    shape = np.shape(instances[0])
+    if len(shape) != 2:
+        raise ValueError(f'true maps must have shape (H, W), got {shape}')
+    maker = TruthMaker(len(instances), *shape, protocol)
+    for one in zip(instances, classes, [None] * len(instances) if categories is None else categories, strict=True):
+        maker.add(*one)
+    return maker.truth()
 
 
 # --------------------------------------------------------------------------------------------------- histograms
@@ -426,13 +453,13 @@ def all_metrics(prediction_BHW: Tensor, truth: Truth) -> dict[str, Tensor]:
 
 
 def score(prediction_BHW: Tensor | np.ndarray, truth: Truth, batch: int = 16) -> list[dict[str, float]]:
-    """Every metric of every image: a list of rows, name -> share.
+    """Every metric of every image: a list of rows, name -> share. Maps are asked for batch by batch.
 
     Raises:
         ValueError: if the number or size of the maps is not that of the truth, or they hold more than whole numbers
             from 0.
     """
-    prediction = prediction_BHW if torch.is_tensor(prediction_BHW) else np.asarray(prediction_BHW)
+    prediction = prediction_BHW if hasattr(prediction_BHW, 'shape') else np.asarray(prediction_BHW)
     if prediction.shape != truth.regions.shape:
         raise ValueError(
             f'predictions have shape {tuple(prediction.shape)}, the truth has {tuple(truth.regions.shape)}'
@@ -467,9 +494,10 @@ def score_image(
         protocol: one of ``PROTOCOLS``.
         void: (H, W) pixels to be set aside; None for none.
     """
-    instances, classes, erased = true_labels(masks, categories, keep, protocol, void)
-    truth = make_truth([instances], [classes], [categories], [erased], protocol)
-    return score(np.asarray(prediction)[None], truth)[0]
+    *maps, erased = true_labels(masks, categories, keep, protocol, void)
+    maker = TruthMaker(1, *maps[0].shape, protocol)
+    maker.add(*maps, categories, erased)
+    return score(np.asarray(prediction)[None], maker.truth())[0]
 
 
 def summarize(rows: Iterable[dict[str, float]], batch_size: int = 0) -> dict[str, float]:

@@ -10,11 +10,12 @@ import pandas as pd
 from topdown.config import Config
 from topdown.data.predictions import read_predictions
 from topdown.evaluate import metrics
-from topdown.evaluate.predict import order_by_disagreement, per_image_table, predict
+from topdown.evaluate.predict import order_by_disagreement, per_image_table, rows_table, score_model
 from topdown.evaluate.statistics import bootstrap_interval
 from topdown.evaluate.truth import make_eval_set, make_truth_set
 from topdown.model.encoder import Encoder
 from topdown.model.slot_model import SlotModel
+from topdown.protocols import get_protocol
 
 
 def score_protocols(
@@ -22,35 +23,46 @@ def score_protocols(
     protocols: Sequence[str],
     model: SlotModel | None = None,
     encoder: Encoder | None = None,
-    source: str = 'decoder',
+    source: str | None = None,
     predictions: Path | None = None,
 ) -> tuple[pd.DataFrame, str]:
     """One row per image and protocol, most disputed images first, and what was read: ``topdown evaluate``.
 
-    Masks are the model's, from ``source`` (see ``predict``), or without a model those in the folder ``predictions``.
+    Masks are the model's, from ``source`` (see ``masks_of``; by default every protocol's own), or without a model those
+    in the folder ``predictions``.
     """
     parts = []
     for protocol in protocols:
         config = config.with_(protocol=protocol)
         if model is not None:
             data = make_eval_set(config, encoder)
-            labels = predict(model, data, source)
+            own = source or get_protocol(protocol).masks
+            parts.append(rows_table(score_model(model, data, (own,))[own], data))
         else:
             data = make_truth_set(config)
             labels = read_predictions(predictions, data.dataset, uncut=len(protocols) > 1)
-        parts.append(per_image_table(labels, data))
+            parts.append(per_image_table(labels, data))
     return order_by_disagreement(pd.concat(parts, ignore_index=True)), data.dataset.report.line()
 
 
-def describe_scores(table: pd.DataFrame, protocols: Sequence[str]) -> str:
-    """Means of ``score_protocols`` as text: percent, with 95 % bootstrap intervals over images."""
+def describe_scores(table: pd.DataFrame, protocols: Sequence[str], batch_size: int = 0) -> str:
+    """Means of ``score_protocols`` as text: percent, with 95 % bootstrap intervals over images.
+
+    With ``batch_size``, means over batches instead (see ``summarize``), which have no interval.
+    """
     columns = {}
     for protocol in protocols:
-        found = {
-            name: bootstrap_interval(table[table.protocol == protocol][name].to_numpy()) for name in metrics.METRICS
-        }
+        rows = table[table.protocol == protocol].sort_index()
+        found = rows[[name for name in rows if name in metrics.NAMES]].dropna(axis=1, how='all')
+        if batch_size:
+            means = metrics.summarize(found.to_dict('records'), batch_size)
+            columns[protocol] = {name: f'{mean:.1f}' for name, mean in means.items()}
+            continue
+        intervals = {name: bootstrap_interval(values.to_numpy()) for name, values in found.items()}
         columns[protocol] = {
-            name: f'{100 * f.mean:.1f} [{100 * f.low:.1f}, {100 * f.high:.1f}]' for name, f in found.items()
+            name: f'{100 * f.mean:.1f} [{100 * f.low:.1f}, {100 * f.high:.1f}]' for name, f in intervals.items()
         }
-    frame = pd.DataFrame(columns).rename_axis('metric').rename_axis('percent [95 % over images]', axis=1)
-    return frame.to_string()
+    title = f'percent [mean of batches of {batch_size}]' if batch_size else 'percent [95 % over images]'
+    frame = pd.DataFrame(columns).fillna('-').rename_axis('metric').rename_axis(title, axis=1)
+    versions = [f'{name}: as {get_protocol(name).imitates}' for name in protocols]
+    return '\n'.join([frame.to_string(), *versions])

@@ -141,7 +141,7 @@ def _train(
         for split in saved.data.keys() & sets.keys():
             if found := difference(saved.data[split], made[split], sets[split]):
                 raise ValueError(f'{path} was trained on other data: in {split}, {found}; choose another folder')
-    eval_set = eval_set or make_eval_set(config, encoder, dataset=sets['val'], progress=progress)
+    eval_set = eval_set or make_eval_set(config, encoder, dataset=sets['val'], progress=progress, shared=True)
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
     first, seconds = 0, 0.0
