@@ -382,12 +382,12 @@ def crop_image(image: Tensor, size: int, at: tuple[float, ...] | None = None, re
             area, aspect = side[0] ** 2 * (0.75 + 0.25 * at[2]), (4 / 3) ** (2 * at[3] - 1)
             side = min(height, round((area / aspect) ** 0.5)), min(width, round((area * aspect) ** 0.5))
         image = _place(image, side, at, resize)
-        image = F.interpolate(image[None], _larger(size), mode='bilinear', align_corners=False, antialias=True)
-        return F.interpolate(_whole_levels(image), size, mode='bicubic', align_corners=False)[0]
+        larger = F.interpolate(_levels(image)[None], _larger(size), mode='bilinear', antialias=True)
+        return F.interpolate(larger / 255, size, mode='bicubic')[0]
     if min(height, width) != size:
         new, mode = _short_side(height, width, size, resize), 'bilinear' if resize == 'opencv' else resize
         image = F.interpolate(image[None], new, mode=mode, align_corners=False, antialias=resize == 'bilinear')[0]
-        image = _whole_levels(image) if resize == 'opencv' else image
+        image = _levels(image) / 255 if resize == 'opencv' else image
     return _place(image, (size, size), at, resize).clamp(0, 1)
 
 
@@ -421,9 +421,9 @@ def _larger(size: int) -> tuple[int, int]:
     return (round(size / 0.875),) * 2
 
 
-def _whole_levels(image: Tensor) -> Tensor:
-    """As an image of 8 bits would have it."""
-    return image.mul(255).round().div(255)
+def _levels(image: Tensor) -> Tensor:
+    """An image as one of 8 bits has it, uint8."""
+    return image.mul(255).add(0.5).to(torch.uint8)
 
 
 def _short_side(height: int, width: int, size: int, resize: str) -> tuple[int, int]:
