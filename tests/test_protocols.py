@@ -220,7 +220,7 @@ def test_missing_panoptic_files_are_named_with_the_remedy(panoptic_root, capsys)
     Image.new('RGB', (320, 320), (9, 9, 9)).save(folder / 'panoptic_val2017' / 'a.png')
     assert 'a.png does not fit its image, 320 x 320 pixels, or its segments' in told()
     for content, message in (
-        (PANOPTIC | {'annotations': []}, 'has no segments of image 1'),
+        (PANOPTIC | {'annotations': []}, 'the map of image 1 is missing'),
         ({'annotations': []}, 'not a file of panoptic'),
     ):
         (folder / 'panoptic_val2017.json').write_text(json.dumps(content))
@@ -368,7 +368,7 @@ def test_means_over_batches_are_printed(panoptic_root, capsys):
     arguments = ['evaluate', '--predictions', str(panoptic_root / 'predictions'), '--data-root', str(panoptic_root)]
     main([*arguments, '--protocols', 'slotdiffusion', 'bench', '--average-batch', '64'])
     printed = capsys.readouterr().out
-    assert 'mean of batches of 64' in printed
+    assert 'means of batches of 64' in printed
     assert 'slotdiffusion: as SlotDiffusion eacfc9a' in printed
     assert 'bench: as SmoothSA b26d2b7' in printed
     cells = next(line for line in printed.splitlines() if line.startswith('fg_ari_c')).split()

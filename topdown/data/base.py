@@ -119,7 +119,7 @@ class ImageSet(ABC):
         """Path of the image's file below the folder of images: what tells it from all others."""
         return self.path(i).name
 
-    def view(self, i: int, flip: bool = False, at: tuple[float, float] | None = None) -> Tensor:
+    def view(self, i: int, flip: bool = False, at: tuple[float, ...] | None = None) -> Tensor:
         """The cut image alone (3, S, S), for training; ``flip`` and ``at`` (see ``crop_image``) vary it.
 
         With ``skip_corrupt``, an image that cannot be read is named in a warning, and the next readable one of the
@@ -372,23 +372,21 @@ def crop_image(image: Tensor, size: int, at: tuple[float, ...] | None = None, re
     """(3, H, W) -> (3, size, size): short side to ``size``, crop, clamp to [0, 1].
 
     The crop lies in the centre, or at shares ``at`` (down, right; each in [0, 1]) of the room there is. ``resize`` is
-    one of ``Protocol.image_resize``. With 'square', which is not clamped, two more shares give the area of the crop,
-    from 0.75 to 1 of the largest square's, and its aspect, from 3 / 4 to 4 / 3: it is stretched to a square.
+    one of ``Protocol.image_resize``. Under 'square', which does not clamp, two more shares are of a crop's area, from
+    0.75 to 1 of the largest square's, and of its aspect, from 3 / 4 to 4 / 3: it is stretched to a square.
     """
     height, width = image.shape[-2:]
     if resize == 'square':
-        side = (min(height, width),) * 2
-        if at is not None and len(at) > 2:
-            area, aspect = side[0] ** 2 * (0.75 + 0.25 * at[2]), (4 / 3) ** (2 * at[3] - 1)
-            side = min(height, round((area / aspect) ** 0.5)), min(width, round((area * aspect) ** 0.5))
-        image = _place(image, side, at, resize)
-        larger = F.interpolate(_levels(image)[None], _larger(size), mode='bilinear', antialias=True)
+        area, aspect = (0.75 + at[2] / 4, (4 / 3) ** (2 * at[3] - 1)) if at else (1, 1)
+        sides = (round(min(height, width) * share**0.5) for share in (area / aspect, area * aspect))
+        image = _levels(_crop(image, (min(height, next(sides)), min(width, next(sides))), resize, at))
+        larger = F.interpolate(image[None], round(size / 0.875), mode='bilinear', antialias=True)
         return F.interpolate(larger / 255, size, mode='bicubic')[0]
     if min(height, width) != size:
         new, mode = _short_side(height, width, size, resize), 'bilinear' if resize == 'opencv' else resize
         image = F.interpolate(image[None], new, mode=mode, align_corners=False, antialias=resize == 'bilinear')[0]
         image = _levels(image) / 255 if resize == 'opencv' else image
-    return _place(image, (size, size), at, resize).clamp(0, 1)
+    return _crop(image, (size, size), resize, at).clamp(0, 1)
 
 
 def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> np.ndarray:
@@ -396,57 +394,48 @@ def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> n
 
     ``resize`` is one of ``Protocol.mask_resize``.
     """
-    shape = masks.shape[-2:]
-    new = (size, size) if resize == 'square' else _short_side(*shape, size, resize)
-    seen = (min(shape),) * 2 if resize == 'square' else shape
+    if resize == 'square':
+        return crop_masks(_crop(masks, (min(masks.shape[-2:]),) * 2, resize), size)
+    new = _short_side(*masks.shape[-2:], size, resize)
     rows, columns = (
-        beside + _nearest(old, extent, resize)[first : first + size]
-        for old, extent, first, beside in zip(
-            seen, new, _centre(new, (size, size), resize), _centre(shape, seen, resize), strict=True
-        )
+        _nearest(old, extent, resize)[first : first + size]
+        for old, extent, first in zip(masks.shape[-2:], new, _centre(new, (size, size), resize), strict=True)
     )
     return masks[..., rows[:, None], columns]
 
 
 def _nearest(old: int, new: int, resize: str) -> np.ndarray:
-    """Which of ``old`` places each of ``new`` ones shows: torch's or OpenCV's own choice, which differ at times."""
+    """Which of ``old`` places each of ``new`` ones shows: torch's own choice, which in float64 is another at times.
+
+    That in float64 is OpenCV's.
+    """
     if resize == 'opencv':
         return np.minimum(np.arange(new) * (1 / (new / old)), old - 1).astype(int)
-    mode = 'nearest-exact' if resize == 'square' else resize
-    return F.interpolate(torch.arange(old, dtype=torch.float32)[None, None], new, mode=mode)[0, 0].long().numpy()
-
-
-def _larger(size: int) -> tuple[int, int]:
-    """What protocol ``bench`` resizes an image to first: 256 for 224."""
-    return (round(size / 0.875),) * 2
+    return F.interpolate(torch.arange(old, dtype=torch.float32)[None, None], new, mode=resize)[0, 0].long().numpy()
 
 
 def _levels(image: Tensor) -> Tensor:
-    """An image as one of 8 bits has it, uint8."""
+    """As 8 bits have it, uint8."""
     return image.mul(255).add(0.5).to(torch.uint8)
 
 
 def _short_side(height: int, width: int, size: int, resize: str) -> tuple[int, int]:
-    """torchvision's rule: the short side becomes ``size``, the long one int(size * long / short); or it is rounded."""
+    """torchvision's rule: the short side becomes ``size``, the long one int(size * long / short). OpenCV: rounded."""
     if resize == 'opencv':
-        factor = max(size / height, size / width)
-        return round(height * factor), round(width * factor)
+        return round(height * max(size / height, size / width)), round(width * max(size / height, size / width))
     if height <= width:
         return size, int(size * width / height)
     return int(size * height / width), size
 
 
-def _place(image: Tensor, size: tuple[int, int], at: tuple[float, ...] | None, resize: str) -> Tensor:
-    """The crop of that size, in the centre or at shares ``at`` of the room there is."""
+def _crop(image, size: tuple[int, int], resize: str, at: tuple[float, ...] | None = None):
+    """(..., H, W) tensor or array -> (..., *size)."""
     top, left = _centre(image.shape[-2:], size, resize)
     if at is not None:
-        top, left = (
-            round(share * (extent - side)) for share, extent, side in zip(at, image.shape[-2:], size, strict=False)
-        )
-    return image[:, top : top + size[0], left : left + size[1]]
+        top, left = (round(at[n] * (image.shape[n - 2] - size[n])) for n in (0, 1))
+    return image[..., top : top + size[0], left : left + size[1]]
 
 
 def _centre(shape: tuple[int, int] | torch.Size, size: tuple[int, int], resize: str) -> tuple[int, int]:
-    """Where a crop begins: torchvision rounds, the others round down."""
     whole = int if resize in ('opencv', 'square') else round
     return whole((shape[0] - size[0]) / 2), whole((shape[1] - size[1]) / 2)

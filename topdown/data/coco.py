@@ -109,11 +109,7 @@ class CocoInstances(ImageSet):
         )
 
     def panoptic(self, i: int) -> Annotation | None:
-        """Truth from panoptic maps, of COCO's own files, and of others that have them.
-
-        Raises:
-            FileNotFoundError, ValueError: see ``Panoptic``.
-        """
+        """Of COCO's own files, and of others that have panoptic maps; errors as of ``Panoptic``."""
         if not (self.official or self.panoptic_file.is_file()):
             return None
         self._panoptic = self._panoptic or Panoptic(self.panoptic_file)

@@ -1,4 +1,4 @@
-"""COCO's panoptic segments: things and stuff that share out an image's pixels, in a JSON file and a map an image."""
+"""COCO's panoptic segments, things and stuff that share out an image's pixels: a JSON file and a map an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HELP = (
 
 
 class Panoptic:
-    """Things of panoptic maps as objects; stuff is background, and pixels of no segment are void.
+    """Things as objects; stuff is background, and pixels of no segment are void.
 
     A map's pixel is R + 256 G + 65536 B, the id of its segment, or 0 for none.
 
@@ -29,10 +29,9 @@ class Panoptic:
     """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
         if not file.is_file():
             raise FileNotFoundError(f'{file} is missing, from which this protocol takes the truth of COCO: {HELP}')
-        content = read_json(file)
+        self.file, content = file, read_json(file)
         try:
             self.things = {row['id'] for row in content['categories'] if row['isthing']}
             self.maps = {
@@ -46,12 +45,9 @@ class Panoptic:
         """The truth of an image of that id, height and width.
 
         Raises:
-            FileNotFoundError: if its map is missing.
-            ValueError: if the file does not know it, or its map is of another size or has other segments than listed.
+            FileNotFoundError, ValueError: if its map is missing, of another size, or has segments that are not listed.
         """
-        if image not in self.maps:
-            raise ValueError(f'{self.file} has no segments of image {image!r}: {HELP}')
-        name, categories = self.maps[image]
+        name, categories = self.maps.get(image, (f'the map of image {image!r}', {}))
         path = self.file.with_suffix('') / name
         with open_image(path, HELP) as found:
             labels = np.array(found.convert('RGB')).astype(np.int32) @ (1, 256, 65_536)
@@ -59,9 +55,5 @@ class Panoptic:
         if labels.shape != size or not set(present) <= set(categories):
             raise ValueError(f'{path} does not fit its image, {size[0]} x {size[1]} pixels, or its segments: {HELP}')
         things = [segment for segment in present if categories[segment] in self.things]
-        return Annotation(
-            masks=labels == np.array(things, labels.dtype)[:, None, None],
-            categories=np.array([categories[segment] for segment in things], np.int64),
-            crowd=np.zeros(len(things), bool),
-            void=labels == 0,
-        )
+        masks, classes = labels == np.array(things, int)[:, None, None], [categories[thing] for thing in things]
+        return Annotation(masks, np.array(classes, np.int64), np.zeros(len(things), bool), labels == 0)

@@ -158,24 +158,17 @@ def true_labels(
             labels[void] = IGNORE
     if not by_colour and rules.no_background != 'first':
         return *maps, (0, 0)
-    erased = [0, 0]
-    for n, (labels, painted) in enumerate(zip(maps, _painted(masks, categories, keep, void), strict=True)):
-        present = np.unique(painted if rules.erased else labels[labels != IGNORE])
+    erased, numbers = [0, 0], np.arange(1, len(masks) + 1) * (True if keep is None else keep)
+    last = (_masks(masks) * numbers[:, None, None]).max(0, initial=0) * (True if void is None else ~void)
+    painted = last, np.append(0, np.unique(categories, return_inverse=True)[1] + 1)[last]  # later over earlier objects
+    for n, labels in enumerate(maps):
+        present = np.unique(painted[n] if rules.erased else labels[labels != IGNORE])
         if len(present) and present[0] > 0:
             labels[labels == present[0]] = 0
         if rules.erased:
             left = np.unique(labels[labels > 0])
             erased[n] = int((np.setdiff1d(present[1:], left) < left.max(initial=0)).sum())
     return *maps, tuple(erased)
-
-
-def _painted(
-    masks: np.ndarray, categories: np.ndarray, keep: np.ndarray | None, void: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Maps of instances and of classes where later objects lie over earlier ones, without what is unknown."""
-    numbers = np.arange(1, len(masks) + 1) * (True if keep is None else keep)
-    last = (_masks(masks) * numbers[:, None, None]).max(0, initial=0) * (True if void is None else ~void)
-    return last, np.append(0, np.unique(categories, return_inverse=True)[1] + 1)[last]
 
 
 class TruthMaker:
@@ -194,11 +187,7 @@ class TruthMaker:
         self.named: list[np.ndarray] = []
 
     def add(
-        self,
-        instances: np.ndarray,
-        classes: np.ndarray,
-        categories: np.ndarray | None = None,
-        erased: tuple[int, int] = (0, 0),
+        self, instances: np.ndarray, classes: np.ndarray, categories: np.ndarray | None = None, erased=(0, 0)
     ) -> None:
         """The next image; ``erased`` as of ``true_labels``, other arguments and errors as of ``make_truth``."""
         b, shape = len(self.owners), self.maps.shape[1:]
@@ -330,21 +319,19 @@ def merge_rows(joint_BRP: Tensor, owner_BR: Tensor) -> Tensor:
 
 
 def segments(joint_BRP: Tensor, owner_BR: Tensor, aside: str) -> tuple[Tensor, Tensor | float]:
-    """What ``merge_rows`` gives, and what becomes of pixels that are set aside (see ``Protocol.aside``).
+    """What ``merge_rows`` gives, with one more predicted segment if pixels set aside are one (see ``Protocol.aside``).
 
     Returns:
-        (B, 1 + O, P), one more predicted segment if these pixels are one; and (B, 1, P), what predicted segments have
-        beside all true ones.
+        (B, 1 + O, P); and (B, 1, P), what predicted segments hold beside all true ones.
     """
     merged = merge_rows(joint_BRP, owner_BR)
     if aside == 'removed':
         return merged, 0.0
     left = (owner_BR == IGNORE).double()[:, None] @ joint_BRP.double()
-    if aside == 'unlabelled':
-        return merged, left
-    merged = F.pad(merged, (0, 1))
-    merged[:, 0, -1] = left.sum((1, 2))
-    return merged, 0.0
+    if aside == 'apart':
+        merged = F.pad(merged, (0, 1))
+        merged[:, 0, -1] = left.sum((1, 2))
+    return merged, left if aside == 'unlabelled' else 0.0
 
 
 # ------------------------------------------------------------------------------------------------------ metrics
@@ -382,31 +369,18 @@ def iou(joint: Tensor, beside: Tensor | float = 0.0, first: int = 1) -> tuple[Te
     return joint[:, first:] / union[:, first:].clamp(min=1), area[:, first:, 0] > 0
 
 
-def best_overlap(joint: Tensor, beside: Tensor | float = 0.0, first: int = 1) -> tuple[Tensor, Tensor]:
-    """Largest IoU of every true object (B, O) and which objects there are (B, O); arguments as of ``iou``."""
-    overlap, there = iou(joint, beside, first)
-    return overlap.amax(2), there
+def _best(overlap: Tensor) -> Tensor:
+    return overlap.amax(2).sum(1)
 
 
-def mean_best_overlap(
-    joint: Tensor, beside: Tensor | float = 0.0, first: int = 1, erased: Tensor | int = 0
-) -> Tensor:  # fmt: skip
-    """mBO (B,); NaN for an image without objects, which the mean over images skips.
-
-    Args:
-        joint, beside, first: as of ``iou``.
-        erased: (B,) further objects, that count 0.
-    """
-    return _mean_over_objects(*best_overlap(joint, beside, first), erased)
+def _found(overlap: Tensor) -> Tensor:
+    return (overlap.amax(2) >= 0.5).double().sum(1)
 
 
-def mean_iou(joint: Tensor, beside: Tensor | float = 0.0, first: int = 1, erased: Tensor | int = 0) -> Tensor:
-    """mIoU (B,) under Hungarian matching, unmatched objects counting 0; else as ``mean_best_overlap``."""
-    overlap, there = iou(joint, beside, first)
+def _matched(overlap: Tensor) -> Tensor:
+    """Hungarian matching; unmatched objects count 0."""
     total = [matrix[linear_sum_assignment(matrix, maximize=True)].sum() for matrix in overlap.cpu().numpy()]
-    count = there.sum(1) + erased
-    total = torch.as_tensor(np.array(total), device=joint.device)
-    return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
+    return torch.as_tensor(np.array(total), device=overlap.device)
 
 
 def all_metrics(prediction_BHW: Tensor, truth: Truth) -> dict[str, Tensor]:
@@ -425,30 +399,30 @@ def all_metrics(prediction_BHW: Tensor, truth: Truth) -> dict[str, Tensor]:
     rules = truth.protocol
     joint = joint_histogram(truth.regions, prediction_BHW, truth.instance.shape[1])
     parts = [segments(joint, owner, rules.aside) for owner in (truth.instance, truth.category)]
-    (instances, beside), (classes, _) = parts
-    best, there = best_overlap(instances, beside)
-    recall = _mean_over_objects(((best >= 0.5) & there).double(), there, truth.erased[:, 0])
-    nothing = torch.full_like(recall, torch.nan)
+    (instances, _), (classes, _) = parts
 
-    def mean(name: str, measure: Callable[..., Tensor], over: int = 0) -> Tensor:
-        if over and name not in rules.class_metrics:
-            return nothing
-        return measure(*parts[over], int(name not in rules.background), truth.erased[:, over])
+    def mean(total: Callable[[Tensor], Tensor], name: str, over: int = 0) -> Tensor:
+        """Over the objects or classes of every image; NaN without any, or without such scores."""
+        overlap, there = iou(*parts[over], int(name not in rules.background))
+        count = there.sum(1) + truth.erased[:, over]
+        valid = count > 0 if not over or name in rules.class_metrics else torch.zeros_like(count, dtype=torch.bool)
+        return torch.where(valid, total(overlap) / count.clamp(min=1), torch.nan)
 
+    recall = mean(_found, 'recall')
     values = {
         'fg_ari': fg_ari(instances),
         'ari': adjusted_rand_index(instances),
-        'mbo_i': mean('mbo_i', mean_best_overlap),
-        'mbo_c': mean('mbo_c', mean_best_overlap, 1),
-        'miou': mean('miou', mean_iou),
+        'mbo_i': mean(_best, 'mbo_i'),
+        'mbo_c': mean(_best, 'mbo_c', 1),
+        'miou': mean(_matched, 'miou'),
         'recall': recall,
         'corloc': torch.where(recall.isnan(), recall, (recall > 0).double()),
     }
     if not rules.empty_counts:
         for name, first in (('fg_ari', 1), ('ari', 0)):
-            values[name] = torch.where(instances[:, first:].sum((1, 2)) > 0, values[name], nothing)
+            values[name] = values[name].where(instances[:, first:].sum((1, 2)) > 0, torch.nan)
     if 'miou_c' in rules.class_metrics:
-        values |= {'miou_c': mean('miou_c', mean_iou, 1), 'fg_ari_c': fg_ari(classes)}
+        values |= {'miou_c': mean(_matched, 'miou_c', 1), 'fg_ari_c': fg_ari(classes)}
     return values
 
 
@@ -559,8 +533,3 @@ def _category_ids(classes: np.ndarray, categories: np.ndarray) -> np.ndarray:
 
 def _pairs(count: Tensor) -> Tensor:
     return count * (count - 1) / 2
-
-
-def _mean_over_objects(values: Tensor, there: Tensor, erased: Tensor | int = 0) -> Tensor:
-    count = there.sum(1) + erased
-    return torch.where(count > 0, (values * there).sum(1) / count.clamp(min=1), torch.nan)

@@ -50,19 +50,13 @@ def describe_scores(table: pd.DataFrame, protocols: Sequence[str], batch_size: i
 
     With ``batch_size``, means over batches instead (see ``summarize``), which have no interval.
     """
-    columns = {}
-    for protocol in protocols:
+    columns: dict[str, dict[str, str]] = {protocol: {} for protocol in protocols}
+    for protocol, shown in columns.items():
         rows = table[table.protocol == protocol].sort_index()
-        found = rows[[name for name in rows if name in metrics.NAMES]].dropna(axis=1, how='all')
-        if batch_size:
-            means = metrics.summarize(found.to_dict('records'), batch_size)
-            columns[protocol] = {name: f'{mean:.1f}' for name, mean in means.items()}
-            continue
-        intervals = {name: bootstrap_interval(values.to_numpy()) for name, values in found.items()}
-        columns[protocol] = {
-            name: f'{100 * f.mean:.1f} [{100 * f.low:.1f}, {100 * f.high:.1f}]' for name, f in intervals.items()
-        }
-    title = f'percent [mean of batches of {batch_size}]' if batch_size else 'percent [95 % over images]'
+        rows = rows[[name for name in rows if name in metrics.NAMES]].dropna(axis=1, how='all')
+        for name, mean in metrics.summarize(rows.to_dict('records'), batch_size).items():
+            low, high = (100 * edge for edge in bootstrap_interval(rows[name].to_numpy())[1:])
+            shown[name] = f'{mean:.1f}' if batch_size else f'{mean:.1f} [{low:.1f}, {high:.1f}]'
+    title = f'percent [means of batches of {batch_size}]' if batch_size else 'percent [95 % over images]'
     frame = pd.DataFrame(columns).fillna('-').rename_axis('metric').rename_axis(title, axis=1)
-    versions = [f'{name}: as {get_protocol(name).imitates}' for name in protocols]
-    return '\n'.join([frame.to_string(), *versions])
+    return '\n'.join([frame.to_string(), *(f'{name}: as {get_protocol(name).imitates}' for name in protocols)])
