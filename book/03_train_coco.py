@@ -35,6 +35,7 @@ seeds = 0  # runs of every model; 0 leaves it to the preset
 steps = 0  # optimiser steps of every run; 0 leaves it to the preset
 token_dir = ''  # keep the encoder's tokens in this folder; empty: as the preset has it
 models = 'baseline,top-down'  # any of topdown.VARIANTS, such as six-iterations
+changes = {}  # to other parameters of the preset, such as {'batch_size': 32}
 fresh = False  # delete earlier runs of this preset first
 
 # %% [markdown]
@@ -56,8 +57,7 @@ plots.style()
 presets = ('smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e')
 base, chosen, folder = chapters.begin(
     preset, presets, models, run_dir, fresh, data_root=data_root, seeds=seeds,
-    steps=steps, token_dir=token_dir,
-    cache_tokens=bool(token_dir),
+    steps=steps, token_dir=token_dir, cache_tokens=bool(token_dir), more=changes,
 )  # fmt: skip
 print(
     f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, '
@@ -252,7 +252,7 @@ if ('top-down', last_seed) in runs:
     model = runs['top-down', last_seed].model
     parts = [
         (out.code_index.cpu(), out.first_attention.float().cpu())
-        for _, out in topdown.run_model(model, eval_set, limit=500)
+        for _, out in topdown.run_model(model, eval_set, limit=500, decode=False)
     ]
     index, masks = (torch.cat(part) for part in zip(*parts))
     labels = labels_from_masks(masks, eval_set.grid, eval_set.mask_size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +41,24 @@ class Annotation:
         """The same of the square that is cut from the image, (O, size, size)."""
         void = None if self.void is None else crop_masks(self.void, size, resize)
         return replace(self, masks=crop_masks(self.masks, size, resize), void=void)
+
+
+class Texts(Sequence[str]):
+    """Many short texts in one piece of memory, which loader processes share; as Python's texts, each would copy them.
+
+    Reading a Python object writes to it (its number of references), and a page that is written is shared no more.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        parts = [text.encode() for text in texts]
+        self._bytes, self._ends = b''.join(parts), np.cumsum([0, *map(len, parts)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, i: int) -> str:
+        i = range(len(self))[i]
+        return self._bytes[self._ends[i] : self._ends[i + 1]].decode()
 
 
 class ImageSet(ABC):

@@ -38,7 +38,12 @@ def labels_from_patches(labels_BN: Tensor, grid: tuple[int, int], size: int, cou
 
 
 def run_model(
-    model: SlotModel, data: EvalSet | Tensor, seed: int = 0, precision: str | None = None, limit: int = 0
+    model: SlotModel,
+    data: EvalSet | Tensor,
+    seed: int = 0,
+    precision: str | None = None,
+    limit: int = 0,
+    decode: bool = True,
 ) -> Iterator[tuple[slice, Output]]:
     """Apply a model to images batch by batch, in evaluation mode, with noise that depends on seed and image alone.
 
@@ -48,6 +53,7 @@ def run_model(
         seed: of the slots' noise.
         precision: bf16 or fp32; by default what the model was trained in.
         limit: use the first so many images; 0 for all.
+        decode: whether the decoder's part of the output is wanted.
 
     Yields:
         The slice of images and the model's output, on the device it runs on and without gradients. Modes of torch are
@@ -67,7 +73,7 @@ def run_model(
         for start in range(0, end, size):
             batch = slice(start, min(start + size, end))
             with torch.no_grad():
-                out = model(tokens[batch].to(device).float(), noise[first:][batch].to(device))
+                out = model(tokens[batch].to(device).float(), noise[first:][batch].to(device), decode=decode)
             yield batch, out
     finally:
         model.precision = before[1]
@@ -133,7 +139,7 @@ def predict_tokens(
     hook = None if change is None else model.modulation.register_forward_hook(lambda _, __, scales: change(scales))
     found, count = None, min(limit or len(tokens), len(tokens))
     try:
-        for batch, out in run_model(model, tokens, seed, precision, limit):
+        for batch, out in run_model(model, tokens, seed, precision, limit, source == 'decoder'):
             labels = labels_from_masks(masks_of(out, source), grid, size).cpu()
             found = labels.new_empty(count, *labels.shape[1:]) if found is None else found
             found[batch] = labels
@@ -161,7 +167,7 @@ def interventions(model: SlotModel, data: EvalSet) -> dict[str, Callable[[Scales
         raise ValueError('interventions need a model with the top-down pathway: this one has no scales')
     found: dict[str, Callable[[Scales], Scales]] = {'both': lambda s: s, 'none': lambda s: Scales()}
     if model.modulation.channel is not None:
-        scales = [out.scales.channel.float() for _, out in run_model(model, data)]
+        scales = [out.scales.channel.float() for _, out in run_model(model, data, decode=False)]
         average = torch.cat(scales).mean((0, 1))
         found['channel only'] = lambda s: s._replace(spatial=None)
         found['mean channel'] = lambda s: s._replace(channel=average.expand_as(s.channel))
@@ -286,7 +292,7 @@ def score_model(
         protocols: of those that the set has the truth of; all of them if empty.
     """
     rows = {source: {name: [] for name in protocols or data.truth} for source in sources}
-    for batch, out in run_model(model, data, seed):
+    for batch, out in run_model(model, data, seed, decode='decoder' in sources):
         for source in sources:
             sides = {data.truth[name].regions.shape[-1] for name in rows[source]}
             labels = {side: labels_from_masks(masks_of(out, source), data.grid, side).cpu() for side in sides}

@@ -253,7 +253,9 @@ def _create(config: EncoderConfig) -> nn.Module:
             options['pretrained_cfg_overlay'] = {'file': str(Path(config.weights).expanduser())}
         elif config.pretrained:
             _warn_of_activation(config.name)
-        return timm.create_model(config.name, pretrained=config.pretrained or bool(config.weights), **options)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)  # of an untrained encoder the weights are always the same, or no run could go on
+            return timm.create_model(config.name, pretrained=config.pretrained or bool(config.weights), **options)
 
 
 def _fitting_side(network: nn.Module, config: EncoderConfig) -> int:
