@@ -25,6 +25,7 @@ from topdown.evaluate.metrics import IGNORE, TruthMaker, score_image, summarize,
 from topdown.evaluate.predict import labels_from_masks, score_model
 from topdown.evaluate.truth import make_truth_set
 from topdown.protocols import PROTOCOLS
+from topdown.train.batches import _Plan
 
 from .test_labels import image as write_image
 from .test_labels import palette_png, voc_root  # noqa: F401  (a fixture)
@@ -228,7 +229,9 @@ def test_missing_panoptic_files_are_named_with_the_remedy(panoptic_root, capsys)
     (folder / 'panoptic_val2017.json').unlink()
     main([*arguments, '--protocols', 'bench'])  # not COCO's own files: their masks serve
     data = CocoInstances(panoptic_root, 'val', 224, 320)
+    assert data.protocols == tuple(PROTOCOLS)
     data.official = True
+    assert data.protocols == ('oclf', 'spot', 'slotdiffusion')
     with pytest.raises(FileNotFoundError, match=r'panoptic_val2017.json is missing.*panoptic_annotations_trainval2017'):
         make_truth_set(topdown.preset('coco'), protocols=('bench',), dataset=data, progress=False)
 
@@ -362,6 +365,39 @@ def test_mean_over_batches():
     assert summarize(rows, 64)['mbo_i'] == pytest.approx(summarize(rows)['mbo_i'])
     assert SLOTDIFFUSION.batch_size == 64
     assert math.isnan(summarize([{'mbo_i': nan}], 2)['mbo_i'])
+
+
+def test_training_crops_of_bench():
+    """0.75 to 1 of the largest square's area, aspect 3 / 4 to 4 / 3, anywhere in the image, stretched to a square."""
+    rows, columns = (torch.arange(n, dtype=torch.float32) / 255 for n in (120, 200))
+    image = torch.stack([rows[:, None].expand(-1, 200), columns.expand(120, -1), torch.zeros(120, 200)])
+    for at, height, width, top, left in (
+        ((0, 0, 1, 0.5), 120, 120, 0, 0), ((1, 1, 0, 0.5), 104, 104, 16, 96),
+        ((0.5, 1, 0, 1), 90, 120, 15, 80), ((0.5, 0, 0, 0), 120, 90, 0, 0), ((0, 0.5, 1, 0), 120, 104, 0, 48),
+    ):  # fmt: skip
+        crop = 255 * crop_image(image, 56, at, 'square')
+        assert crop.shape == (3, 56, 56)
+        for found, first, extent in ((crop[0].mean(1), top, height), (crop[1].mean(0), left, width)):
+            expected = first + (torch.arange(56) + 0.5) * extent / 56 - 0.5
+            assert (found - expected)[3:-3].abs().max() < 1.1
+    config = topdown.preset('smoke', protocol='bench', random_crop=True, batch_size=4)
+    (plan,) = _Plan(Shapes(), config, 0, 1)
+    assert [len(at) for _, _, at in plan] == [4] * 4
+    (usual,) = _Plan(Shapes(), config.with_(protocol='oclf'), 0, 1)
+    assert plan == usual  # two shares more that others do not use
+    whole = torch.rand(3, 30, 40)
+    assert torch.equal(crop_image(whole, 24, usual[0][2]), crop_image(whole, 24, usual[0][2][:2]))
+    assert topdown.preset('voc').data.random_crop  # slotdiffusion: VOC's crops are random, COCO's are not
+    assert not topdown.preset('coco').data.random_crop
+
+
+class Shapes:
+    """As much of a data set as a plan of batches asks for."""
+
+    epoch_length = 8
+
+    def order(self, generator):
+        return torch.randperm(8, generator=generator)
 
 
 def test_means_over_batches_are_printed(panoptic_root, capsys):

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from topdown.data.report import DOUBTFUL, Report
-from topdown.protocols import Protocol, get_protocol
+from topdown.protocols import PROTOCOLS, Protocol, get_protocol
 
 MOST_PIXELS = 178_956_970
 """Of an image: Pillow's limit, beyond which it takes a file for a bomb. Memory is asked for only below it."""
@@ -113,6 +113,11 @@ class ImageSet(ABC):
     def panoptic(self, i: int) -> Annotation | None:
         """The image's truth from panoptic maps, if the data set has them beside its masks."""
         return None
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Those that its truth is at hand for."""
+        return tuple(PROTOCOLS)
 
     def true_size(self, i: int) -> tuple[int, int] | None:
         """Height and width of the image's truth, without reading all of it; None for no truth.

@@ -22,6 +22,7 @@ from topdown.data.records import (
 )
 from topdown.data.report import NOTE, REFUSED, Report
 from topdown.datasets import DATASETS
+from topdown.protocols import PROTOCOLS
 
 COCO_HELP = DATASETS['coco'].help
 COCO_CATEGORIES = 'ebcbbc546a89b681'
@@ -123,6 +124,12 @@ class CocoInstances(ImageSet):
             return None
         self._panoptic = self._panoptic or Panoptic(self.panoptic_file)
         return self._panoptic.annotation(self.ids[i], self.true_size(i) or stored_size(self.path(i)))
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Without those that need panoptic maps, where COCO's are missing."""
+        lacking = self.official and not self.panoptic_file.is_file()
+        return tuple(name for name, rules in PROTOCOLS.items() if not (rules.panoptic and lacking))
 
     def _read_objects(self, content: dict) -> None:
         """Check the annotations; keep those of the images used."""
