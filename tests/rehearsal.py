@@ -236,8 +236,10 @@ def main() -> None:
     options.work = options.work.resolve()
     rows = pd.DataFrame(rehearse(options))
     origin = provenance(preset('coco'), 0.0, '')
-    rows = rows.assign(changes=json.dumps(options.changes), val=options.val, train=options.train, steps=options.steps, processor=processor(),
-                       threads=os.cpu_count(), commit=origin['commit'], date=origin['date'])  # fmt: skip
+    rows = rows.assign(
+        changes=json.dumps(options.changes), val=options.val, train=options.train, steps=options.steps,
+        processor=processor(), commit=origin['commit'], date=origin['date'],
+    )  # fmt: skip
     print(rows[['stage', 'seconds', 'own_gb', 'address_space_gb']].to_string(index=False))
     if options.table:
         write_text(options.table, rows.to_csv(index=False))

@@ -19,6 +19,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from topdown.config import Config, ModelConfig
+from topdown.model.decoders import causal_blocks
 from topdown.model.slot_model import SlotModel
 
 PARTS = ('head', 'first pass', 'codes and scales', 'second pass', 'decoder')
@@ -53,7 +54,9 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
         keys, values 2 N d 2C                          (counted with the first pass)
         one step     2 K d C + 4 K N C + 6 K d (C + d) + 2 K (2 d) mlp
         codes        2 K d E,  channel scale 2 K d C
-        decoder      autoregressive: 2 N D D + 2 K d D, and a layer 2 N D (6 D) + 4 K D D + 4 N^2 D + 4 N K D + 16 N D D
+        decoder      autoregressive: 2 N D D + 2 K d D, and a layer 8 N D D + 4 P D + 16 N D D (positions),
+                     8 K D D + 2 K D + 4 N H K D (slots, H heads); P = sum of queries times keys over ``causal_blocks``,
+                     a third above N^2 / 2 (a GPU's kernel has its own way)
 
     Args:
         config: the model's; decoders for tokens only.
@@ -81,8 +84,9 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
 def _decoder_flops(config: ModelConfig, dim: int, n: int) -> int:
     k, d, hidden = config.num_slots, config.slot_size, config.decoder_hidden
     if config.decoder == 'autoregressive':
-        own = 8 * n * dim * dim + 4 * n * n * dim
-        cross = 4 * n * dim * dim + 4 * k * dim * dim + 4 * n * k * dim
+        pairs = sum((last - first) * last for first, last in causal_blocks(n))
+        own = 8 * n * dim * dim + 4 * pairs * dim
+        cross = 8 * k * dim * dim + 2 * k * dim + 4 * n * config.decoder_heads * k * dim
         return 2 * n * dim * dim + 2 * k * d * dim + config.decoder_layers * (own + cross + 16 * n * dim * dim)
     if config.decoder == 'slotwise':
         return 2 * k * hidden * (d + dim) + 2 * n * k * dim
