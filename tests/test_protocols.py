@@ -162,6 +162,21 @@ def test_each_protocol_has_its_mask_size_and_soft_masks_are_upsampled_to_it(tiny
     assert summarize(resized) != soft
 
 
+@pytest.mark.parametrize('name', ['bench', 'slotdiffusion'])
+def test_models_train_and_segment_as_a_protocol_cuts(tiny, tmp_path, name):
+    config = tiny.with_(protocol=name, random_crop=True, cache_tokens=False, steps=2, eval_every=2)
+    run = topdown.train_model(config, tmp_path, progress=False)
+    model, encoder, saved = topdown.load_run(tmp_path / 'checkpoint.safetensors')
+    assert saved.config.data.protocol == name
+    data = topdown.make_eval_set(saved.config, encoder, progress=False)
+    assert data.mask_size == data.dataset.mask_size == PROTOCOLS[name].mask_side(96, 192)
+    found = summarize(score_model(model, data)['decoder'][name])
+    assert found['mbo_i'] == pytest.approx(run.evaluations.mbo_i.iloc[-1], abs=1e-4)
+    square, labels = topdown.segment_image(data.dataset.path(0), model, encoder, 96, protocol=name)
+    assert torch.equal(square, data.images[0])
+    assert labels.shape == (96, 96)
+
+
 PANOPTIC = {
     'annotations': [{'image_id': 1, 'file_name': 'a.png', 'segments_info': [
         {'id': 70_000, 'category_id': 1, 'iscrowd': 0}, {'id': 300, 'category_id': 1, 'iscrowd': 1},

@@ -23,11 +23,10 @@ class Protocol:
     """How the decoder's heads make one mask: their mean, or their sum renormalised (the same after argmax)."""
     image_resize: str = 'bicubic'
     """Of images, short side to the encoder's size: bicubic (on tensors, not antialiased, clamped to [0, 1]), bilinear
-    (antialiased, as Pillow's), or opencv (linear, not antialiased, whole numbers from 0 to 255); or square: the largest
-    centre square, antialiased to 8 / 7 of the encoder's size, then bicubic to it (256, then 224)."""
+    (antialiased, as Pillow's) or opencv (linear, not antialiased, in 8 bits); or square: the largest centre square,
+    antialiased to 8 / 7 of the encoder's size, then bicubic to it (256, then 224)."""
     mask_resize: str = 'nearest-exact'
-    """Of true masks, short side to the mask size: nearest-exact, nearest or opencv (its nearest); or square: the
-    largest centre square, nearest-exact."""
+    """Of true masks, short side to the mask size: nearest-exact, nearest or opencv's; or square, nearest-exact."""
     mask_scale: float | None = None
     """Mask size as a multiple of the encoder's size; None for the setting ``mask_size``."""
     panoptic: bool = False
@@ -35,14 +34,13 @@ class Protocol:
     crowd: str = 'option'
     """COCO's crowd regions as objects: keep, drop (as what is marked ``ignore``), or by the setting ``keep_crowd``."""
     class_overlap: str = 'highest'
-    """In class masks: 'highest' id wins where pixels have several classes, or 'remove' pixels of several instances, of
-    one class or not, from truth and prediction; 'aside' as instances."""
+    """In class masks: 'highest' id wins where pixels have several classes, or pixels of several instances, of one class
+    or not, are left out of truth and prediction ('remove') or set aside as in instance masks ('aside')."""
     aside: str = 'removed'
     """Pixels of several instances: 'removed' from truth and prediction; 'unlabelled': of no true segment, but of
     predicted areas and unions; 'apart': background of the truth, and an extra segment of the prediction."""
     void: str = 'background'
-    """VOC's label 255, and other unknown pixels: background as released, which the setting ``void`` may change, or
-    'aside', as pixels of several instances are."""
+    """VOC's 255 and other unknown pixels: background, or what the setting ``void`` says; or 'aside', as overlaps."""
     background: tuple[str, ...] = ()
     """Metrics in which the background counts as one more object."""
     class_metrics: tuple[str, ...] = ('mbo_c',)
@@ -50,12 +48,11 @@ class Protocol:
     empty_counts: bool = True
     """Whether an image without objects counts 1 in FG-ARI, or is left out of it."""
     no_background: str = 'nothing'
-    """What a cut without background changes: nothing; 'first' object becomes the background; 'colour': the same in VOC
-    alone, where objects are ordered by the colour of their label."""
+    """Of a cut: nothing special; the 'first' object becomes it; 'colour': so in VOC alone, the first by colour."""
     erased: bool = False
     """Whether an object of which overlaps leave nothing counts 0, if one with a higher label is left."""
     batch_size: int = 0
-    """Images of a batch whose mean is one term of the mean, as released; 0 if that is over images (``summarize``)."""
+    """Images of a batch whose mean is a term of the released mean (see ``summarize``); 0 for means over images."""
 
     def mask_side(self, image_size: int, mask_size: int) -> int:
         """Side M, in pixels, at which masks are compared; soft masks are upsampled to it."""

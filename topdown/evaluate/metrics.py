@@ -14,9 +14,8 @@ Metrics (per image; means over images are taken by ``summarize``)::
     CorLoc   1 if some true object has max_k IoU(o, k) >= 0.5, else 0  (masks here; boxes in papers on localization)
 
 mBO over instance masks is mBO_i, over class masks mBO_c; mIoU, recall and CorLoc are over instances. Under some
-protocols the background is one more object of mBO_i or mIoU, and mIoU and FG-ARI over classes (``miou_c``,
-``fg_ari_c``) are given, too; a score over classes that a protocol does not have is NaN. Recall and CorLoc, which
-no protocol has, never count the background.
+protocols the background is an object of mBO_i or mIoU, never of recall and CorLoc, and some have mIoU and FG-ARI over
+classes, too (``miou_c``, ``fg_ari_c``).
 """
 
 from __future__ import annotations
