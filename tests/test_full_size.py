@@ -166,3 +166,38 @@ def test_rehearsal_in_small(tmp_path):
     assert all(0 < row['own_gb'] < row['address_space_gb'] < 10 for row in rows)
     (log,) = (tmp_path / 'runs' / 'coco').glob('top-down*/log.csv')
     assert log.read_text().splitlines()[-1].startswith('14,')
+
+
+def test_batches_are_made_ahead_in_their_order():
+    import threading
+    import time
+
+    from topdown.train.batches import ahead
+
+    threads, started = set(), []
+
+    def make(i):
+        started.append(i)
+        threads.add(threading.get_ident())
+        time.sleep(0.01 * (3 - i % 3))
+        if i == 20:
+            raise OSError('a broken disk')
+        return i
+
+    assert list(ahead(make, range(10), 0)) == list(ahead(make, range(10), 3)) == list(range(10))
+    assert len(threads - {threading.get_ident()}) == 3
+    stream, started[:] = ahead(make, iter(range(15, 40)), 2), []
+    assert [next(stream) for _ in range(5)] == [15, 16, 17, 18, 19]
+    with pytest.raises(OSError, match='a broken disk'):
+        next(stream)
+    assert max(started) < 24  # no more than asked for
+
+
+def test_tokens_read_from_a_disk_give_the_bits_of_those_in_memory(tiny, encoder, tmp_path):
+    from topdown.train.batches import TrainData
+
+    images = topdown.open_dataset(tiny, 'train')
+    memory = TrainData(images, encoder, tiny)
+    disk = TrainData(images, encoder, tiny.with_(token_dir=str(tmp_path)))
+    for a, b in zip(memory.batches(0, 9), disk.batches(0, 9), strict=True):
+        assert torch.equal(a, b)
