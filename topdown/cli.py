@@ -90,8 +90,8 @@ def train(
 @app.command
 def evaluate(
     parameters: DataParameters, checkpoint: Positional[Path | None] = None, predictions: Path | None = None,
-    preset: Preset = 'coco', protocols: tuple[Protocol, ...] = ('oclf',), source: Masks = 'decoder',
-    table: Path | None = None,
+    preset: Preset = 'coco', protocols: tuple[Protocol, ...] = ('oclf',), source: Masks | None = None,
+    table: Path | None = None, average_batch: int = 0,
 ) -> None:  # fmt: skip
     """Score a checkpoint, or label maps that any program wrote, under one or several protocols.
 
@@ -101,8 +101,9 @@ def evaluate(
             resolution.
         preset: with ``--predictions``: data and sizes.
         protocols: one or several, each with images and masks cut its own way.
-        source: whose masks.
+        source: whose masks; every protocol's own if left out: slot attention's for slotdiffusion, else the decoder's.
         table: write one row per image and protocol to this CSV file.
+        average_batch: means over batches of so many images, as slotdiffusion prints them (64); 0 for over images.
     """
     from topdown.evaluate.report import describe_scores, score_protocols
     from topdown.train.loop import load_run
@@ -120,7 +121,7 @@ def evaluate(
         table.parent.mkdir(parents=True, exist_ok=True)
         scores.to_csv(table, index=False)
     print(f'{config.data.dataset}, {len(scores) // len(protocols)} images\n{labels_read}')
-    print(describe_scores(scores, protocols))
+    print(describe_scores(scores, protocols, average_batch))
 
 
 @app.command

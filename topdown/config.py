@@ -81,16 +81,18 @@ class DataConfig:
     val_images: str = ''
     """The folder of validation images."""
     protocol: str = 'oclf'
-    """Evaluation protocol, oclf or spot: how images and true masks are cut and what overlapping classes mean."""
+    """Evaluation protocol, one of ``protocols.PROTOCOLS``: how images and true masks are cut and which pixels count."""
     mask_size: int = 320
-    """Side, in pixels, of the square at which masks are compared."""
+    """Side, in pixels, of the square at which masks are compared; bench and slotdiffusion have their own."""
     keep_crowd: str = 'auto'
     """Crowd regions as objects: keep, drop, or auto, which drops those of COCO's and Cityscapes' own files, and keeps
-    those of others, since many labelling tools mark every mask as a crowd. Protocol spot always keeps them."""
+    those of others, since many labelling tools mark every mask as a crowd. Protocols spot and bench always keep them,
+    slotdiffusion always drops them."""
     void_label: int = -1
     """Of datasets folder and tokens: the label of pixels of unknown truth, such as 255; -1 for none."""
     void: str = 'background'
-    """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as in both released evaluators, or ignore."""
+    """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as released, or ignore. Protocols bench and
+    slotdiffusion always set them aside."""
     skip_corrupt: bool = False
     """Training images that cannot be read: warn and use the next one; off: stop at the first, naming it."""
     flip: bool = True

@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools import mask as mask_tools
 
 from topdown.data.base import Annotation, ImageSet, Texts, check_size, stored_size
+from topdown.data.panoptic import Panoptic
 from topdown.data.records import (
     ObjectRecord,
     check_categories,
@@ -21,6 +22,7 @@ from topdown.data.records import (
 )
 from topdown.data.report import NOTE, REFUSED, Report
 from topdown.datasets import DATASETS
+from topdown.protocols import PROTOCOLS
 
 COCO_HELP = DATASETS['coco'].help
 COCO_CATEGORIES = 'ebcbbc546a89b681'
@@ -81,6 +83,8 @@ class CocoInstances(ImageSet):
         if split == 'val' or 'categories' in content:
             self.category_names = check_categories(rows_of(content, 'categories', self.annotation_file), report)
         self.official = is_official(self.annotation_file, self.category_names)
+        self.panoptic_file = self.annotation_file.with_name(f'panoptic_{split}2017.json')
+        self._panoptic: Panoptic | None = None
         if split == 'val':
             self._read_objects(content)
         elif strict:
@@ -111,7 +115,21 @@ class CocoInstances(ImageSet):
             masks=masks.astype(bool),
             categories=np.array([o.category for o in found], np.int64),
             crowd=np.array([o.crowd for o in found], bool),
+            ignored=np.array([o.ignored for o in found], bool),
         )
+
+    def panoptic(self, i: int) -> Annotation | None:
+        """Of COCO's own files, and of others that have panoptic maps; errors as of ``Panoptic``."""
+        if not (self.official or self.panoptic_file.is_file()):
+            return None
+        self._panoptic = self._panoptic or Panoptic(self.panoptic_file)
+        return self._panoptic.annotation(self.ids[i], self.true_size(i) or stored_size(self.path(i)))
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Without those that need panoptic maps, where COCO's are missing."""
+        lacking = self.official and not self.panoptic_file.is_file()
+        return tuple(name for name, rules in PROTOCOLS.items() if not (rules.panoptic and lacking))
 
     def _read_objects(self, content: dict) -> None:
         """Check the annotations; keep those of the images used."""

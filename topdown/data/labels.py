@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from topdown.data.base import Annotation, ImageSet, check_size, read_labels, stored_size
+from topdown.data.base import Annotation, ImageSet, check_size, read_labels, stored_size, voc_colours
 from topdown.data.report import DOUBTFUL, LEFT_OUT
 from topdown.datasets import DATASETS
 
@@ -121,7 +121,9 @@ class VocSegmentation(LabelMaps):
             reason = f'object 255 is taken for a border, as in VOC, but the class map has {inner[0]} there'
             self.report.add(DOUBTFUL, reason, self.file_name(i))
         masks = _masks(instances, objects)
-        return Annotation(masks, np.array(categories, np.int64), np.zeros(len(masks), bool), instances == 255)
+        crowd, colours = np.zeros(len(masks), bool), np.array(voc_colours()) @ (1, 256, 65_536)
+        order = np.argsort(colours[np.array(objects, int) % 256])
+        return Annotation(masks, np.array(categories, np.int64), crowd, instances == 255, order=order)
 
 
 class Ade20k(LabelMaps):

@@ -57,6 +57,7 @@ class ObjectRecord:
     category: int
     crowd: bool
     rle: dict  # COCO's compressed code: {'size': [height, width], 'counts': bytes}
+    ignored: bool = False  # not to be evaluated, as some evaluators have it
 
 
 class _Lists(msgspec.Struct):
@@ -291,7 +292,7 @@ def check_objects(
         crowd = record.get('iscrowd')  # a bool is one, null or nothing is not a crowd
         crowd = bool(crowd) if crowd is None or isinstance(crowd, bool) else whole(record, 'iscrowd', 0, 1) == 1
         rle, ignored = encode_mask(record.get('segmentation'), *size)
-        found.append(ObjectRecord(image, category, crowd, rle))
+        found.append(ObjectRecord(image, category, crowd, rle, bool(record.get('ignore'))))
         for doubt in compare(record, rle):
             report.add(NOTE if trusted else DOUBTFUL, doubt, name)
         if ignored:

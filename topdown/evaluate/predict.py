@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from topdown import distributed
+from topdown.data.base import crop_masks
 from topdown.evaluate import metrics
-from topdown.evaluate.truth import BATCH, EvalSet, TruthSet
+from topdown.evaluate.truth import BATCH, EvalSet, Rows, TruthSet
 from topdown.model.modulation import Scales
 from topdown.model.slot_model import Output, SlotModel
 
@@ -225,14 +226,20 @@ def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = No
     Args:
         labels: predicted labels >= 0.
         data: the set.
-        protocol: one that the set has the truth of; its main one if None.
+        protocol: one that the set has the truth of; its main one if None. Maps of the main one's size are resized
+            nearest-exact to this one's (``score_model`` upsamples a model's soft masks to each instead).
 
     Raises:
         ValueError: if the number or size of maps is not that of the set, or the set lacks the protocol.
     """
     if protocol is not None and protocol not in data.truth:
         raise ValueError(f'the set has the truth of {", ".join(data.truth)}, not of protocol {protocol!r}')
-    return _score(labels, data, protocol or next(iter(data.truth)))
+    protocol = protocol or next(iter(data.truth))
+    truth = data.truth[protocol]
+    if tuple(np.shape(labels)) == tuple(data.main_truth.regions.shape) != tuple(truth.regions.shape):
+        side, maps = truth.regions.shape[-1], labels
+        labels = Rows(lambda rows: crop_masks(np.asarray(maps[rows]), side), *truth.regions.shape)
+    return _score(labels, data, protocol)
 
 
 def _score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str, part: slice = slice(None)) -> list[dict]:
@@ -283,6 +290,8 @@ def score_model(
 ) -> dict[str, dict[str, list[dict[str, float]]]]:
     """Metrics of a model's masks, by source and protocol, a row per image as of ``score``; the model runs once.
 
+    Its soft masks are upsampled to every protocol's own mask size.
+
     Args:
         model: the model.
         data: the set.
@@ -293,9 +302,10 @@ def score_model(
     rows = {source: {name: [] for name in protocols or data.truth} for source in sources}
     for batch, out in run_model(model, data, seed, decode='decoder' in sources):
         for source in sources:
-            labels = labels_from_masks(masks_of(out, source), data.grid, data.mask_size).cpu()
+            sides = {data.truth[name].regions.shape[-1] for name in rows[source]}
+            labels = {side: labels_from_masks(masks_of(out, source), data.grid, side).cpu() for side in sides}
             for name, found in rows[source].items():
-                found += _score(labels, data, name, batch)
+                found += _score(labels[data.truth[name].regions.shape[-1]], data, name, batch)
     return rows
 
 

@@ -107,7 +107,7 @@ class _Plan:
     def __len__(self) -> int:
         return self.last - self.first
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, tuple[float, float] | None]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, tuple[float, ...] | None]]]:
         batch, seed = self.config.train.batch_size, self.config.train.seed
         per_epoch = self.dataset.epoch_length // batch
         order, epoch = torch.empty(0), -1
@@ -116,10 +116,11 @@ class _Plan:
                 epoch = step // per_epoch
                 order = self.dataset.order(_generator(seed, 1, epoch))
             place = step % per_epoch * batch
-            draw = torch.rand(batch, 3, generator=_generator(seed, 2, step)).tolist()
+            source = _generator(seed, 2, step)
+            draw, form = (torch.rand(batch, count, generator=source).tolist() for count in (3, 2))
             rows = [
-                (int(i), int(self.config.data.flip and f < 0.5), (u, v) if self.config.data.random_crop else None)
-                for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
+                (int(i), int(self.config.data.flip and f < 0.5), (*at, *more) if self.config.data.random_crop else None)
+                for i, (f, *at), more in zip(order[place : place + batch], draw, form, strict=True)
             ]
             yield rows[self.share]
 
