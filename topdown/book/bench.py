@@ -38,7 +38,7 @@ from topdown.origin import provenance
 from topdown.precision import peak_rss
 from topdown.presets import VARIANTS
 from topdown.train.batches import TrainData
-from topdown.train.loop import make_optimizer
+from topdown.train.loop import compiled, make_optimizer
 
 PHASES = ('forward', 'backward', 'clip', 'adam')
 
@@ -94,12 +94,13 @@ class Stepper:
 
     def __init__(self, config: Config, patches: int, features: int, device: str = 'cpu') -> None:
         self.config, self.device = config, device
+        precision.settle()
         torch.manual_seed(0)
         self.model = SlotModel(config.model, features, patches).to(device).train()
         self.model.precision = precision.choose(config.train.precision, device).name
         self.optimizer = make_optimizer(self.model, config.train)
         self.tokens = torch.randn(config.train.batch_size, patches, features, device=device)
-        self.call = torch.compile(self.model, dynamic=False) if config.train.compile else self.model
+        self.call = compiled(self.model) if config.train.compile else self.model
 
     def step(self) -> dict[str, float]:
         """One step; seconds by phase, as 'step' their sum, and the 'loss'."""

@@ -189,7 +189,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
 
 
 def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
-    """The experiment's encoder, on the (process's own) GPU if there is one; from now on torch uses its CPU threads.
+    """The experiment's encoder, on the (process's own) GPU if there is one; from now on torch computes as it says.
 
     Args:
         config: the experiment.
@@ -199,7 +199,7 @@ def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
     Raises:
         ValueError, RuntimeError: see ``FrozenEncoder``.
     """
-    precision.use_threads(config.train.threads)
+    precision.settle(config.train.threads)
     with distributed.main_first():  # one process downloads weights
         encoder = build_encoder(config.encoder)
     encoder.precision = computed_in or chosen_precision(config).name

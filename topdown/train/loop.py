@@ -31,7 +31,7 @@ from topdown.files import locked, write_text
 from topdown.model.encoder import Encoder, chosen_precision, make_encoder
 from topdown.model.slot_model import SlotModel
 from topdown.origin import provenance
-from topdown.precision import use_threads
+from topdown.precision import settle
 from topdown.train.batches import TrainData
 from topdown.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from topdown.train.ending import Stopped, on_request
@@ -69,6 +69,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Adam:
     """Adam over all weights; fused: one pass over memory, on CPUs too."""
     return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+
+
+def compiled(model: torch.nn.Module) -> torch.nn.Module:
+    """The model compiled for one shape of batch, drawing the random numbers that it draws when it is not compiled."""
+    return torch.compile(model, dynamic=False, options={'fallback_random': True})
 
 
 def build_model(config: Config, encoder: Encoder) -> SlotModel:
@@ -111,11 +116,16 @@ def train_model(
             f'batch_size={config.train.batch_size} cannot be shared out to {distributed.world()} processes'
         )
     progress = progress and distributed.is_main()
-    use_threads(config.train.threads)
+    settle(config.train.threads)
     with distributed.main_first():  # missing data is found out first, and leaves no folder behind
         train_set = open_dataset(config, 'train', progress) if data is None else data.dataset
         val_set = open_dataset(config, 'val', progress) if eval_set is None else eval_set.dataset
     sets = {'train': train_set} | ({} if val_set is None else {'val': val_set})
+    if val_set is not None and len(val_set) < distributed.world():
+        raise ValueError(
+            f'{len(val_set)} validation images cannot be shared out to {distributed.world()} processes: use fewer '
+            'processes, or more images (eval_images)'
+        )
     with locked(folder) if distributed.is_main() else contextlib.nullcontext():
         return _train(config, Path(folder), sets, encoder, data, eval_set, progress, stop_at)
 
@@ -152,10 +162,11 @@ def _train(
         first, seconds = saved.step, saved.seconds
     call: torch.nn.Module = model
     if distributed.world() > 1:
-        # buffers are the codebook, which all processes update alike; the mask token may go unused
-        call = DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+        # The codebook is in buffers. All processes update it alike, but for the last bits on GPUs of several kinds, so
+        # every step begins with that of the first process.
+        call = DistributedDataParallel(model)
     if options.compile:
-        call = torch.compile(call)
+        call = compiled(call)
     last = min(options.steps, stop_at or options.steps)
     if data is None and first < last:  # a finished run needs no tokens
         with distributed.main_first():
@@ -174,10 +185,11 @@ def _train(
 
     def save(step: int) -> None:
         health.check()
-        if model.codebook is not None and not distributed.same(model.codebook.codes):
+        states = [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+        if not distributed.same(torch.cat(states)):
             raise RuntimeError(
-                f'the processes hold different codebooks at step {step}: all must run the same torch on the same kind '
-                'of device; go on from the last checkpoint'
+                f'the processes have drawn different random numbers by step {step}: all must run the same version of '
+                'this package and of torch; go on from the last checkpoint'
             )
         if distributed.is_main():
             log.sync()
