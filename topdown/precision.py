@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,6 +98,36 @@ def uses_tf32() -> bool:
     """Whether float32 products on a GPU are rounded to TF32 after all, since others set it so."""
     matmul = torch.backends.cuda.matmul
     return matmul.fp32_precision == 'tf32' if hasattr(matmul, 'fp32_precision') else matmul.allow_tf32
+
+
+def ceiling(computed_in: str, device: str | torch.device = 'cpu', largest: int = 2048, repeats: int = 16) -> float:
+    """Best speed of a square matrix product in this precision, TFLOP/s: what no model can exceed.
+
+    Larger products reach more: sides from 256 are doubled up to ``largest``, as long as one takes less than 50 ms.
+    """
+    kind = torch.bfloat16 if computed_in == 'bf16' else torch.float32
+    size, top = 256, 0.0
+    while size <= largest:
+        a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+        best = float('inf')
+        for _ in range(repeats):
+            began = now(device)
+            _ = a @ b
+            best = min(best, now(device) - began)
+            if best > 0.05:
+                break
+        top = max(top, 2 * size**3 / best / 1e12)
+        if best > 0.05 / 8:
+            break
+        size *= 2
+    return top
+
+
+def now(device: str | torch.device) -> float:
+    """The time, s, when all that was asked of the device is done."""
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def processor() -> str:

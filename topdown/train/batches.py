@@ -32,11 +32,6 @@ class TrainData:
     def __init__(self, dataset: ImageSet, encoder: Encoder, config: Config, progress: bool = False) -> None:
         if config.train.cache_tokens and config.data.random_crop:
             raise ValueError('cache_tokens=True cannot serve random_crop=True: every crop needs tokens of its own')
-        if config.train.cache_tokens and not config.train.token_dir and distributed.world() > 1:
-            raise ValueError(
-                f'cache_tokens=True would keep all tokens in the memory of each of {distributed.world()} processes: set '
-                'token_dir, a folder that all of them read, or cache_tokens=False'
-            )
         if dataset.epoch_length < config.train.batch_size:
             raise ValueError(
                 f'batch_size={config.train.batch_size} exceeds the {dataset.epoch_length} training images of an epoch'
