@@ -49,6 +49,8 @@ import torch
 
 import topdown
 from topdown.book import chapters, plots
+from topdown.evaluate.predict import labels_from_masks
+from topdown.evaluate.truth import Rows
 
 plots.style()
 presets = ('smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e')
@@ -191,18 +193,14 @@ chapters.gains(results, chosen).round(1)
 # masks are resized by a whole number, so there the columns agree; on COCO they do not.
 
 # %%
-predictions = baselines | {
-    name: topdown.predict(runs[name, 0].model, eval_set) for name in chosen
-}
-side_by_side = pd.DataFrame({
-    name: {
-        (protocol, metric): value
+untaught = {
+    name: chapters.protocol_means({
+        protocol: topdown.score(baselines[name], eval_set, protocol)
         for protocol in eval_set.truth
-        for metric,
-        value in topdown.summarize(topdown.score(labels, eval_set, protocol)).items()
-    }
-    for name, labels in predictions.items()
-}).T  # fmt: skip
+    })
+    for name in ('truth pooled to patches', 'block grid', 'k-means on tokens')
+}  # fmt: skip
+side_by_side = pd.DataFrame(untaught | trained.protocols).T
 side_by_side.to_csv(folder / 'protocols.csv')
 side_by_side.round(1)
 
@@ -213,12 +211,13 @@ side_by_side.round(1)
 
 # %%
 last_seed = base.seeds - 1
-columns = {'truth': eval_set.instances.clip(0)}
-columns |= {
-    name: topdown.predict(runs[name, last_seed].model, eval_set).numpy()
+shown = {'truth': truth['instances']}
+shown |= {
+    name: topdown.predict(
+        runs[name, last_seed].model, eval_set, limit=len(show)
+    ).numpy()
     for name in chosen
 }
-shown = {title: labels[show] for title, labels in columns.items()}
 plots.save(plots.show_masks(images, shown, truth=('truth',)), folder / 'masks.png')
 _ = plots.show_masks(images[:4], {k: v[:4] for k, v in shown.items()}, truth=('truth',))
 # %% [markdown]
@@ -245,15 +244,18 @@ if ('top-down', last_seed) in runs:
 # %% [markdown]
 # ## The codes found
 #
-# How often each code is the nearest one to a slot of the first pass, over all validation images, and the
+# How often each code is the nearest one to a slot of the first pass, over the first 500 validation images, and the
 # perplexity: the number of codes that are in use, if all were used alike.
 
 # %%
 if ('top-down', last_seed) in runs:
     model = runs['top-down', last_seed].model
-    parts = list(topdown.run_model(model, eval_set))
-    index = torch.cat([out.code_index for _, out in parts]).cpu()
-    masks = torch.cat([out.first_attention for _, out in parts]).float().cpu()
+    parts = [
+        (out.code_index.cpu(), out.first_attention.float().cpu())
+        for _, out in topdown.run_model(model, eval_set, limit=500)
+    ]
+    index, masks = (torch.cat(part) for part in zip(*parts))
+    labels = labels_from_masks(masks, eval_set.grid, eval_set.mask_size)
     hits = torch.bincount(index.flatten(), minlength=base.model.codebook_size).numpy()
     plots.save(plots.show_code_usage(hits), folder / 'codes.png')
     plots.show_code_usage(hits)
@@ -264,15 +266,16 @@ if ('top-down', last_seed) in runs:
 
 # %%
 if ('top-down', last_seed) in runs:
-    labels = topdown.predict(model, eval_set, 'first')
-    images = eval_set.images.permute(0, 2, 3, 1).numpy()
     crops = {}
     for code in [code for code in hits.argsort()[::-1][:6] if hits[code]]:
         where = (index == code).nonzero()
         mass = torch.stack([masks[b, k].sum() for b, k in where])
         found = [where[i].tolist() for i in mass.argsort(descending=True)[:8]]
         crops[f'code {code}'] = [
-            plots.crop_to_mask(images[b], (labels[b] == k).numpy()) for b, k in found
+            plots.crop_to_mask(
+                eval_set.images[b].permute(1, 2, 0).numpy(), (labels[b] == k).numpy()
+            )
+            for b, k in found
         ]
     plots.save(plots.show_codes(crops), folder / 'code_crops.png')
     plots.show_codes(crops)
@@ -303,7 +306,8 @@ for (name, _), run in runs.items():
         checks['modulation changes the attention'] = not torch.equal(
             out.attention, out.first_attention
         )
-itself = topdown.summarize(topdown.score(eval_set.instances.clip(0), eval_set))
+objects = Rows(lambda rows: eval_set.instances[rows].clip(0), *eval_set.instances.shape)
+itself = topdown.summarize(topdown.score(objects, eval_set))
 checks['the truth itself scores 100 in FG-ARI and mBO'] = (
     min(itself['fg_ari'], itself['mbo_i']) > 100 - 1e-9
 )

@@ -570,7 +570,7 @@ def test_signs_of_failure_are_said_once(tiny, encoder):
 
 def test_odd_schedules_are_named(tiny, tmp_path, encoder, capsys):
     plain = topdown.preset('smoke', steps=100, warmup_steps=10, lr_half_life=50)
-    few = torch.tensor([0, 7])
+    few = [0, 7]
     assert not list(doubts(plain, few))
     assert 'is not over' in next(doubts(plain.with_(warmup_steps=100), few))
     assert 'hardly falls, to 50%' in next(doubts(plain.with_(lr_half_life=101), few))

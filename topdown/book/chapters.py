@@ -15,7 +15,7 @@ from topdown.book.places import from_project, project_dir
 from topdown.book.summaries import METRICS, Scores
 from topdown.config import Config, typed
 from topdown.evaluate.metrics import summarize
-from topdown.evaluate.predict import predict, score
+from topdown.evaluate.predict import score, score_model
 from topdown.evaluate.truth import EvalSet
 from topdown.files import locked
 from topdown.model.encoder import Encoder
@@ -96,6 +96,7 @@ class Trained:
     rows: list[dict[str, object]] = field(default_factory=list)  # one per model, source of masks and seed; percent
     runs: dict[tuple[str, int], Run] = field(default_factory=dict)  # by model and seed
     scores: dict[str, Scores] = field(default_factory=dict)  # source of masks -> (model, seed) -> one row per image
+    protocols: dict[str, pd.Series] = field(default_factory=dict)  # model -> (protocol, metric), first seed, percent
 
     @property
     def log(self) -> pd.DataFrame:
@@ -142,11 +143,20 @@ def train_variants(
             config = base.with_(seed=seed, **VARIANTS[name])
             run = train_model(config, run_folder(folder, name, config), encoder, data, eval_set, progress=progress)
             found.runs[name, seed] = run
+            names = list(eval_set.truth)[: None if seed == 0 else 1]
+            scored = score_model(run.model, eval_set, sources, protocols=names)
+            if seed == 0:
+                found.protocols[name] = protocol_means(scored[sources[0]])
             for source in sources:
-                per_image = score(predict(run.model, eval_set, source), eval_set)
+                per_image = scored[source][names[0]]
                 found.scores.setdefault(source, {})[name, seed] = per_image
                 found.rows.append({'model': name, 'masks': source, **summarize(per_image), **run.provenance})
     return found
+
+
+def protocol_means(rows: dict[str, list[dict[str, float]]]) -> pd.Series:
+    """Means in percent by protocol and metric, of rows by protocol as ``score_model`` gives them."""
+    return pd.concat({protocol: pd.Series(summarize(found)) for protocol, found in rows.items()})
 
 
 def baseline_rows(labels: dict[str, Tensor], eval_set: EvalSet) -> list[dict[str, object]]:

@@ -122,7 +122,7 @@ def slot_colours(labels: np.ndarray, images: np.ndarray, num_slots: int) -> np.n
 
     Args:
         labels: predicted label maps (V, M, M).
-        images: (V, 3, S, S); every pixel takes the label nearest to its centre.
+        images: (V, 3, S, S), or what makes them; every pixel takes the label nearest to its centre.
         num_slots: K.
 
     Returns:
@@ -131,7 +131,8 @@ def slot_colours(labels: np.ndarray, images: np.ndarray, num_slots: int) -> np.n
     size = images.shape[-1]
     nearest = ((np.arange(size) + 0.5) * labels.shape[-1] / size).astype(np.int64)
     found = np.full((len(labels), num_slots, 3), np.nan)
-    for i, (label, image) in enumerate(zip(labels, images, strict=True)):
+    for i, label in enumerate(labels):
+        image = np.asarray(images[i])
         flat = label[nearest][:, nearest].ravel()
         mass = np.bincount(flat, minlength=num_slots)[:num_slots]
         sums = [np.bincount(flat, channel.ravel(), num_slots)[:num_slots] for channel in image]
@@ -274,7 +275,7 @@ def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, fl
         slots.numpy(),
         slot_categories(labels, data, count, COVERED).numpy(),
         slot_cells(labels.numpy(), count),
-        slot_colours(labels.numpy(), data.images.numpy(), count),
+        slot_colours(labels.numpy(), data.images, count),
         size,
         seed,
     )
@@ -325,7 +326,7 @@ def covered_objects(model: SlotModel, data: EvalSet, seed: int = 0) -> Objects:
         'mean tokens': tokens,
         'position and size': _place_and_size(data)[image, which],
     }
-    colours = slot_colours(labels.numpy(), data.images.numpy(), count)[image, slot]
+    colours = slot_colours(labels.numpy(), data.images, count)[image, slot]
     targets = {
         'category': object_categories(data)[image, which].numpy(),
         'position': slot_cells(labels.numpy(), count)[image, slot],
@@ -339,7 +340,7 @@ def _object_tokens(data: EvalSet) -> Tensor:
     parts, first = [], 0
     for shares in patch_shares(data):
         inside = shares[:, 1:]
-        total = inside @ data.tokens[first : first + len(shares)]
+        total = inside @ data.tokens[first : first + len(shares)].float()
         parts.append(total / inside.sum(-1, keepdim=True).clamp(min=1e-6))
         first += len(shares)
     return torch.cat(parts)
@@ -347,7 +348,7 @@ def _object_tokens(data: EvalSet) -> Tensor:
 
 def _place_and_size(data: EvalSet) -> np.ndarray:
     """Row and column of the centre of mass and area of every object's true mask (V, O, 3), in pixels; NaN for none."""
-    maps = np.maximum(data.instances, 0)
+    maps = np.maximum(data.instances[:], 0)
     area, rows, columns = (_per_slot(maps, int(maps.max()) + 1, axis)[:, 1:] for axis in (None, 0, 1))
     with np.errstate(invalid='ignore'):
         return np.stack([rows / area, columns / area, area], axis=-1)

@@ -30,7 +30,7 @@ def read_predictions(folder: str | Path, dataset: ImageSet, uncut: bool = False)
         uncut: refuse maps that are cut already, since they cannot serve a second protocol.
 
     Returns:
-        (V, M, M) int32.
+        (V, M, M) uint8, or int32 of more than 256 labels.
 
     Raises:
         FileNotFoundError: if the folder or a map is missing.
@@ -53,7 +53,8 @@ def read_predictions(folder: str | Path, dataset: ImageSet, uncut: bool = False)
                 'whole images, which each protocol cuts its own way'
             )
         labels = np.unique(found, return_inverse=True)[1].reshape(1, *found.shape).astype(np.int32)
-        maps.append((crop_masks(labels, size, dataset.protocol.mask_resize) if found.shape == whole else labels)[0])
+        labels = (crop_masks(labels, size, dataset.protocol.mask_resize) if found.shape == whole else labels)[0]
+        maps.append(labels.astype(np.uint8 if labels.max() < 256 else np.int32))
     return np.stack(maps)
 
 

@@ -124,6 +124,58 @@ def class_labels(
     return labels
 
 
+class TruthMaker:
+    """Label maps of images, one after the other, to the regions of all: two bytes a pixel at most while it goes.
+
+    Args:
+        count: of images.
+        height, width: of the maps.
+    """
+
+    def __init__(self, count: int, height: int, width: int) -> None:
+        self.maps = np.zeros((count, height, width), np.uint8)
+        self.owners: list[tuple[np.ndarray, np.ndarray]] = []
+        self.named: list[np.ndarray] = []
+
+    def add(self, instances: np.ndarray, classes: np.ndarray, categories: np.ndarray | None = None) -> None:
+        """The next image; arguments and errors as of ``make_truth``, of one image."""
+        b, shape = len(self.owners), self.maps.shape[1:]
+        instance, category = _whole(instances, 'true labels', IGNORE), _whole(classes, 'true classes', IGNORE)
+        if not instance.shape == category.shape == shape:
+            raise ValueError(
+                f'instances {instance.shape} and classes {category.shape} must have the same shape, {shape}'
+            )
+        if not instance.size:
+            raise ValueError(f'true map {b} has no pixels: shape {instance.shape}')
+        width = int(category.max()) + 2
+        if (int(instance.max()) + 2) * width >= 2**63:
+            raise ValueError(f'labels up to {instance.max()} of classes up to {width - 2} are too large: number from 1')
+        found, regions = np.unique((instance + 1) * width + category + 1, return_inverse=True)
+        if len(found) > MOST_REGIONS:
+            raise ValueError(
+                f'true map {b} has {len(found)} regions, more than {MOST_REGIONS}: this is not a label map'
+            )
+        if len(found) > 256 and self.maps.dtype == np.uint8:
+            self.maps = self.maps.astype(np.int32)
+        self.maps[b] = regions.reshape(shape)
+        instance, category = found // width - 1, found % width - 1
+        self.owners.append((instance, category))
+        positive = category[category > 0]
+        self.named.append(positive if categories is None else _category_ids(positive, categories))
+
+    def truth(self) -> Truth:
+        """What was added."""
+        ids = np.unique(np.concatenate([np.zeros(0, np.int64), *self.named]))
+        count = max((len(instance) for instance, _ in self.owners), default=1)
+        rows = np.full((2, len(self.owners), count), IGNORE, np.int64)
+        for b, (instance, category) in enumerate(self.owners):
+            _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE 0, background 1
+            rows[0, b, : len(instance)] = compact[: len(instance)] - 1
+            rows[1, b, : len(category)] = category
+            rows[1, b, : len(category)][category > 0] = np.searchsorted(ids, self.named[b]) + 1
+        return Truth(*(torch.from_numpy(part) for part in (self.maps, *rows, ids)))
+
+
 def make_truth(
     instances: np.ndarray | Sequence[np.ndarray],
     classes: np.ndarray | Sequence[np.ndarray],
@@ -141,38 +193,15 @@ def make_truth(
         ValueError: if there is no map, or one without pixels or with more than ``MOST_REGIONS`` regions; if shapes
             differ, labels are not whole numbers from ``IGNORE``, or a class is without a category.
     """
-    maps, owners, named = [], [], []
-    for b, (instance, category) in enumerate(zip(instances, classes, strict=True)):
-        instance, category = _whole(instance, 'true labels', IGNORE), _whole(category, 'true classes', IGNORE)
-        if instance.shape != category.shape:
-            raise ValueError(f'instances {instance.shape} and classes {category.shape} must have the same shape')
-        if not instance.size:
-            raise ValueError(f'true map {b} has no pixels: shape {instance.shape}')
-        width = int(category.max()) + 2
-        if (int(instance.max()) + 2) * width >= 2**63:
-            raise ValueError(f'labels up to {instance.max()} of classes up to {width - 2} are too large: number from 1')
-        found, regions = np.unique((instance + 1) * width + category + 1, return_inverse=True)
-        if len(found) > MOST_REGIONS:
-            raise ValueError(
-                f'true map {b} has {len(found)} regions, more than {MOST_REGIONS}: this is not a label map'
-            )
-        maps.append(regions.reshape(instance.shape))
-        instance, category = found // width - 1, found % width - 1
-        owners.append((instance, category))
-        positive = category[category > 0]
-        named.append(positive if categories is None else _category_ids(positive, categories[b]))
-    if not maps:
+    if not len(instances):
         raise ValueError('there are no true maps')
-    ids = np.unique(np.concatenate(named))
-    count = max(len(instance) for instance, _ in owners)
-    rows = np.full((2, len(maps), count), IGNORE, np.int64)
-    for b, (instance, category) in enumerate(owners):
-        _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE -> 0, background -> 1
-        rows[0, b, : len(instance)] = compact[: len(instance)] - 1
-        category[category > 0] = np.searchsorted(ids, named[b]) + 1
-        rows[1, b, : len(category)] = category
-    kind = np.uint8 if count <= 256 else np.int32
-    return Truth(*(torch.from_numpy(part) for part in (np.stack(maps).astype(kind), *rows, ids)))
+    shape = np.shape(instances[0])
+    if len(shape) != 2:
+        raise ValueError(f'true maps must have shape (H, W), got {shape}')
+    maker = TruthMaker(len(instances), *shape)
+    for one in zip(instances, classes, [None] * len(instances) if categories is None else categories, strict=True):
+        maker.add(*one)
+    return maker.truth()
 
 
 # --------------------------------------------------------------------------------------------------- histograms
@@ -315,13 +344,13 @@ def all_metrics(prediction_BHW: Tensor, truth: Truth) -> dict[str, Tensor]:
 
 
 def score(prediction_BHW: Tensor | np.ndarray, truth: Truth, batch: int = 16) -> list[dict[str, float]]:
-    """Every metric of every image: a list of rows, name -> share.
+    """Every metric of every image: a list of rows, name -> share. Maps are asked for batch by batch.
 
     Raises:
         ValueError: if the number or size of the maps is not that of the truth, or they hold more than whole numbers
             from 0.
     """
-    prediction = prediction_BHW if torch.is_tensor(prediction_BHW) else np.asarray(prediction_BHW)
+    prediction = prediction_BHW if hasattr(prediction_BHW, 'shape') else np.asarray(prediction_BHW)
     if prediction.shape != truth.regions.shape:
         raise ValueError(
             f'predictions have shape {tuple(prediction.shape)}, the truth has {tuple(truth.regions.shape)}'

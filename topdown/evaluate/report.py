@@ -10,7 +10,7 @@ import pandas as pd
 from topdown.config import Config
 from topdown.data.predictions import read_predictions
 from topdown.evaluate import metrics
-from topdown.evaluate.predict import order_by_disagreement, per_image_table, predict
+from topdown.evaluate.predict import order_by_disagreement, per_image_table, rows_table, score_model
 from topdown.evaluate.statistics import bootstrap_interval
 from topdown.evaluate.truth import make_eval_set, make_truth_set
 from topdown.model.encoder import Encoder
@@ -34,11 +34,11 @@ def score_protocols(
         config = config.with_(protocol=protocol)
         if model is not None:
             data = make_eval_set(config, encoder)
-            labels = predict(model, data, source)
+            parts.append(rows_table(score_model(model, data, (source,))[source], data))
         else:
             data = make_truth_set(config)
             labels = read_predictions(predictions, data.dataset, uncut=len(protocols) > 1)
-        parts.append(per_image_table(labels, data))
+            parts.append(per_image_table(labels, data))
     return order_by_disagreement(pd.concat(parts, ignore_index=True)), data.dataset.report.line()
 
 

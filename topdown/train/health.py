@@ -116,7 +116,7 @@ class Health:
                 yield text
 
 
-def doubts(config: Config, objects: Tensor) -> Iterator[str]:
+def doubts(config: Config, objects: list[int]) -> Iterator[str]:
     """What is odd about an experiment, before it begins.
 
     Args:
@@ -129,10 +129,10 @@ def doubts(config: Config, objects: Tensor) -> Iterator[str]:
     if options.lr_half_life > options.steps:
         end = 0.5 ** (options.steps / options.lr_half_life)
         yield f'lr_half_life={options.lr_half_life} is longer than the run: lr hardly falls, to {end:.0%}'
-    if crowded := int((objects > slots).sum()):
+    if crowded := sum(count > slots for count in objects):
         yield (
             f'{crowded} of {len(objects)} validation images hold more objects than there are slots, up to '
-            f'{int(objects.max())}, and no slot is left for the ground: num_slots={slots} cannot tell them apart'
+            f'{max(objects)}, and no slot is left for the ground: num_slots={slots} cannot tell them apart'
         )
     usual = PRESETS.get(config.name, config).train.batch_size
     if options.batch_size != usual:

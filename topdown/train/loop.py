@@ -165,7 +165,7 @@ def _train(
             f'steps {first + 1} to {last} of {options.batch_size} images, {cost}, {encoder.precision} ({reason}), '
             f'{torch.get_num_threads()} thread(s)'
         )
-    eval_set = eval_set or make_eval_set(config, encoder, dataset=sets['val'], progress=progress)
+    eval_set = eval_set or make_eval_set(config, encoder, dataset=sets['val'], progress=progress, shared=True)
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
     seconds = saved.seconds if saved else 0.0
@@ -217,7 +217,8 @@ def _train(
             else:  # the checkpoint is the best
                 (folder / BEST).unlink(missing_ok=True)
 
-    for doubt in doubts(config, (object_categories(eval_set) > 0).sum(1)) if first < last else ():
+    objects = distributed.gather_lists((object_categories(eval_set) > 0).sum(1).tolist())
+    for doubt in doubts(config, objects) if first < last else ():
         report.warn(doubt)
     with on_request() as request, log, evaluations, report:
         batches = data.batches(first, last, config) if first < last else ()
