@@ -131,8 +131,8 @@ def doubts(config: Config, objects: list[int]) -> Iterator[str]:
         yield f'lr_half_life={options.lr_half_life} is longer than the run: lr hardly falls, to {end:.0%}'
     if crowded := sum(count > slots for count in objects):
         yield (
-            f'{crowded} of {len(objects)} validation images hold more objects than there are slots, up to '
-            f'{max(objects)}, and no slot is left for the ground: num_slots={slots} cannot tell them apart'
+            f'{crowded} of {len(objects)} validation images hold more objects than num_slots={slots}, up to '
+            f'{max(objects)}: some must share a slot'
         )
     usual = PRESETS.get(config.name, config).train.batch_size
     if options.batch_size != usual:
