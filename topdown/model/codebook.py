@@ -116,6 +116,7 @@ class Codebook(nn.Module):
         """(M, d) -> index of the nearest code (M,), equation (5)."""
         return nearest_index(vectors, self.codes)
 
+    @torch.compiler.disable  # once a run: not worth compiling
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
         """k-means on (M, d) vectors; cluster sizes are those of the last Lloyd step, sums are sizes times means."""
