@@ -227,20 +227,22 @@ def card(
 
 
 @data.command
-def speed(name: Positional[Known], root: Positional[Path | None] = None, count: int = 200) -> None:
-    """How many training images a second one loader process reads and cuts, by protocol.
+def speed(
+    name: Positional[Known], root: Positional[Path | None] = None, count: int = 400, workers: tuple[int, ...] = (0,),
+    protocol: Protocol = 'oclf', table: Path | None = None,
+) -> None:  # fmt: skip
+    """How many training images a second are read and cut, by way of reading and number of loader processes.
 
     Args:
         root: folder that holds it; toybox needs none.
         count: of images.
+        workers: loader processes, such as 1 4 16; 0 reads without.
+        protocol: how images are cut.
+        table: write the rows to this CSV file.
     """
-    from topdown.data import open_whole
-    from topdown.data.card import reading_speed
+    from topdown.data.card import write_speed
 
-    for protocol in PROTOCOLS:
-        found = open_whole(name, root, 'train', count, protocol=protocol)
-        size = f'{found.image_size} x {found.image_size}'
-        print(f'{name}, {protocol}, {len(found)} images to {size}: {reading_speed(found):.0f} a second')
+    write_speed(name, root, count, workers, protocol, table)
 
 
 @app.command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pkgutil
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     )  # fmt: skip
     if split == 'train':  # of validation, warnings come when all its truth was read
         found.report.warn()
+    found.image_reader = data.image_reader
+    if data.image_reader == 'opencv' and importlib.util.find_spec('cv2') is None:
+        raise ValueError('image_reader=opencv needs OpenCV: pip install opencv-python-headless (topdown[fast])')
     found.skip_corrupt = data.skip_corrupt and split == 'train'  # truth and image of validation belong together
     return found
 

@@ -87,7 +87,7 @@ class ImageSet(ABC):
         self.ids, self.category_names = ids[: limit or None], category_names
         self.image_size, self.protocol, self._mask_size = image_size, get_protocol(protocol), mask_size
         self.mask_size = self.mask_side(self.protocol)
-        self.skip_corrupt = False
+        self.skip_corrupt, self.image_reader = False, 'pillow'
         self.report = Report(type(self).__name__, len(self.ids))
 
     official = True
@@ -156,6 +156,8 @@ class ImageSet(ABC):
         image = None
         for j in range(i, i + len(self)):
             try:
+                if (square := self._read_fast(j % len(self), at)) is not None:
+                    return square.flip(-1) if flip else square
                 image = self.read_image(j % len(self))
                 break
             except (OSError, ValueError) as error:
@@ -165,6 +167,14 @@ class ImageSet(ABC):
         if image is None:
             raise ValueError(f'not one of {len(self)} images can be read, the first of them {self.path(i)}')
         return self.cut(image, flip, at)
+
+    def _read_fast(self, i: int, at: tuple[float, ...] | None) -> Tensor | None:
+        """The cut image by OpenCV, if it is asked for and can be."""
+        if self.image_reader != 'opencv' or self.protocol.image_resize != 'bicubic':
+            return None
+        from topdown.data.fast import read_square
+
+        return read_square(self.path(i), self.true_size(i), self.image_size, at)
 
     def cut(self, image: Tensor, flip: bool, at: tuple[float, float] | None) -> Tensor:
         """A whole image as ``view`` gives it."""
@@ -415,14 +425,14 @@ def crop_image(image: Tensor, size: int, at: tuple[float, ...] | None = None, re
     if resize == 'square':
         area, aspect = (0.75 + at[2] / 4, (4 / 3) ** (2 * at[3] - 1)) if at else (1, 1)
         sides = (round(min(height, width) * share**0.5) for share in (area / aspect, area * aspect))
-        image = _levels(_crop(image, (min(height, next(sides)), min(width, next(sides))), resize, at))
+        image = _levels(crop_square(image, (min(height, next(sides)), min(width, next(sides))), resize, at))
         larger = F.interpolate(image[None], round(size / 0.875), mode='bilinear', antialias=True)
         return F.interpolate(larger / 255, size, mode='bicubic')[0]
     if min(height, width) != size:
-        new, mode = _short_side(height, width, size, resize), 'bilinear' if resize == 'opencv' else resize
+        new, mode = short_side(height, width, size, resize), 'bilinear' if resize == 'opencv' else resize
         image = F.interpolate(image[None], new, mode=mode, align_corners=False, antialias=resize == 'bilinear')[0]
         image = _levels(image) / 255 if resize == 'opencv' else image
-    return _crop(image, (size, size), resize, at).clamp(0, 1)
+    return crop_square(image, (size, size), resize, at).clamp(0, 1)
 
 
 def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> np.ndarray:
@@ -431,8 +441,8 @@ def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> n
     ``resize`` is one of ``Protocol.mask_resize``.
     """
     if resize == 'square':
-        return crop_masks(_crop(masks, (min(masks.shape[-2:]),) * 2, resize), size)
-    new = _short_side(*masks.shape[-2:], size, resize)
+        return crop_masks(crop_square(masks, (min(masks.shape[-2:]),) * 2, resize), size)
+    new = short_side(*masks.shape[-2:], size, resize)
     rows, columns = (
         _nearest(old, extent, resize)[first : first + size]
         for old, extent, first in zip(masks.shape[-2:], new, _centre(new, (size, size), resize), strict=True)
@@ -452,7 +462,7 @@ def _levels(image: Tensor) -> Tensor:
     return image.mul(255).add(0.5).to(torch.uint8)
 
 
-def _short_side(height: int, width: int, size: int, resize: str) -> tuple[int, int]:
+def short_side(height: int, width: int, size: int, resize: str = 'bicubic') -> tuple[int, int]:
     """torchvision's rule: the short side becomes ``size``, the long one int(size * long / short). OpenCV: rounded."""
     if resize == 'opencv':
         return round(height * max(size / height, size / width)), round(width * max(size / height, size / width))
@@ -461,7 +471,7 @@ def _short_side(height: int, width: int, size: int, resize: str) -> tuple[int, i
     return int(size * height / width), size
 
 
-def _crop(image, size: tuple[int, int], resize: str, at: tuple[float, ...] | None = None):
+def crop_square(image, size: tuple[int, int], resize: str, at: tuple[float, ...] | None = None):
     """(..., H, W) tensor or array -> (..., *size)."""
     top, left = _centre(image.shape[-2:], size, resize)
     if at is not None:
