@@ -83,7 +83,7 @@ def train(
         sys.stderr.write(words)
         raise SystemExit(status) from None
     if distributed.is_main():
-        print(run.evaluations.round(1).to_string(index=False))
+        print(run.evaluations.round(1).to_string(index=False) if len(run.evaluations) else f'{folder}: no evaluations')
     distributed.stop()
 
 

@@ -43,7 +43,7 @@ def begin(
         changes: to the preset; what is empty or 0 is left to it. Relative folders count from the project.
 
     Returns:
-        The experiment, the models, and the folder ``run_dir/<preset>``.
+        The experiment, the models, and the folder ``run_dir/<preset>``, with the data set's name if it is another.
 
     Raises:
         ValueError: for another preset, an unknown model, or an impossible value.
@@ -63,7 +63,8 @@ def begin(
         changes[key] = from_project(typed(key, changes[key], str))
     given = {key: value for key, value in changes.items() if value or value is None}
     base = preset(name, **given, **typed('changes', more or {}, dict))
-    folder = project_dir() / run_dir / name
+    other = f'-{base.data.dataset}' if base.data.dataset != preset(name).data.dataset else ''
+    folder = project_dir() / run_dir / f'{name}{other}'
     if fresh:
         for seed in range(base.seeds):
             for model in chosen:

@@ -93,6 +93,9 @@ class ImageSet(ABC):
     official = True
     """Whether files are as the makers of a public data set publish them; those of tools mark other things as crowd."""
 
+    labelled = True
+    """Whether there are true masks; without them, nothing can be scored."""
+
     def keeps_crowd(self, setting: str, protocol: str = 'oclf') -> bool:
         """Whether crowd regions are objects, by the setting ``keep_crowd``: auto drops those of official files."""
         rule = get_protocol(protocol).crowd
@@ -108,7 +111,9 @@ class ImageSet(ABC):
 
     @abstractmethod
     def annotation(self, i: int) -> Annotation:
-        """The image's truth."""
+        """The image's truth; here none."""
+        nothing = np.zeros((0, self.mask_size, self.mask_size), bool)
+        return Annotation(nothing, np.zeros(0, np.int64), np.zeros(0, bool))
 
     def panoptic(self, i: int) -> Annotation | None:
         """The image's truth from panoptic maps, if the data set has them beside its masks."""
@@ -159,8 +164,16 @@ class ImageSet(ABC):
                 warnings.warn(f'{error} (skipped: skip_corrupt=True)', stacklevel=2)
         if image is None:
             raise ValueError(f'not one of {len(self)} images can be read, the first of them {self.path(i)}')
+        return self.cut(image, flip, at)
+
+    def cut(self, image: Tensor, flip: bool, at: tuple[float, float] | None) -> Tensor:
+        """A whole image as ``view`` gives it."""
         image = crop_image(image, self.image_size, at, self.protocol.image_resize)
         return image.flip(-1) if flip else image
+
+    def shown(self, i: int) -> Tensor:
+        """What figures show of an image (3, S, S)."""
+        return self.view(i)
 
     def read_image(self, i: int) -> Tensor:
         """The whole image (3, H, W) float32 in [0, 1]."""

@@ -64,7 +64,7 @@ def first_images(data: ImageSet, count: int = SHOWN) -> tuple[np.ndarray, np.nda
         found = np.zeros(truth.masks.shape[1:], int)
         for o in np.flatnonzero(~truth.crowd):
             found[truth.masks[o]] = o + 1
-        images.append(data.view(i).permute(1, 2, 0).numpy())
+        images.append(data.shown(i).permute(1, 2, 0).numpy())
         labels.append(found)
     return np.stack(images), np.stack(labels)
 

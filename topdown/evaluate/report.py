@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from topdown.config import Config
+from topdown.data import open_dataset
 from topdown.data.predictions import read_predictions
 from topdown.evaluate import metrics
 from topdown.evaluate.predict import order_by_disagreement, per_image_table, rows_table, score_model
@@ -30,16 +31,22 @@ def score_protocols(
 
     Masks are the model's, from ``source`` (see ``masks_of``; by default every protocol's own), or without a model those
     in the folder ``predictions``.
+
+    Raises:
+        ValueError: if the images have no true masks.
     """
     parts = []
     for protocol in protocols:
         config = config.with_(protocol=protocol)
+        dataset = open_dataset(config, 'val')
+        if not dataset.labelled:
+            raise ValueError('nothing to score: the images have no true masks; topdown segment shows what it finds')
         if model is not None:
-            data = make_eval_set(config, encoder)
+            data = make_eval_set(config, encoder, dataset=dataset)
             own = source or get_protocol(protocol).masks
             parts.append(rows_table(score_model(model, data, (own,))[own], data))
         else:
-            data = make_truth_set(config)
+            data = make_truth_set(config, dataset=dataset)
             labels = read_predictions(predictions, data.dataset, uncut=len(protocols) > 1)
             parts.append(per_image_table(labels, data))
     return order_by_disagreement(pd.concat(parts, ignore_index=True)), data.dataset.report.line()

@@ -101,7 +101,7 @@ class EvalSet(TruthSet):
         """Images (V, 3, S, S) float32 in [0, 1], read when they are asked for."""
 
         def make(rows: list[int]) -> Tensor:
-            return torch.stack([self.dataset.view(self.first + i) for i in rows])
+            return torch.stack([self.dataset.shown(self.first + i) for i in rows])
 
         return Rows(make, len(self), 3, self.dataset.image_size, self.dataset.image_size)
 
@@ -128,7 +128,8 @@ def make_truth_set(
         shared: with several processes, whether each makes its own part only; all must call it then.
 
     Raises:
-        FileNotFoundError, ValueError: see ``open_dataset``; ValueError also for an unknown protocol.
+        FileNotFoundError, ValueError: see ``open_dataset``; ValueError also for an unknown protocol, and FileNotFoundError
+            for one that needs files which are not there (see ``ImageSet.protocols``).
     """
     dataset = dataset or open_dataset(config, split, progress)
     names = list(dict.fromkeys((config.data.protocol, *protocols)))
