@@ -4,18 +4,9 @@ import pytest
 import torch
 
 from tests.watch import Watch
-from topdown.book.cost import (
-    DEVICES,
-    PARTS,
-    activation_bytes,
-    count_flops,
-    count_parameters,
-    forward_flops,
-    predict_step,
-    step_flops,
-    vit_flops,
-)
+from topdown.book.cost import DEVICES, activation_bytes, count_flops, count_parameters, predict_step
 from topdown.config import ModelConfig
+from topdown.model.flops import PARTS, forward_flops, step_flops, vit_flops
 from topdown.model.slot_model import SlotModel
 from topdown.presets import preset
 

@@ -155,10 +155,10 @@ def test_gradients_stay_on_and_autocast_off_between_batches(tiny, encoder):
 def test_products_that_are_slow_stay_small(monkeypatch):
     """The ceiling stops at the first product that takes long, as an emulated one does."""
     sizes, clock = [], iter(range(1000))
-    monkeypatch.setattr(bench, '_now', lambda device: next(clock))  # every product takes a second
+    monkeypatch.setattr(precision, 'now', lambda device: next(clock))  # every product takes a second
     made = torch.randn
-    monkeypatch.setattr(bench.torch, 'randn', lambda *size, **kind: sizes.append(size) or made(*size, **kind))
-    assert bench.ceiling('bf16') == pytest.approx(2 * 256**3 / 1e12)
+    monkeypatch.setattr(torch, 'randn', lambda *size, **kind: sizes.append(size) or made(*size, **kind))
+    assert precision.ceiling('bf16') == pytest.approx(2 * 256**3 / 1e12)
     assert sizes == [(256, 256)] * 2
 
 

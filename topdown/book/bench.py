@@ -35,10 +35,11 @@ from topdown.evaluate.predict import labels_from_masks
 from topdown.model.encoder import build_encoder, make_encoder
 from topdown.model.slot_model import Output, SlotModel
 from topdown.origin import provenance
-from topdown.precision import peak_rss
+from topdown.precision import ceiling, peak_rss
+from topdown.precision import now as _now
 from topdown.presets import VARIANTS
 from topdown.train.batches import TrainData
-from topdown.train.loop import make_optimizer
+from topdown.train.loop import compiled, make_optimizer
 
 PHASES = ('forward', 'backward', 'clip', 'adam')
 
@@ -60,29 +61,6 @@ def token_shape(config: Config) -> tuple[int, int, tuple[int, int]]:
     return encoder.num_patches, encoder.feature_size, encoder.grid
 
 
-def ceiling(computed_in: str, device: str = 'cpu', largest: int = 2048, repeats: int = 16) -> float:
-    """Best speed of a square matrix product in this precision, TFLOP/s: what no model can exceed.
-
-    Larger products reach more: sides from 256 are doubled up to ``largest``, as long as one takes less than 50 ms.
-    """
-    kind = torch.bfloat16 if computed_in == 'bf16' else torch.float32
-    size, top = 256, 0.0
-    while size <= largest:
-        a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-        best = float('inf')
-        for _ in range(repeats):
-            began = _now(device)
-            _ = a @ b
-            best = min(best, _now(device) - began)
-            if best > 0.05:
-                break
-        top = max(top, 2 * size**3 / best / 1e12)
-        if best > 0.05 / 8:
-            break
-        size *= 2
-    return top
-
-
 class Stepper:
     """One model's training step on random tokens, timed by phase.
 
@@ -94,12 +72,13 @@ class Stepper:
 
     def __init__(self, config: Config, patches: int, features: int, device: str = 'cpu') -> None:
         self.config, self.device = config, device
+        precision.settle()
         torch.manual_seed(0)
         self.model = SlotModel(config.model, features, patches).to(device).train()
         self.model.precision = precision.choose(config.train.precision, device).name
         self.optimizer = make_optimizer(self.model, config.train)
         self.tokens = torch.randn(config.train.batch_size, patches, features, device=device)
-        self.call = torch.compile(self.model, dynamic=False) if config.train.compile else self.model
+        self.call = compiled(self.model) if config.train.compile else self.model
 
     def step(self) -> dict[str, float]:
         """One step; seconds by phase, as 'step' their sum, and the 'loss'."""
@@ -407,12 +386,6 @@ def show(result: dict) -> str:
         if 'peak_gb' in row:
             lines.append(f'  peak memory {row["peak_gb"]:.2f} GB, of which importing {row["imports_gb"]:.2f} GB')
     return '\n'.join(lines)
-
-
-def _now(device: str) -> float:
-    if device == 'cuda':
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def run(

@@ -441,7 +441,7 @@ def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> n
 
 
 def _nearest(old: int, new: int, resize: str) -> np.ndarray:
-    """Which of ``old`` places each of ``new`` ones shows: torch's own choice; in float64 at times another, OpenCV's."""
+    """Which of ``old`` places each of ``new`` ones shows: torch's own choice; that in float64 is OpenCV's."""
     if resize == 'opencv':
         return np.minimum(np.arange(new) * (1 / (new / old)), old - 1).astype(int)
     return F.interpolate(torch.arange(old, dtype=torch.float32)[None, None], new, mode=resize)[0, 0].long().numpy()

@@ -234,18 +234,19 @@ def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = No
     """
     if protocol is not None and protocol not in data.truth:
         raise ValueError(f'the set has the truth of {", ".join(data.truth)}, not of protocol {protocol!r}')
-    return _score(labels, data, protocol or next(iter(data.truth)))
+    protocol = protocol or next(iter(data.truth))
+    truth = data.truth[protocol]
+    if tuple(np.shape(labels)) == tuple(data.main_truth.regions.shape) != tuple(truth.regions.shape):
+        side, maps = truth.regions.shape[-1], labels
+        labels = Rows(lambda rows: crop_masks(np.asarray(maps[rows]), side), *truth.regions.shape)
+    return _score(labels, data, protocol)
 
 
 def _score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str, part: slice = slice(None)) -> list[dict]:
     """Rows of a part of the set; NaN where nobody labelled the images."""
     if not data.dataset.labelled:
         return [dict.fromkeys(metrics.METRICS, float('nan')) for _ in range(len(labels))]
-    truth = data.truth[protocol][part]
-    side, shape = data.mask_size, truth.regions.shape
-    if tuple(np.shape(labels)) == (len(truth), side, side) != tuple(shape):
-        return metrics.score(Rows(lambda rows: crop_masks(np.asarray(labels[rows]), shape[-1]), *shape), truth)
-    return metrics.score(labels, truth)
+    return metrics.score(labels, data.truth[protocol][part])
 
 
 def per_image_table(labels: Tensor | np.ndarray, data: TruthSet) -> pd.DataFrame:

@@ -216,7 +216,7 @@ class AutoregressiveDecoder(nn.Module):
             raise ValueError(f'num_orders must lie between 1 and 8, got {num_orders}')
         self.input_masking, self.num_orders = input_masking, num_orders
         self.begin_token = nn.Parameter(feature_size**-0.5 * torch.randn(num_orders, 1, feature_size))
-        self.mask_token = nn.Parameter(torch.rand(1, 1, feature_size))
+        self.mask_token = nn.Parameter(torch.rand(1, 1, feature_size), requires_grad=input_masking > 0)
         self.project_input = _projection(feature_size, feature_size)
         self.project_slots = _projection(slot_size, feature_size)
         self.layers = nn.ModuleList(DecoderLayer(feature_size, num_heads) for _ in range(num_layers))
@@ -245,14 +245,13 @@ class AutoregressiveDecoder(nn.Module):
                 evaluation mode if None.
         """
         batch, num_patches, _ = target_BND.shape
-        if order is None:
-            draw = self.training and self.num_orders > 1
-            order = int(torch.randint(self.num_orders, ()).item()) if draw else 0
-        before = target_BND
-        if order:
-            path = scan_orders(num_patches)[order].to(target_BND.device)
+        which, path, before = 0, None, target_BND
+        if order or (order is None and self.training and self.num_orders > 1):
+            # a tensor: torch.compile would make a model of its own for every number
+            which = torch.randint(self.num_orders, (1,)) if order is None else torch.tensor([order])
+            (path,) = scan_orders(num_patches)[which].to(target_BND.device)
             before = target_BND[:, path]
-        begin = self.begin_token[order].expand(batch, 1, -1).to(target_BND.dtype)
+        begin = self.begin_token[which].expand(batch, 1, -1).to(target_BND.dtype)
         x = self.project_input(torch.cat([begin, before[:, :-1]], dim=1))
         if hidden_BN is None and self.training and self.input_masking > 0:
             draw = distributed.rows(lambda count: torch.rand(count, num_patches, device=x.device), batch)
@@ -263,7 +262,7 @@ class AutoregressiveDecoder(nn.Module):
         weights = None
         for i, layer in enumerate(self.layers):
             x, weights = layer(x, slots, need_weights=need_masks and i == len(self.layers) - 1)
-        if order:
+        if path is not None:
             back = path.argsort()
             x, weights = x[:, back], None if weights is None else weights[:, back]
         return Decoded(x, None if weights is None else weights.transpose(1, 2))

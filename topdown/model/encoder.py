@@ -195,7 +195,7 @@ def build_encoder(config: EncoderConfig) -> Encoder:
 
 
 def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
-    """The experiment's encoder, on the (process's own) GPU if there is one; from now on torch uses its CPU threads.
+    """The experiment's encoder, on the (process's own) GPU if there is one; from now on torch computes as it says.
 
     Args:
         config: the experiment.
@@ -210,7 +210,7 @@ def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
             "dataset='tokens' and encoder='tokens' belong together: set both or neither, got "
             f'dataset={config.data.dataset!r} and encoder={config.encoder.name!r}'
         )
-    precision.use_threads(config.train.threads)
+    precision.settle(config.train.threads)
     with distributed.main_first():  # one process downloads weights
         encoder = build_encoder(config.encoder)
     encoder.precision = computed_in or chosen_precision(config).name
