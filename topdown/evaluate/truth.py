@@ -128,7 +128,8 @@ def make_truth_set(
         shared: with several processes, whether each makes its own part only; all must call it then.
 
     Raises:
-        FileNotFoundError, ValueError: see ``open_dataset``; ValueError also for an unknown protocol.
+        FileNotFoundError, ValueError: see ``open_dataset``; also for an unknown protocol, or one whose files are not
+            there (see ``ImageSet.protocols``).
     """
     dataset = dataset or open_dataset(config, split, progress)
     names = list(dict.fromkeys((config.data.protocol, *protocols)))
