@@ -90,7 +90,7 @@ print(
 # %%
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(
-    base, encoder, protocols=tuple(topdown.PROTOCOLS), dataset=val_set
+    base, encoder, protocols=val_set.protocols, dataset=val_set
 )
 show = list(range(min(6, len(eval_set))))
 images = eval_set.images[show].permute(0, 2, 3, 1).numpy()

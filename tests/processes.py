@@ -1,9 +1,9 @@
 """What several processes compute, against what one does: ``python -m tests.processes`` writes
 figures/tables/processes.csv.
 
-Under torchrun, ``python -m torch.distributed.run ... -m tests.processes CHANGES ...`` asserts in every process, for every
-set of changes to preset smoke, what the numbers rest on: that shares of a batch do not overlap and are the batch
-together, and that gradients are the mean over processes, which is the gradient of the whole batch in one process.
+Started by torchrun, ``-m tests.processes CHANGES ...`` asserts in every process, for every set of changes to preset
+smoke, what the numbers rest on: that shares of a batch do not overlap and are the batch together, and that gradients
+are the mean over processes, which is the gradient of the whole batch in one process.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def torchrun(processes: int, *words: str, module: str = 'topdown.train') -> list
 
 def table(folder: Path) -> pd.DataFrame:
     """The default preset on one, two and four processes of one thread each, in float32 and bfloat16."""
-    rows = []
+    rows, first = [], {}
     for precision in ('fp32', 'bf16'):
         for processes in (1, 2, 4):
             run = folder / f'{precision}-{processes}'

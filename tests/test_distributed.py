@@ -217,6 +217,27 @@ def test_batches_that_cannot_be_shared_out_are_refused(tiny, tmp_path):
     assert 'batch_size=3 cannot be shared out to 2 processes' in printed
 
 
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({}, r'memory of each of 4 processes: set token_dir'),
+        ({'cache_tokens': False, 'eval_images': 3}, '3 validation images cannot be shared out to 4 processes'),
+    ],
+    ids=str,
+)
+def test_what_several_processes_cannot_share_is_refused(monkeypatch, tiny, tmp_path, changes, message):
+    monkeypatch.setattr(distributed, 'world', lambda: 4)
+    monkeypatch.setattr(distributed, 'wait', lambda: None)
+    with pytest.raises(ValueError, match=message):
+        train_model(tiny.with_(**changes), tmp_path / 'run', progress=False)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_an_epoch_shorter_than_a_batch_ends_all_with_one_message(tiny, tmp_path):
+    printed = launch(2, tmp_path / 'short', tiny, 'batch_size=26', READ, expect=1)
+    assert printed.count('batch_size=26 exceeds the 24 training images of an epoch') == 1
+
+
 def test_alone_everything_is_as_without_processes():
     assert (distributed.rank(), distributed.world(), distributed.is_main()) == (0, 1, True)
     assert distributed.share(7) == slice(0, 7)

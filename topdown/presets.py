@@ -147,8 +147,8 @@ PRESETS: dict[str, Config] = {
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; ``voc_toybox``, ``movi_toybox`` and
 ``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, each with a ``_smoke`` of seconds;
-``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, and ``coco_spot`` the first stage of
-SPOT (the book's page on differences says what of them is not the same here); the rest the released configurations of
+``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of
+SPOT (the book's page on differences says what of both is not the same here); the rest the released configurations of
 the paper. All but the embedded ones need the data set and, in practice, a GPU."""
 
 

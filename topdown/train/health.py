@@ -142,6 +142,8 @@ def doubts(config: Config, objects: list[int]) -> Iterator[str]:
         )
     if not config.encoder.pretrained and not config.encoder.weights and config.encoder.name != 'pixels':
         yield f'the weights of encoder {config.encoder.name} are random (pretrained=False): its tokens mean nothing'
+    if torch.backends.mps.is_available():
+        yield "Apple's GPU (mps) is not supported: the CPU computes"
 
 
 def price(config: Config, encoder: Encoder, images: int, steps: int) -> str:
