@@ -193,9 +193,10 @@ paired.set_index(['model', 'metric']) if len(
 chapters.gains(results, chosen).dropna(axis=1, how='all').round(1)
 
 # %% [markdown]
-# The same predictions under the other public protocol (see the page on evaluation). They differ where masks overlap,
-# where crowds are labelled and in how true masks are resized. In Toybox no two masks overlap, there are no crowds, and
-# masks are resized by a whole number, so there the columns agree; on COCO they do not.
+# The same masks, the decoder's, under the other public protocols (see the page on evaluation). They differ where masks
+# overlap, where crowds are labelled, in how true masks are resized, and in whether the ground counts as one more object,
+# as `bench` and the mIoU of `slotdiffusion` have it. In Toybox no two masks overlap and there are no crowds, so there the
+# FG-ARI of all agrees but for the size at which masks are compared; on COCO it does not.
 
 # %%
 untaught = {
