@@ -109,7 +109,8 @@ def table(folder: Path) -> pd.DataFrame:
             run = folder / f'{precision}-{processes}-{threads}'
             settings = {
                 'folder': run, 'steps': STEPS, 'precision': precision, 'threads': threads,
-                'token_dir': folder / 'tokens', 'eval_every': 0, 'eval_images': 8, 'warmup_steps': 10, 'log_every': 1, 'checkpoint_every': 0,
+                'token_dir': folder / 'tokens', 'eval_every': 0, 'eval_images': 8, 'warmup_steps': 10, 'log_every': 1,
+                'checkpoint_every': 0,
             }  # fmt: skip
             words = [f'--{name}={value}' for name, value in settings.items()]
             subprocess.run(torchrun(processes, '--preset', 'toybox', *words), cwd=ROOT, env=ENVIRONMENT, check=True)
