@@ -7,7 +7,7 @@ DATA ?=
 WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
-.PHONY: help install bench train tables test lint unit mutants fuzz notebooks book pair execute soak clean
+.PHONY: help install bench train tables test lint unit mutants fuzz notebooks book pair execute soak rehearsal clean
 
 help:
 	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
@@ -18,6 +18,7 @@ help:
 	@echo 'make fuzz     100,000 made-up annotation files (a few hundred are part of make test)'
 	@echo 'make bench    time training steps and write the rows of the chapter on costs'
 	@echo 'make soak     kill runs at random times and damage checkpoints; counts what was survived'
+	@echo 'make rehearsal  notebook 03 on made-up data of the full size of COCO, within 10 GB; prints every peak'
 	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
 	@echo 'make execute  run every chapter with its default parameters and store the outputs'
 
@@ -67,6 +68,9 @@ book: install
 	@rm -rf _build
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	$(BIN)/python tests/check_book.py
+
+rehearsal: install
+	$(BIN)/python -m tests.rehearsal --work runs/rehearsal --table figures/tables/rehearsal.csv
 
 bench: install
 	$(BIN)/topdown bench --preset coco --batch-size 8 --precision bf16 --models baseline top-down six-iterations \

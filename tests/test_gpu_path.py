@@ -77,16 +77,20 @@ def test_products_follow_the_precision_and_the_loss_is_float32():
 
 
 def test_the_fused_kernel_gives_what_explicit_attention_gives():
-    """A GPU runs scaled_dot_product_attention, a CPU the explicit form: the same numbers."""
-    from topdown.model.decoders import Attention
+    """A GPU runs scaled_dot_product_attention, a CPU blocks of its own: the same numbers and gradients."""
+    from topdown.model.decoders import _CausalAttention
 
-    attention = Attention(16, 4)
-    q, k, v = (torch.randn(2, 4, 9, 4) for _ in range(3))
-    causal = torch.full((9, 9), float('-inf')).triu(1)
-    for mask in (None, causal):
-        out, weights = attention._explicit(q, k, v, mask, exact=True)
-        torch.testing.assert_close(out, nn.functional.scaled_dot_product_attention(q, k, v, is_causal=mask is not None))
-        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 9))
+    for count in (1, 2, 9, 10):
+        inputs = [torch.randn(8, count, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+        out, theirs = (
+            _CausalAttention.apply(*inputs),
+            nn.functional.scaled_dot_product_attention(*inputs, is_causal=True),
+        )
+        torch.testing.assert_close(out, theirs)
+        upstream = torch.randn_like(out)
+        for a, b in zip(*(torch.autograd.grad(x, inputs, upstream) for x in (out, theirs)), strict=True):
+            torch.testing.assert_close(a, b)
+    assert torch.autograd.gradcheck(_CausalAttention.apply, inputs)
 
 
 class Kinds(TorchDispatchMode):

@@ -25,8 +25,9 @@ from topdown.train.loop import RUN_FILES, Run, train_model
 
 
 def begin(
-    name: str, presets: Sequence[str], models: str, run_dir: str, fresh: bool = False, **changes: object
-) -> tuple[Config, list[str], Path]:
+    name: str, presets: Sequence[str], models: str, run_dir: str, fresh: bool = False,
+    more: dict[str, object] | None = None, **changes: object,
+) -> tuple[Config, list[str], Path]:  # fmt: skip
     """Check a chapter's parameters before anything long begins, and make its folder.
 
     ``TOPDOWN_PRESET``, an environment variable, takes the place of the preset; ``smoke`` stands for the chapter's own
@@ -38,10 +39,11 @@ def begin(
         models: names of ``VARIANTS``, separated by commas.
         run_dir: where runs go.
         fresh: delete earlier runs of these models with this configuration first, and nothing else.
+        more: changes to any parameters of the preset, taken as they are.
         changes: to the preset; what is empty or 0 is left to it. Relative folders count from the project.
 
     Returns:
-        The experiment, the models, and the folder ``run_dir/<preset>``.
+        The experiment, the models, and the folder ``run_dir/<preset>``, with the data set's name if it is another.
 
     Raises:
         ValueError: for another preset, an unknown model, or an impossible value.
@@ -59,8 +61,10 @@ def begin(
         raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {models!r}')
     for key in {'data_root', 'token_dir'} & set(changes):
         changes[key] = from_project(typed(key, changes[key], str))
-    base = preset(name, **{key: value for key, value in changes.items() if value or value is None})
-    folder = project_dir() / run_dir / name
+    given = {key: value for key, value in changes.items() if value or value is None}
+    base = preset(name, **given, **typed('changes', more or {}, dict))
+    other = f'-{base.data.dataset}' if base.data.dataset != preset(name).data.dataset else ''
+    folder = project_dir() / run_dir / f'{name}{other}'
     if fresh:
         for seed in range(base.seeds):
             for model in chosen:

@@ -266,7 +266,9 @@ def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, fl
     if model.codebook is None:
         raise ValueError('code_meaning needs a model with a codebook: top_down=True and quantize=True')
     count, size = model.config.num_slots, model.config.codebook_size
-    parts = [(out.code_index.cpu(), out.first_slots.float().cpu()) for _, out in run_model(model, data, seed)]
+    parts = [
+        (out.code_index.cpu(), out.first_slots.float().cpu()) for _, out in run_model(model, data, seed, decode=False)
+    ]
     codes, slots = (torch.cat(x) for x in zip(*parts, strict=True))
     labels = predict(model, data, 'first', seed)
     hits = count_hits(codes.flatten(), size)
@@ -304,7 +306,7 @@ def covered_objects(model: SlotModel, data: EvalSet, seed: int = 0) -> Objects:
         raise ValueError('covered_objects needs a model with a codebook: top_down=True and quantize=True')
     count, size = model.config.num_slots, model.codebook.size
     parts = []
-    for _, out in run_model(model, data, seed):
+    for _, out in run_model(model, data, seed, decode=False):
         maps = [labels_from_masks(x, data.grid, data.mask_size) for x in (out.first_attention, out.attention)]
         parts.append([x.cpu() for x in (out.code_index, out.first_slots.float(), out.slots.float(), *maps)])
     codes, first, second, labels, later_labels = (torch.cat(x) for x in zip(*parts, strict=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from topdown.book.places import figures_dir
-from topdown.book.summaries import against_published, check_tables, markdown, mean_and_spread, summary_table
+from topdown.book.summaries import METRICS, against_published, check_tables, markdown, mean_and_spread, summary_table
 
 DEFAULT_PRESET = 'toybox'
 
@@ -62,6 +62,8 @@ def show(folder: Path) -> str:
     names = ', '.join(sorted(results['dataset'].unique()))
     lines = [f'\nResults on {names} (percent, held-out images):\n']
     lines.append(mean_and_spread(results, ['model', 'masks']).to_string())
+    if results[list(METRICS)].isna().all(axis=None):
+        lines.append('No scores: the images have no true masks.')
     lines += ['\nFigures:', *(f'  {path}' for path in sorted(folder.glob('*.png')))]
     table = figures_dir() / 'tables' / f'{folder.name}_ablation.csv'
     if table.is_file():

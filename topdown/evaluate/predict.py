@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from topdown import distributed
+from topdown.data.base import crop_masks
 from topdown.evaluate import metrics
-from topdown.evaluate.truth import BATCH, EvalSet, TruthSet
+from topdown.evaluate.truth import BATCH, EvalSet, Rows, TruthSet
 from topdown.model.modulation import Scales
 from topdown.model.slot_model import Output, SlotModel
 
@@ -37,7 +38,12 @@ def labels_from_patches(labels_BN: Tensor, grid: tuple[int, int], size: int, cou
 
 
 def run_model(
-    model: SlotModel, data: EvalSet | Tensor, seed: int = 0, precision: str | None = None, limit: int = 0
+    model: SlotModel,
+    data: EvalSet | Tensor,
+    seed: int = 0,
+    precision: str | None = None,
+    limit: int = 0,
+    decode: bool = True,
 ) -> Iterator[tuple[slice, Output]]:
     """Apply a model to images batch by batch, in evaluation mode, with noise that depends on seed and image alone.
 
@@ -47,6 +53,7 @@ def run_model(
         seed: of the slots' noise.
         precision: bf16 or fp32; by default what the model was trained in.
         limit: use the first so many images; 0 for all.
+        decode: whether the decoder's part of the output is wanted.
 
     Yields:
         The slice of images and the model's output, on the device it runs on and without gradients. Modes of torch are
@@ -66,7 +73,7 @@ def run_model(
         for start in range(0, end, size):
             batch = slice(start, min(start + size, end))
             with torch.no_grad():
-                out = model(tokens[batch].to(device).float(), noise[first:][batch].to(device))
+                out = model(tokens[batch].to(device).float(), noise[first:][batch].to(device), decode=decode)
             yield batch, out
     finally:
         model.precision = before[1]
@@ -132,7 +139,7 @@ def predict_tokens(
     hook = None if change is None else model.modulation.register_forward_hook(lambda _, __, scales: change(scales))
     found, count = None, min(limit or len(tokens), len(tokens))
     try:
-        for batch, out in run_model(model, tokens, seed, precision, limit):
+        for batch, out in run_model(model, tokens, seed, precision, limit, source == 'decoder'):
             labels = labels_from_masks(masks_of(out, source), grid, size).cpu()
             found = labels.new_empty(count, *labels.shape[1:]) if found is None else found
             found[batch] = labels
@@ -160,7 +167,7 @@ def interventions(model: SlotModel, data: EvalSet) -> dict[str, Callable[[Scales
         raise ValueError('interventions need a model with the top-down pathway: this one has no scales')
     found: dict[str, Callable[[Scales], Scales]] = {'both': lambda s: s, 'none': lambda s: Scales()}
     if model.modulation.channel is not None:
-        scales = [out.scales.channel.float() for _, out in run_model(model, data)]
+        scales = [out.scales.channel.float() for _, out in run_model(model, data, decode=False)]
         average = torch.cat(scales).mean((0, 1))
         found['channel only'] = lambda s: s._replace(spatial=None)
         found['mean channel'] = lambda s: s._replace(channel=average.expand_as(s.channel))
@@ -219,14 +226,27 @@ def score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str | None = No
     Args:
         labels: predicted labels >= 0.
         data: the set.
-        protocol: one that the set has the truth of; its main one if None.
+        protocol: one that the set has the truth of; its main one if None. Maps of the main one's size are resized
+            nearest-exact to this one's (``score_model`` upsamples a model's soft masks to each instead).
 
     Raises:
         ValueError: if the number or size of maps is not that of the set, or the set lacks the protocol.
     """
     if protocol is not None and protocol not in data.truth:
         raise ValueError(f'the set has the truth of {", ".join(data.truth)}, not of protocol {protocol!r}')
-    return metrics.score(labels, data.truth[protocol] if protocol else data.main_truth)
+    protocol = protocol or next(iter(data.truth))
+    truth = data.truth[protocol]
+    if tuple(np.shape(labels)) == tuple(data.main_truth.regions.shape) != tuple(truth.regions.shape):
+        side, maps = truth.regions.shape[-1], labels
+        labels = Rows(lambda rows: crop_masks(np.asarray(maps[rows]), side), *truth.regions.shape)
+    return _score(labels, data, protocol)
+
+
+def _score(labels: Tensor | np.ndarray, data: TruthSet, protocol: str, part: slice = slice(None)) -> list[dict]:
+    """Rows of a part of the set; NaN where nobody labelled the images."""
+    if not data.dataset.labelled:
+        return [dict.fromkeys(metrics.METRICS, float('nan')) for _ in range(len(labels))]
+    return metrics.score(labels, data.truth[protocol][part])
 
 
 def per_image_table(labels: Tensor | np.ndarray, data: TruthSet) -> pd.DataFrame:
@@ -270,6 +290,8 @@ def score_model(
 ) -> dict[str, dict[str, list[dict[str, float]]]]:
     """Metrics of a model's masks, by source and protocol, a row per image as of ``score``; the model runs once.
 
+    Its soft masks are upsampled to every protocol's own mask size.
+
     Args:
         model: the model.
         data: the set.
@@ -278,11 +300,12 @@ def score_model(
         protocols: of those that the set has the truth of; all of them if empty.
     """
     rows = {source: {name: [] for name in protocols or data.truth} for source in sources}
-    for batch, out in run_model(model, data, seed):
+    for batch, out in run_model(model, data, seed, decode='decoder' in sources):
         for source in sources:
-            labels = labels_from_masks(masks_of(out, source), data.grid, data.mask_size).cpu()
+            sides = {data.truth[name].regions.shape[-1] for name in rows[source]}
+            labels = {side: labels_from_masks(masks_of(out, source), data.grid, side).cpu() for side in sides}
             for name, found in rows[source].items():
-                found += metrics.score(labels, data.truth[name][batch])
+                found += _score(labels[data.truth[name].regions.shape[-1]], data, name, batch)
     return rows
 
 

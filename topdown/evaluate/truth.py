@@ -101,7 +101,7 @@ class EvalSet(TruthSet):
         """Images (V, 3, S, S) float32 in [0, 1], read when they are asked for."""
 
         def make(rows: list[int]) -> Tensor:
-            return torch.stack([self.dataset.view(self.first + i) for i in rows])
+            return torch.stack([self.dataset.shown(self.first + i) for i in rows])
 
         return Rows(make, len(self), 3, self.dataset.image_size, self.dataset.image_size)
 
@@ -128,28 +128,27 @@ def make_truth_set(
         shared: with several processes, whether each makes its own part only; all must call it then.
 
     Raises:
-        FileNotFoundError, ValueError: see ``open_dataset``; ValueError also for an unknown protocol.
+        FileNotFoundError, ValueError: see ``open_dataset``; also for an unknown protocol, or one whose files are not
+            there (see ``ImageSet.protocols``).
     """
     dataset = dataset or open_dataset(config, split, progress)
     names = list(dict.fromkeys((config.data.protocol, *protocols)))
     part = range(len(dataset))[distributed.share(len(dataset)) if shared else slice(None)]
-    makers = {name: metrics.TruthMaker(len(part), dataset.mask_size, dataset.mask_size) for name in names}
+    sides = {name: dataset.mask_side(get_protocol(name)) for name in names}
+    makers = {name: metrics.TruthMaker(len(part), side, side, name) for name, side in sides.items()}
     objects = crowds = 0
     for i in tqdm(part, desc='reading true masks', disable=not progress):
         truth = dataset.annotation(i)
         objects, crowds = objects + len(truth.categories), crowds + int(truth.crowd.sum())
         for name, maker in makers.items():
-            protocol = get_protocol(name)
-            keep = None if dataset.keeps_crowd(config.data.keep_crowd, name) else ~truth.crowd
-            cut = truth.cut(dataset.mask_size, protocol.mask_resize)
-            maps = (
-                metrics.instance_labels(cut.masks, keep),
-                metrics.class_labels(cut.masks, cut.categories, keep, name),
-            )
-            if config.data.void == 'ignore' and cut.void is not None:
-                for labels in maps:
-                    labels[cut.void] = metrics.IGNORE
-            maker.add(*maps, truth.categories)
+            rules = maker.protocol
+            own = (rules.panoptic and dataset.panoptic(i)) or truth
+            dropped = own.crowd if rules.crowd != 'drop' or own.ignored is None else own.crowd | own.ignored
+            keep = None if dataset.keeps_crowd(config.data.keep_crowd, name) else ~dropped
+            cut = own.cut(sides[name], rules.mask_resize)
+            void = cut.void if config.data.void == 'ignore' or rules.void == 'aside' else None
+            *maps, erased = metrics.true_labels(cut.masks, cut.categories, keep, name, void, cut.order)
+            maker.add(*maps, cut.categories, erased)
     if shared:
         objects, crowds = np.sum(distributed.gather_lists([[objects, crowds]]), axis=0).tolist()
     if not objects and dataset.report.lines(LEFT_OUT):
@@ -159,9 +158,10 @@ def make_truth_set(
         fate = 'kept' if kept else f'left out under protocol {names[0]}'
         dataset.report.add(NOTE, f'{crowds} of {objects} objects are marked as crowd and {fate} (keep_crowd)')
     if crowds == objects > 0 and not kept:
+        remedy = 'set keep_crowd=keep if these are objects, as labelling tools write them'
+        remedy = remedy if get_protocol(names[0]).crowd == 'option' else 'use another protocol if these are objects'
         raise ValueError(
-            f'{dataset.report.title}: all {objects} objects are marked as crowd, and crowds are left out: set '
-            'keep_crowd=keep if these are objects, as labelling tools write them'
+            f'{dataset.report.title}: all {objects} objects are marked as crowd, and crowds are left out: {remedy}'
         )
     dataset.report.objects = objects
     dataset.report.warn()

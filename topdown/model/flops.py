@@ -10,6 +10,7 @@ size, T iterations.
 from __future__ import annotations
 
 from topdown.config import ModelConfig
+from topdown.model.decoders import causal_blocks
 from topdown.model.encoder import FrozenEncoder
 
 PARTS = ('head', 'first pass', 'codes and scales', 'second pass', 'decoder')
@@ -24,7 +25,9 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
         keys, values 2 N d 2C                          (counted with the first pass)
         one step     2 K d C + 4 K N C + 6 K d (C + d) + 2 K (2 d) mlp
         codes        2 K d E,  channel scale 2 K d C
-        decoder      autoregressive: 2 N D D + 2 K d D, and a layer 2 N D (6 D) + 4 K D D + 4 N^2 D + 4 N K D + 16 N D D
+        decoder      autoregressive: 2 N D D + 2 K d D, and a layer 8 N D D + 4 P D + 16 N D D (positions),
+                     8 K D D + 2 K D + 4 N H K D (slots, H heads); P = sum of queries times keys over ``causal_blocks``,
+                     a third above N^2 / 2 (a GPU's kernel has its own way)
 
     Args:
         config: the model's; decoders for tokens only.
@@ -52,8 +55,9 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
 def _decoder_flops(config: ModelConfig, dim: int, n: int) -> int:
     k, d, hidden = config.num_slots, config.slot_size, config.decoder_hidden
     if config.decoder == 'autoregressive':
-        own = 8 * n * dim * dim + 4 * n * n * dim
-        cross = 4 * n * dim * dim + 4 * k * dim * dim + 4 * n * k * dim
+        pairs = sum((last - first) * last for first, last in causal_blocks(n))
+        own = 8 * n * dim * dim + 4 * pairs * dim
+        cross = 8 * k * dim * dim + 2 * k * dim + 4 * n * config.decoder_heads * k * dim
         return 2 * n * dim * dim + 2 * k * d * dim + config.decoder_layers * (own + cross + 16 * n * dim * dim)
     if config.decoder == 'slotwise':
         return 2 * k * hidden * (d + dim) + 2 * n * k * dim
@@ -90,9 +94,14 @@ def vit_flops(width: int, depth: int, tokens: int, patch_values: int, patches: i
 
 
 def encoder_flops(encoder: FrozenEncoder) -> int:
-    """Matrix-product FLOPs of an encoder's forward pass on one image, up to the block whose tokens are taken."""
+    """Matrix-product FLOPs of an encoder's forward pass on one image, up to the last block whose tokens are taken.
+
+    Pixels, and tokens from elsewhere, cost none.
+    """
     patches, config = encoder.num_patches, encoder.config
+    if not hasattr(encoder, 'vit'):
+        return 0
     return vit_flops(
-        encoder.feature_size, config.layer, patches + encoder.vit.num_prefix_tokens,
+        encoder.vit.embed_dim, max(config.layers, default=config.layer), patches + encoder.vit.num_prefix_tokens,
         3 * config.image_size**2 // patches, patches,
     )  # fmt: skip

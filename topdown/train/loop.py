@@ -55,7 +55,7 @@ class Run:
     config: Config
     model: SlotModel
     log: pd.DataFrame  # see ``Health.row``
-    evaluations: pd.DataFrame  # step, fg_ari, mbo_i, mbo_c, miou (percent)
+    evaluations: pd.DataFrame  # step, fg_ari, mbo_i, mbo_c, miou (percent); empty where there are no true masks
     seconds: float  # time spent training, evaluations included, over all resumed parts
     provenance: dict[str, object]  # commit, versions, device and so on of the process that finished it
 
@@ -96,7 +96,8 @@ def train_model(
     """Train to ``config.train.steps``, going on from ``folder/checkpoint.safetensors`` if it is there.
 
     ``log.csv`` and ``evaluations.csv`` grow as it goes. ``best.safetensors`` is the state that was evaluated best
-    (``BEST_BY``), kept where that is not the last. SIGINT, SIGTERM and SIGHUP save at the next step and stop.
+    (``BEST_BY``), kept where that is not the last. Where validation images have no true masks, neither is there.
+    SIGINT, SIGTERM and SIGHUP save at the next step and stop.
 
     Args:
         config: the experiment. A run that goes on may differ in ``config.CHANGEABLE``, and in ``steps``.
@@ -125,8 +126,8 @@ def train_model(
     with distributed.main_first():  # missing data is found out first, and leaves no folder behind
         train_set = open_dataset(config, 'train', progress) if data is None else data.dataset
         val_set = open_dataset(config, 'val', progress) if eval_set is None else eval_set.dataset
-    sets = {'train': train_set} | ({} if val_set is None else {'val': val_set})
-    if val_set is not None and len(val_set) < distributed.world():
+    sets = {'train': train_set, 'val': val_set}
+    if val_set.labelled and len(val_set) < distributed.world():
         raise ValueError(
             f'{len(val_set)} validation images cannot be shared out to {distributed.world()} processes: use fewer '
             'processes, or more images (eval_images)'
@@ -156,6 +157,7 @@ def _train(
         for split in saved.data.keys() & sets.keys():
             if found := difference(saved.data[split], made[split], sets[split]):
                 raise ValueError(f'{path} was trained on other data: in {split}, {found}; choose another folder')
+    scored = sets['val'].labelled
     first, last = saved.step if saved else 0, min(options.steps, stop_at or options.steps)
     reason = 'as it began' if saved else chosen_precision(config).reason
     report = _Progress(config, first, last, progress and first < last)
@@ -165,7 +167,8 @@ def _train(
             f'steps {first + 1} to {last} of {options.batch_size} images, {cost}, {encoder.precision} ({reason}), '
             f'{torch.get_num_threads()} thread(s)'
         )
-    eval_set = eval_set or make_eval_set(config, encoder, dataset=sets['val'], progress=progress, shared=True)
+    if scored and eval_set is None:
+        eval_set = make_eval_set(config, encoder, dataset=sets['val'], progress=progress, shared=True)
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
     seconds = saved.seconds if saved else 0.0
@@ -209,6 +212,8 @@ def _train(
 
     def evaluate(step: int) -> None:
         health.check()
+        if not scored:
+            return
         row, before = {'step': step, **evaluate_model(model, eval_set)}, evaluations.read()
         evaluations.add(row)
         if distributed.is_main() and not (len(before) and row[BEST_BY] <= before[BEST_BY].max()):
@@ -217,7 +222,9 @@ def _train(
             else:  # the checkpoint is the best
                 (folder / BEST).unlink(missing_ok=True)
 
-    objects = distributed.gather_lists((object_categories(eval_set) > 0).sum(1).tolist())
+    if not scored and first < last:
+        report.warn('validation images have no true masks: nothing is evaluated along the way')
+    objects = distributed.gather_lists((object_categories(eval_set) > 0).sum(1).tolist()) if scored else []
     for doubt in doubts(config, objects) if first < last else ():
         report.warn(doubt)
     with on_request() as request, log, evaluations, report:
