@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from topdown.book.plan import Job, parse_changes, plan
 from topdown.book.bench import token_shape
+from topdown.book.plan import Job, parse_changes, plan
 from topdown.cli import main
 from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, UNDECIDING, Config, say_needs
 from topdown.presets import PRESETS, VARIANTS, preset
