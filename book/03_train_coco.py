@@ -24,6 +24,10 @@
 # papermill book/03_train_coco.ipynb out.ipynb -p preset coco -p data_root /data/coco
 # ```
 #
+# Other presets of that scale are `voc`, `movi_c` and `movi_e`; `coco_short` and `voc_short`, a recipe of a tenth of the
+# images that many published rows share; and `coco_spot` ([](differences.md)). A run says in its first line how many
+# images it will see and the least time that takes on this machine, and after ten steps how long it will last.
+#
 # Results go to `runs/<preset>/`. A run that was stopped goes on from its last checkpoint when the notebook is run
 # again, and a finished one is not trained again; `-p fresh True` starts over.
 #
@@ -35,7 +39,7 @@
 # ```
 
 # %% tags=["parameters"]
-preset = 'toybox'  # smoke, toybox, toybox_long, coco, voc, movi_c or movi_e
+preset = 'toybox'  # smoke, toybox, toybox_long, coco, coco_short, voc_short, ...
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
@@ -61,7 +65,10 @@ from topdown.evaluate.predict import labels_from_masks
 from topdown.evaluate.truth import Rows
 
 plots.style()
-presets = ('smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e')
+presets = (
+    'smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e', 'coco_short',
+    'voc_short', 'coco_spot',
+)  # fmt: skip
 base, chosen, folder = chapters.begin(
     preset, presets, models, run_dir, fresh, data_root=data_root, seeds=seeds,
     steps=steps, token_dir=token_dir, cache_tokens=bool(token_dir), more=changes,

@@ -74,7 +74,7 @@ parameters.T
 # %% [markdown]
 # ## Arithmetic
 #
-# Matrix products of one image's forward pass, by formula (`topdown.cost.forward_flops`), in millions of operations, a
+# Matrix products of one image's forward pass, by formula (`topdown.model.flops.forward_flops`), in millions of operations, a
 # multiplication and an addition counting two.
 
 # %%

@@ -102,26 +102,28 @@ def torchrun(processes: int, *words: str, module: str = 'topdown.train') -> list
 
 
 def table(folder: Path) -> pd.DataFrame:
-    """The default preset on one, two and four processes of one thread each, in float32 and bfloat16."""
+    """The default preset on one, two and four processes, and on one of two threads, whose sums differ as theirs do."""
     rows, first = [], {}
     for precision in ('fp32', 'bf16'):
-        for processes in (1, 2, 4):
-            run = folder / f'{precision}-{processes}'
+        for processes, threads in ((1, 1), (2, 1), (4, 1), (1, 2)):
+            run = folder / f'{precision}-{processes}-{threads}'
             settings = {
-                'folder': run, 'steps': STEPS, 'precision': precision, 'token_dir': folder / 'tokens',
-                'eval_every': 0, 'eval_images': 8, 'warmup_steps': 10, 'log_every': 1, 'checkpoint_every': 0,
+                'folder': run, 'steps': STEPS, 'precision': precision, 'threads': threads,
+                'token_dir': folder / 'tokens', 'eval_every': 0, 'eval_images': 8, 'warmup_steps': 10, 'log_every': 1,
+                'checkpoint_every': 0,
             }  # fmt: skip
             words = [f'--{name}={value}' for name, value in settings.items()]
             subprocess.run(torchrun(processes, '--preset', 'toybox', *words), cwd=ROOT, env=ENVIRONMENT, check=True)
-            log, weights = pd.read_csv(run / 'log.csv'), load_file(run / 'checkpoint.safetensors')
-            first = weights if processes == 1 else first
-            apart = max(
-                float((weights[name] - first[name]).abs().max()) for name in first if name.startswith('model.')
-                and first[name].is_floating_point()
-            )  # fmt: skip
+            log, saved = pd.read_csv(run / 'log.csv'), load_file(run / 'checkpoint.safetensors')
+            trained = {name.split('/')[0].removeprefix('optimizer.') for name in saved if name.endswith('/exp_avg')}
+            weights = {name: saved[f'model.{name}'] for name in trained}
+            first = weights if processes == threads == 1 else first
+            apart = max(float((weights[name] - first[name]).abs().max()) for name in first)
             rows.append({
-                'precision': precision, 'processes': processes, f'loss after {STEPS} steps': f'{log.loss.iloc[-1]:.5f}',
-                'largest difference of a weight': f'{apart:.1e}',
+                'precision': precision, 'processes': processes, 'threads each': threads,
+                'gradient norm, step 1': f'{log.gradient_norm.iloc[0]:.7f}',
+                f'loss, step {STEPS}': f'{log.loss.iloc[-1]:.5f}',
+                f'largest difference of a weight, step {STEPS}': f'{apart:.1e}',
                 'steps a second': f'{1 / log.step_s.iloc[10:].median():.1f}',
             })  # fmt: skip
     return pd.DataFrame(rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from topdown.book.bench import token_shape
 from topdown.book.plan import Job, parse_changes, plan
 from topdown.cli import main
 from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, UNDECIDING, Config, say_needs
@@ -36,6 +37,21 @@ def test_paper_presets_have_the_released_values():
         assert (c.train.batch_size, c.model.num_iterations, c.model.decoder_layers) == (64, 3, 4)
         assert (c.model.ema_decay, c.model.dead_code_threshold, c.model.commitment_weight) == (0.99, 0.8, 0.0)
         assert not c.encoder.final_norm
+
+
+def test_recipes_of_others_have_their_values():
+    """Of DIAS 231969a (its COCO configuration) and SPOT efd9824, as far as they go here."""
+    for name, slots in (('coco_short', 7), ('voc_short', 6)):
+        c = preset(name)
+        assert (c.train.steps, c.train.batch_size, c.train.lr, c.train.warmup_steps) == (100_000, 32, 2e-4, 5_000)
+        assert (c.model.num_slots, c.model.decoder_layers, c.model.decoder_heads) == (slots, 4, 4)
+        assert (c.data.protocol, c.data.random_crop, c.encoder.final_norm) == ('bench', True, False)
+        assert token_shape(c) == (256, 384, (16, 16))
+    c = preset('coco_spot')
+    assert c.train.steps == 50 * (118_287 // 64)
+    assert (c.data.protocol, c.model.patch_order, c.model.input_masking) == ('spot', 'random', 0.0)
+    assert (c.model.num_slots, c.model.decoder_heads, c.train.batch_size, c.train.lr) == (7, 6, 64, 4e-4)
+    assert token_shape(c) == (196, 768, (14, 14))
 
 
 @pytest.mark.parametrize('name', PRESETS)

@@ -27,8 +27,8 @@ _PAPER = Config(name='coco')
 
 _SHORT = dataclasses.replace(
     _PAPER.with_(
-        encoder='vit_small_patch14_reg4_dinov2.lvd142m', decoder_heads=4, batch_size=32, steps=100_000, lr=2e-4,
-        warmup_steps=5_000, lr_half_life=20_000, eval_every=10_000,
+        protocol='bench', random_crop=True, encoder='vit_small_patch14_reg4_dinov2.lvd142m', decoder_heads=4,
+        batch_size=32, steps=100_000, lr=2e-4, warmup_steps=5_000, lr_half_life=20_000, eval_every=10_000,
     ),
     name='coco_short',
 )  # fmt: skip
@@ -115,7 +115,7 @@ PRESETS: dict[str, Config] = {
     'coco': _PAPER,
     'voc': dataclasses.replace(_PAPER.with_(dataset='voc', num_slots=6, steps=250_000, random_crop=True), name='voc'),
     'coco_short': _SHORT,
-    'voc_short': dataclasses.replace(_SHORT.with_(dataset='voc', num_slots=6, random_crop=True), name='voc_short'),
+    'voc_short': dataclasses.replace(_SHORT.with_(dataset='voc', num_slots=6), name='voc_short'),
     'coco_spot': dataclasses.replace(
         _PAPER.with_(
             protocol='spot', decoder_heads=6, input_masking=0.0, patch_order='random', steps=92_400,
