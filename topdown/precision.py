@@ -59,11 +59,7 @@ def choose(setting: str, device: str | torch.device = 'cpu') -> Precision:
 
 
 def autocast(name: str, device: str | torch.device) -> torch.autocast:
-    """The context to compute in: bfloat16 autocast for 'bf16', none for 'fp32'.
-
-    Raises:
-        ValueError: on a device other than a CPU or a GPU of CUDA or ROCm.
-    """
+    """The context to compute in: bfloat16 autocast for 'bf16', none for 'fp32'; ValueError on other devices."""
     return torch.autocast(_known(device), torch.bfloat16, enabled=name == 'bf16')
 
 
@@ -80,14 +76,10 @@ def _known(device: str | torch.device) -> str:
 
 
 def settle(threads: int = 0) -> None:
-    """How torch computes in this process from now on: on so many CPU threads, and without TF32.
+    """How torch computes from now on: on so many CPU threads (0: as many as it likes), and without TF32.
 
-    TF32 rounds the factors of float32 products on GPUs to 10 bits. Here products that may be rounded are in bfloat16,
-    and the others, such as distances to codes and sums of slots, are meant as they stand. It is set by the interface
-    that every supported version of torch has and can read back; mixed with the other one, reading raises.
-
-    Args:
-        threads: 0 leaves their number to torch.
+    Products that may be rounded are in bfloat16, and the others, such as sums of slots, are meant as they stand. All
+    versions of torch have this interface and can read it back; mixed with the one of 2.9, reading raises.
     """
     if threads:
         torch.set_num_threads(threads)

@@ -140,7 +140,7 @@ def doubts(config: Config, objects: list[int]) -> Iterator[str]:
             f'batch_size={options.batch_size} images a step, of all {distributed.world()} process(es) together, is not '
             f'the {usual} of preset {config.name!r}, which its lr and steps are made for'
         )
-    if not config.encoder.pretrained and not config.encoder.weights and config.encoder.name != 'pixels':
+    if not config.encoder.pretrained and not config.encoder.weights and config.encoder.name not in ('pixels', 'tokens'):
         yield f'the weights of encoder {config.encoder.name} are random (pretrained=False): its tokens mean nothing'
     if torch.backends.mps.is_available():
         yield "Apple's GPU (mps) is not supported: the CPU computes"
@@ -150,13 +150,8 @@ def price(config: Config, encoder: Encoder, images: int, steps: int) -> str:
     """What so many steps cost: images, epochs, and the least time that this device takes for them.
 
     The time is that of matrix products at the speed of the fastest one measured here: no run is shorter, and those of
-    small models take many times as long. Models of pixels are convolutions, and no time is given.
-
-    Args:
-        config: the experiment.
-        encoder: it computes tokens in every step unless they are stored.
-        images: of an epoch.
-        steps: to be done.
+    small models take many times as long. Models of pixels are convolutions, and no time is given. ``images`` are those
+    of an epoch.
     """
     seen = steps * config.train.batch_size
     text = f'{seen:,} in all, {seen / images:.1f} epochs'
