@@ -4,7 +4,7 @@ Makes a data set in COCO's layout (5,000 validation images of 640 x 480 with 1 t
 run-length codes; 118,287 training images, most of them links to a few files), runs notebook 03 on it as a user would,
 with the paper's configuration and an encoder of random weights, interrupts and resumes it, evaluates from the command
 line, and writes the largest memory of every stage. No process of it may have more data (RLIMIT_DATA: memory that it may
-write and shares with nobody) than ``--limit``; address space would be no measure, since torch's libraries alone map 7 GB.
+write and shares with nobody) than ``--limit``; address space would not be a measure: torch alone maps 7 GB.
 """
 
 from __future__ import annotations
