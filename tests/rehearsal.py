@@ -241,9 +241,12 @@ def main() -> None:
         changes=json.dumps(options.changes), val=options.val, train=options.train, steps=options.steps,
         processor=processor(), commit=origin['commit'], date=origin['date'],
     )  # fmt: skip
-    print(rows[['stage', 'seconds', 'own_gb', 'address_space_gb']].to_string(index=False))
+    names = {'stage': 'stage', 'seconds': 'seconds', 'own_gb': 'own memory, GB', 'address_space_gb': 'address space, GB'}
+    shown = rows[list(names)].rename(columns=names)
+    print(shown.to_string(index=False))
     if options.table:
         write_text(options.table, rows.to_csv(index=False))
+        write_text(options.table.with_name(f'{options.table.stem}_summary.csv'), shown.to_csv(index=False))
 
 
 if __name__ == '__main__':
