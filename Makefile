@@ -81,6 +81,8 @@ bench: install
 	  --table figures/tables/bench.csv
 	$(BIN)/topdown bench --preset coco --batch-size 4 --rounds 5 --grow figures/tables/bench_growth.csv
 	$(BIN)/topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv
+	$(BIN)/topdown bench --preset coco --precision fp32 --models baseline top-down six-iterations \
+	  --inference figures/tables/inference.csv
 
 pair: install
 	$(BIN)/python tests/tidy_notebooks.py pair

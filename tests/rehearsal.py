@@ -3,7 +3,8 @@
 Makes a data set in COCO's layout (5,000 validation images of 640 x 480 with 1 to 60 objects, crowds, polygons and
 run-length codes; 118,287 training images, most of them links to a few files), runs notebook 03 on it as a user would,
 with the paper's configuration and an encoder of random weights, interrupts and resumes it, evaluates from the command
-line, and writes the largest memory of every stage. Nothing of it may take more address space than ``--limit``.
+line, and writes the largest memory of every stage. No process of it may have more data (RLIMIT_DATA: memory that it may
+write and shares with nobody) than ``--limit``; address space would not be a measure: torch alone maps 7 GB.
 """
 
 from __future__ import annotations
@@ -111,13 +112,13 @@ def _scene(rng: np.random.Generator) -> tuple[Image.Image, list[str]]:
 
 
 class Watched:
-    """A command in an address space of so many GB, and what it and its children took while it ran."""
+    """A command whose processes may have so many GB of data each, and what it and its children took while it ran."""
 
     def __init__(self, command: list[str], limit: float) -> None:
         self.samples: list[tuple[float, float, float]] = []  # time, resident and mapped GB of the largest process
         began = time.time()
         rlimit = (int(limit * 1e9), int(limit * 1e9))
-        process = subprocess.Popen(command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, rlimit))
+        process = subprocess.Popen(command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, rlimit))
         thread = threading.Thread(target=self._look, args=(process.pid,), daemon=True)
         thread.start()
         self.status = process.wait()
@@ -228,7 +229,7 @@ def main() -> None:
     parser.add_argument('--train', type=int, default=118_287)
     parser.add_argument('--steps', type=int, default=20)
     parser.add_argument('--models', default='baseline,top-down')
-    parser.add_argument('--limit', type=float, default=10.0, help='address space, GB')
+    parser.add_argument('--limit', type=float, default=10.0, help='data of a process, GB')
     parser.add_argument('--changes', type=json.loads, default={}, help='to the preset, as JSON')
     parser.add_argument('--table', type=Path, default=None, help='CSV file for the rows')
     options = parser.parse_args()

@@ -153,7 +153,7 @@ def test_untrained_encoders_are_alike(tiny):
 
 
 def test_rehearsal_in_small(tmp_path):
-    """The whole of ``make rehearsal``: notebook, resumption, evaluation, each within 10 GB of address space."""
+    """The whole of ``make rehearsal``: notebook, resumption, evaluation, each within 10 GB."""
     import argparse
 
     changes = {'encoder': 'vit_toybox_patch8_96', 'image_size': 96, 'layer': 5, 'slot_size': 32, 'decoder_layers': 1,

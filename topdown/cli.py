@@ -249,7 +249,8 @@ def speed(
 def bench(
     parameters: Parameters, preset: Preset = 'toybox', device: Literal['cpu', 'cuda'] = 'cpu', rounds: int = 10,
     models: tuple[str, ...] = ('baseline', 'top-down'), memory: Flag = True, evaluation: Flag = False,
-    grow: Path | None = None, store: Path | None = None, json: Path | None = None, table: Path | None = None,
+    grow: Path | None = None, store: Path | None = None, inference: Path | None = None, json: Path | None = None,
+    table: Path | None = None,
 ) -> None:  # fmt: skip
     """How fast training is, and where the time goes: the experiment of a preset, with changed parameters.
 
@@ -261,6 +262,7 @@ def bench(
         evaluation: time evaluation, too (makes the encoder).
         grow: instead: growth over N, K, E, batch and slot width, written to this CSV file.
         store: instead: encoder in the loop against stored tokens, a row added to this CSV table.
+        inference: instead: what applying a model costs, rows added to this CSV table.
         json: write everything to this file.
         table: add rows to this CSV table.
     """
@@ -269,6 +271,8 @@ def bench(
     config = make_config(preset, **parameters)
     if store:
         bench.run_store(config, store)
+    elif inference:
+        bench.run_inference(config, models, device, rounds, inference)
     elif grow:
         bench.run_growth(config, device, rounds, grow)
     else:

@@ -27,7 +27,7 @@ def block_grid(data: EvalSet, count: int) -> Rows:
         column = torch.arange(data.mask_size) * cells // data.mask_size
         labels[top:bottom] = (first + column).int()
         first += cells
-    return _maps(data, lambda found: labels.expand(len(found), -1, -1))
+    return _maps(data, lambda i: labels)
 
 
 def kmeans(data: EvalSet, features: Tensor, count: int, seed: int = 0) -> Rows:
@@ -39,7 +39,7 @@ def kmeans(data: EvalSet, features: Tensor, count: int, seed: int = 0) -> Rows:
         labels = np.stack([
             KMeans(count, n_init=3, random_state=seed).fit_predict(x.double().numpy()) for x in features
         ])  # fmt: skip
-    return _maps(data, lambda found: _upsampled(data, torch.from_numpy(labels[found]), count))
+    return _maps(data, lambda i: _upsampled(data, torch.from_numpy(labels[i])))
 
 
 def patch_colours(data: EvalSet) -> Tensor:
@@ -56,8 +56,7 @@ def pooled_truth(data: EvalSet) -> Rows:
     masks are, halfway between centres; soft masks can place an outline anywhere within a patch, and models whose masks
     are soft do score above this row in FG-ARI. See ``truth_as_shares``.
     """
-    count = _truth_count(data)
-    return _maps(data, lambda found: _upsampled(data, _shares(data, found, count).argmax(dim=1), count))
+    return _maps(data, lambda i: _upsampled(data, _shares(data, i).argmax(dim=0)))
 
 
 def truth_as_shares(data: EvalSet) -> Rows:
@@ -66,8 +65,7 @@ def truth_as_shares(data: EvalSet) -> Rows:
     Other soft masks may lie closer to the truth after upsampling than its own shares do, so this is not a proven bound
     either, but it is a fairer reference for soft masks than hard patch labels are.
     """
-    count = _truth_count(data)
-    return _maps(data, lambda found: labels_from_masks(_shares(data, found, count), data.grid, data.mask_size))
+    return _maps(data, lambda i: labels_from_masks(_shares(data, i)[None], data.grid, data.mask_size)[0])
 
 
 def truth_at_token_means(data: EvalSet) -> Rows:
@@ -76,21 +74,15 @@ def truth_at_token_means(data: EvalSet) -> Rows:
     Every true segment (background included) is given the mean of its patches' tokens, and every patch then goes to the
     nearest mean.
     """
-    count = _truth_count(data)
 
-    def make(found: list[int]) -> Tensor:
-        member = F.one_hot(_shares(data, found, count).argmax(dim=1), count).float()
-        size, tokens = member.sum(1), data.tokens[found].float()
-        means = member.transpose(1, 2) @ tokens / size[..., None].clamp(min=1)
-        distance = torch.cdist(tokens, means).masked_fill((size == 0)[:, None], float('inf'))
-        return _upsampled(data, distance.argmin(-1), count)
+    def make(i: int) -> Tensor:
+        tokens, owner = data.tokens[i].float(), _shares(data, i).argmax(dim=0)
+        member = F.one_hot(owner).float()
+        size = member.sum(0)
+        means = member.T @ tokens / size[:, None].clamp(min=1)
+        return _upsampled(data, torch.cdist(tokens, means).masked_fill(size == 0, float('inf')).argmin(-1))
 
     return _maps(data, make)
-
-
-def _truth_count(data: EvalSet) -> int:
-    """One more than the largest true label of the set."""
-    return max(int(data.main_truth.instance.max()), 0) + 1
 
 
 def patch_shares(data: EvalSet) -> Iterator[Tensor]:
@@ -98,26 +90,30 @@ def patch_shares(data: EvalSet) -> Iterator[Tensor]:
 
     Pixels that the protocol leaves out count as ground.
     """
-    count = _truth_count(data)
-    return (_shares(data, list(range(len(data))[batch]), count) for batch in _batches(data))
+    count = max(int(data.main_truth.instance.max()), 0) + 1
+    for batch in _batches(data):
+        parts = [_shares(data, i) for i in range(len(data))[batch]]
+        yield torch.stack([F.pad(part, (0, 0, 0, count - len(part))) for part in parts])
 
 
-def _shares(data: EvalSet, found: list[int], count: int) -> Tensor:
-    part = torch.from_numpy(np.maximum(data.instances[found], 0))
-    member = F.one_hot(part.long(), count).permute(0, 3, 1, 2).float()
-    return F.adaptive_avg_pool2d(member, data.grid).flatten(2)
+def _shares(data: EvalSet, i: int) -> Tensor:
+    """Of one image, (C, N): its segments up to its own last one."""
+    labels = torch.from_numpy(np.maximum(data.instances[i], 0))
+    member = labels == torch.arange(int(labels.max()) + 1)[:, None, None]
+    return F.adaptive_avg_pool2d(member.float(), data.grid).flatten(1)
 
 
 def _batches(data: EvalSet) -> Iterator[slice]:
     return (slice(first, first + BATCH) for first in range(0, len(data), BATCH))
 
 
-def _maps(data: EvalSet, make: Callable[[list[int]], Tensor]) -> Rows:
-    return Rows(make, *data.main_truth.regions.shape)
+def _maps(data: EvalSet, make: Callable[[int], Tensor]) -> Rows:
+    return Rows(lambda rows: torch.stack([make(i) for i in rows]), *data.main_truth.regions.shape)
 
 
-def _upsampled(data: EvalSet, labels: Tensor, count: int) -> Tensor:
-    return labels_from_patches(labels, data.grid, data.mask_size, count)
+def _upsampled(data: EvalSet, labels: Tensor) -> Tensor:
+    """Labels (N,) of one image's patches -> (M, M)."""
+    return labels_from_patches(labels[None], data.grid, data.mask_size, int(labels.max()) + 1)[0]
 
 
 def baselines(
@@ -137,7 +133,7 @@ def baselines(
         'truth as shares of patches': truth_as_shares(data),
         'truth pooled to patches': pooled_truth(data),
         'truth at token means': truth_at_token_means(data),
-        'one slot': _maps(data, lambda found: one.expand(len(found), -1, -1)),
+        'one slot': _maps(data, lambda i: one),
         'block grid': block_grid(data, count),
         'k-means on colours': kmeans(data, patch_colours(data), count, seed),
         'k-means on tokens': kmeans(data, data.tokens, count, seed),
