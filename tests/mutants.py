@@ -78,6 +78,12 @@ MUTANTS = [
     Mutant('codebook follows validation images', 'model/codebook.py', '''            if self.training:
                 self.update(''', '''            if True:
                 self.update(''', 'test_codebook.py::test_evaluation_changes_nothing'),
+    Mutant('sums of slots without an order', 'model/codebook.py', "if vectors.device.type == 'cpu':", 'if True:',
+           'test_gpu_path.py::test_sums_of_slots_are_a_product_on_a_gpu'),
+    Mutant('state in bfloat16', 'precision.py', "if device.type == 'cuda' else contextlib", 'if False else contextlib',
+           'test_gpu_path.py::test_state_and_softmax_are_float32_on_a_gpu'),
+    Mutant('codes counted for ever', 'train/health.py', 'step // epoch != before', 'False and step // epoch != before',
+           'test_health.py::test_codes_are_counted_over_the_epoch'),
     Mutant('perplexity in bits', 'model/codebook.py', 'return torch.exp(-', 'return torch.exp2(-',
            'test_codebook.py::test_perplexity_counts_codes_in_use'),
     # ------------------------------------------------------------------------------------------ decoders and model

@@ -89,8 +89,7 @@ def test_several_processes_equal_one_in_bfloat16(tiny, tmp_path):
     for processes in (1, 2):
         launch(processes, tmp_path / str(processes), tiny, 'precision=bf16', READ, 'num_workers=1')
     one, two = (pd.read_csv(tmp_path / name / 'log.csv') for name in '12')
-    print(one.loss.to_numpy(), two.loss.to_numpy())
-    np.testing.assert_allclose(one.loss, two.loss, rtol=0.005)
+    np.testing.assert_allclose(one.loss, two.loss, rtol=5e-4)  # measured: 2e-5
 
 
 def children(pid):
