@@ -241,7 +241,7 @@ def main() -> None:
         changes=json.dumps(options.changes), val=options.val, train=options.train, steps=options.steps,
         processor=processor(), commit=origin['commit'], date=origin['date'],
     )  # fmt: skip
-    names = {'stage': 'stage', 'seconds': 'seconds', 'own_gb': 'own memory, GB', 'address_space_gb': 'address space, GB'}
+    names = {'stage': 'stage', 'seconds': 'seconds', 'own_gb': 'own GB', 'address_space_gb': 'address space GB'}
     shown = rows[list(names)].rename(columns=names)
     print(shown.to_string(index=False))
     if options.table:
