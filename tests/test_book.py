@@ -73,3 +73,19 @@ def test_readme_names_the_versions_of_the_constraints():
     named = dict(part.split() for part in said.split(','))
     assert set(named) == {'numpy', 'pandas', 'torch'}
     assert all(pinned[name] == version for name, version in named.items())
+
+
+def test_the_lock_has_the_versions_of_the_constraints_and_hashes_of_all():
+    text = (ROOT / 'requirements.lock').read_text()
+    normal = lambda name: re.sub('[-_.]+', '-', name).lower()  # noqa: E731
+    entries = re.findall(r'^(\S+?)==(\S+)(.*(?:\n    --hash=sha256:[0-9a-f]{64}.*)+)', text, flags=re.M)
+    assert len(entries) == len(re.findall('==', re.sub(' ;.*', '', text)))
+    locked = {}
+    for name, version, _ in entries:
+        locked.setdefault(name, set()).add(version)
+    for name, version in re.findall(r'^(\S+)==(\S+)$', (ROOT / 'constraints.txt').read_text(), flags=re.M):
+        assert locked[normal(name)] == {version}, name
+    project = (ROOT / 'pyproject.toml').read_text()
+    wanted = re.findall(r'^    "([\w-]+)[>=<]', project, flags=re.M)
+    assert {normal(name) for name in wanted} - {'tensorboard', 'pip-audit', 'uv'} <= set(locked)
+    assert not re.search(r'://|^-', text, flags=re.M)  # no address of anybody's index

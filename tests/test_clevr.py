@@ -197,7 +197,7 @@ def test_prepared_files_are_checked(root, capsys):
     contents = json.loads((folder / 'clevr6.json').read_text())
     for fault in ('{', json.dumps({**contents, 'version': 99}), '[]'):
         (folder / 'clevr6.json').write_text(fault)
-        with pytest.raises(ValueError, match=r'clevr6.json is damaged or of another version'):
+        with pytest.raises(ValueError, match=r'clevr6.json (is|holds) .*: delete it and prepare again'):
             Clevr6(root, 'val', 32, 32)
 
 

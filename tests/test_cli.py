@@ -228,7 +228,7 @@ DEEP = '[' * 100_000
         (['--toybox', '{"size": null}'], 1, 'error: toybox must give names numbers'),
         (['--toybox', '{"size": {"a": 1}}'], 1, 'error: toybox must give names numbers'),
         (['--toybox', '{"size": "big"}'], 1, 'error: toybox: size must be of type int'),
-        (['--toybox', '{"colour": 1}'], 1, 'error: toybox has no setting colour; it has size, '),
+        (['--toybox', '{"colour": 1}'], 1, "error: toybox has no setting 'colour'; it has size, "),
         (['--preset', 'nope'], 2, 'nope'),
     ],
 )  # fmt: skip

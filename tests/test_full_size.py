@@ -13,7 +13,7 @@ from tests.rehearsal import CATEGORIES, make_coco, rehearse
 from topdown import distributed
 from topdown.data.base import Texts
 from topdown.data.coco import CocoInstances
-from topdown.data.records import read_json, read_lists
+from topdown.data.records import read_lists
 from topdown.evaluate import metrics, truth
 from topdown.evaluate.predict import labels_from_masks, masks_of, score_model
 from topdown.model.encoder import make_encoder
@@ -69,15 +69,15 @@ def test_lists_of_a_file_are_read_without_its_annotations(tmp_path, change):
     make_coco(tmp_path, 3, 4)
     path = tmp_path / 'annotations' / 'instances_train2017.json'
     path.write_text(change(path.read_text()), encoding='utf-8')
-    whole = read_json(path)
+    whole = json.loads(path.read_text(encoding='utf-8-sig'))
     assert whole['annotations']
-    assert {key: value for key, value in read_lists(path).items() if key in ('images', 'categories')} == {
+    assert {key: value for key, value in read_lists(path, 'again').items() if key in ('images', 'categories')} == {
         key: whole[key] for key in ('images', 'categories')
     }
-    for text, message in (('{', 'is not JSON'), ('[1]', 'not a COCO file')):
+    for text, message in (('{', 'is not JSON'), ('[1]', 'holds a list instead of an object')):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
-            read_lists(path)
+            read_lists(path, 'again')
 
 
 def test_made_up_coco_reads_as_cocos_own_layout(tmp_path):

@@ -199,7 +199,7 @@ def test_bad_input_is_refused():
         metrics.make_truth(np.full((1, 2, 2), -2), np.zeros((1, 2, 2), int))
     with pytest.raises(ValueError, match='class 2, but 1 categories'):
         metrics.make_truth(np.full((1, 2, 2), 1), np.full((1, 2, 2), 2), [np.array([7, 7])])
-    with pytest.raises(ValueError, match='as many categories'):
+    with pytest.raises(ValueError, match='as many category ids'):
         metrics.class_labels(np.ones((2, 3, 3), bool), np.array([1]))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import warnings
 
@@ -25,8 +24,6 @@ from topdown.evaluate.predict import score
 from topdown.evaluate.truth import make_truth_set
 from topdown.presets import preset
 
-LONG = int(os.environ.get('TOPDOWN_FUZZ', '0'))
-"""How many broken files to try; a few hundred if 0."""
 BOXES = ((slice(40, 140), slice(40, 160)), (slice(180, 300), slice(180, 280)), (slice(20, 120), slice(200, 300)))
 
 
@@ -487,7 +484,7 @@ def account(content):
     return len(rows) if isinstance(rows, list) else 0
 
 
-@settings(max_examples=LONG or 250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=not LONG)
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(content=broken_files())
 def test_broken_files_are_read_left_out_or_refused(fuzz_root, content):
     path = fuzz_root / 'annotations' / 'instances_val2017.json'
@@ -510,7 +507,7 @@ def test_broken_files_are_read_left_out_or_refused(fuzz_root, content):
     assert kept + left_out == account(content)  # nothing is lost without a word
 
 
-@settings(max_examples=LONG or 250, deadline=None, derandomize=not LONG)
+@settings(max_examples=250, deadline=None, derandomize=True)
 @given(segmentation=SEGMENTATIONS)
 def test_masks_that_leave_the_check_fill_their_image(segmentation):
     found, message = attempt(lambda: encode_mask(segmentation, 9, 12))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -313,6 +314,24 @@ def test_a_finished_run_is_not_handed_out_as_another_data_sets(tiny, tmp_path, m
     monkeypatch.setattr(runs, 'digest', lambda made: 'another')
     with pytest.raises(ValueError, match='finished run on other data'):
         runs.run_job(Job('ablation', 'top-down', 0), 'smoke', tmp_path, progress=False)
+
+
+def test_rows_of_other_data_are_not_gathered(own, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(PRESETS, 'smoke', own.with_(steps=2))
+    root = str(tmp_path / 'data')
+    runs.run_job(Job('ablation', 'top-down', 0), 'smoke', tmp_path / 'runs', root, progress=False)
+    words = ['tables', 'collect', '--preset', 'smoke', '--data-root', root]
+    words += ['--run-dir', str(tmp_path / 'runs'), '--tables', str(tmp_path / 'tables')]
+    main(words)
+    capsys.readouterr()
+    change_file(tmp_path / 'data', 5, grow=True)
+    for what in ('collect', 'plan'):
+        with pytest.raises(SystemExit):
+            main([words[0], what, *words[2:]])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.fullmatch(r'error: .*-seed0 holds a finished run on other data: .*', line)
+    (tmp_path / 'data').rename(tmp_path / 'elsewhere')  # without the data, rows are what they are
+    main(words)
 
 
 def test_files_of_many_images_are_looked_at_once(tiny, monkeypatch):

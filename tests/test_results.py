@@ -43,7 +43,9 @@ def test_mean_and_spread():
 def test_publish_replaces_the_readme_table(tmp_path):
     run, figures, readme = tmp_path / 'runs' / 'toybox', tmp_path / 'figures', tmp_path / 'README.md'
     run.mkdir(parents=True)
-    pd.DataFrame({'model': ['a'], 'masks': ['-'], 'fg_ari': [1.0]}).to_csv(run / 'results.csv', index=False)
+    pd.DataFrame({'model': ['a'], 'masks': ['-'], 'dataset': ['b'], 'fg_ari': [1.0]}).to_csv(
+        run / 'results.csv', index=False
+    )
     (run / 'masks.png').write_bytes(b'png')
     (run / 'paired.csv').write_text('model\nb - a\n')
     readme.write_text(f'before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n')
@@ -122,7 +124,7 @@ def test_the_committed_tables_have_one_number_a_run():
 def test_publishing_says_which_table_is_old(tmp_path):
     run, figures = tmp_path / 'toybox', tmp_path / 'figures'
     run.mkdir()
-    one_run(model='top-down', masks='decoder').to_csv(run / 'results.csv', index=False)
+    one_run(model='top-down', masks='decoder', dataset='toybox').to_csv(run / 'results.csv', index=False)
     publish.publish(run, figures)
     one_run(fg_ari=70.0).to_csv(figures / 'tables' / 'toybox_ablation.csv', index=False)
     with pytest.raises(ValueError, match=r'toybox and toybox_ablation, abc, seed 3: fg_ari 80\.000 and 70\.000'):

@@ -24,6 +24,7 @@ from tyro.extras import SubcommandApp
 
 from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, Config, PretrainConfig, owner, parse_object, say_needs
 from topdown.datasets import DATASETS
+from topdown.files import brief
 from topdown.presets import PRESETS
 from topdown.presets import preset as make_config
 from topdown.protocols import PROTOCOLS
@@ -378,7 +379,8 @@ def main(arguments: list[str] | None = None) -> None:
         status = 1
         app.cli(prog='topdown', args=words, registry=_options(base), config=(OmitArgPrefixes, DisallowNone))
     except (ValueError, OSError, RuntimeError, ImportError, ArithmeticError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        said = error if isinstance(error, RuntimeError) else brief(error, 2000)  # failed runs have a line each
+        print(f'error: {said}', file=sys.stderr)
         raise SystemExit(status) from None
 
 

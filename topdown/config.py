@@ -20,7 +20,7 @@ from topdown.protocols import get_protocol
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
-        raise ValueError(message)
+        raise ValueError(message[:1000])
 
 
 def typed(name: str, value: object, kind: type) -> object:
@@ -375,14 +375,21 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict) -> Config:
-        """Inverse of ``to_dict``; also for dictionaries with names of before (``RENAMED``)."""
-        found = dict(values)
-        for part, kind in PARTS.items():
-            settings = {RENAMED.get(key, key): value for key, value in found[part].items()}
-            if part == 'encoder' and 'encoder' in settings:  # what its name was called
-                settings['name'] = settings.pop('encoder')
-            found[part] = kind(**settings)
-        return cls(**found)
+        """Inverse of ``to_dict``; also for dictionaries with names of before (``RENAMED``); else ``ValueError``."""
+        try:
+            found = dict(values)
+            for part, kind in PARTS.items():
+                settings = {RENAMED.get(key, key): value for key, value in found[part].items()}
+                if part == 'encoder' and 'encoder' in settings:  # what its name was called
+                    settings['name'] = settings.pop('encoder')
+                found[part] = kind(**settings)
+            found = cls(**found)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f'this is not a configuration of this version ({str(error)[:200]!r})') from error
+        for place in (found, *(getattr(found, part) for part in PARTS)):
+            for name, kind in typing.get_type_hints(type(place)).items():
+                typed(name, getattr(place, name), kind)
+        return found
 
     def differences(self, other: Config) -> list[str]:
         """Fields that decide a run and differ, as 'num_slots=7 instead of 5'; ``steps`` may differ."""

@@ -1,9 +1,10 @@
-"""Files that are whole or not there, and folders that one process at a time writes to."""
+"""Files that are whole or not there, what is said of those that are neither, and folders for one writer at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import socket
 import sys
@@ -50,6 +51,22 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with fresh(path) as place:
         place.write_text(text)
+
+
+def brief(error: object, most: int = 300) -> str:
+    """What an error says, in one line of a bounded length."""
+    return ' '.join(str(error).split('\n'))[:most]
+
+
+def read_json(path: str | Path, remedy: str) -> dict:
+    """The object that a JSON file holds; else a ``ValueError`` that names the file. A byte order mark is no matter."""
+    try:
+        found = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:  # also of encodings, and of numbers of thousands of digits
+        raise ValueError(f'{path} is not JSON ({brief(error)}): {remedy}') from error
+    if not isinstance(found, dict):
+        raise ValueError(f'{path} holds a {type(found).__name__} instead of an object: {remedy}')
+    return found
 
 
 @contextlib.contextmanager

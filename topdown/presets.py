@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 
 from topdown.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig, typed
 
@@ -152,12 +153,12 @@ SPOT (the book's page on differences says what of both is not the same here); th
 the paper. All but the embedded ones need the data set and, in practice, a GPU."""
 
 
-def preset(name: str, **changes: object) -> Config:
+def preset(name: str, /, **changes: object) -> Config:
     """The preset of that name, with changes (see ``Config.with_``).
 
     Raises:
         ValueError: for an unknown preset, an unknown parameter or an impossible value.
     """
     if typed('preset', name, str) not in PRESETS:
-        raise ValueError(f'unknown preset {name!r}; known: {", ".join(PRESETS)}')
+        raise ValueError(f'unknown preset {reprlib.repr(name)}; known: {", ".join(PRESETS)}')
     return PRESETS[name].with_(**changes)

@@ -90,5 +90,5 @@ def get_protocol(name: str) -> Protocol:
         ValueError: for an unknown name.
     """
     if name not in PROTOCOLS:
-        raise ValueError(f'protocol must be one of {", ".join(PROTOCOLS)}, got {name!r}')
+        raise ValueError(f'protocol must be one of {", ".join(PROTOCOLS)}, got {str(name)[:80]!r}')
     return PROTOCOLS[name]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from topdown.book.places import figures_dir
 from topdown.book.summaries import METRICS, against_published, check_tables, markdown, mean_and_spread, summary_table
+from topdown.train.journal import read_table
 
 DEFAULT_PRESET = 'toybox'
 
@@ -80,4 +81,8 @@ def read_results(folder: Path) -> pd.DataFrame:
     path = folder / 'results.csv'
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing: run book/03_train_coco.ipynb first')
-    return pd.read_csv(path)
+    found = read_table(path)
+    numbers = found.reindex(columns=list(METRICS)).dtypes.map(pd.api.types.is_numeric_dtype)
+    if not numbers.all() or not {'model', 'masks', 'dataset'} <= set(found):
+        raise ValueError(f'{path} does not hold the rows of a training chapter: execute it again')
+    return found

@@ -18,7 +18,7 @@ from topdown.data.digest import digest, made_of
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import interventions, predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
-from topdown.files import write_text
+from topdown.files import read_json, write_text
 from topdown.model.encoder import make_encoder
 from topdown.presets import preset
 from topdown.train.batches import TrainData
@@ -36,13 +36,24 @@ def job_folder(run_dir: str | Path, config: Config) -> Path:
     return Path(run_dir) / config.name / 'jobs' / f'{config.key}-seed{config.train.seed}'
 
 
-def read_row(folder: Path, config: Config) -> dict[str, object] | None:
-    """The row of a finished run; None if there is none of this configuration and seed."""
+def read_row(folder: Path, config: Config, known: dict[str, str] | None = None) -> dict[str, object] | None:
+    """The row of a finished run; None if there is none of this configuration and seed.
+
+    With ``known``, data settings and their digests so far, a run on other data than now is a ``ValueError``.
+    """
     path = folder / 'row.json'
     if not path.is_file():
         return None
-    row = json.loads(path.read_text())
-    return row if (row['config'], row['seed']) == (config.key, config.train.seed) else None
+    row = read_json(path, 'delete it and make the run again')
+    if (row.get('config'), row.get('seed')) != (config.key, config.train.seed):
+        return None
+    if known is not None and 'data' in row:
+        place = json.dumps(vars(config.data), sort_keys=True)
+        if place not in known:
+            known[place] = digest({split: made_of(open_dataset(config, split, False)) for split in ('train', 'val')})
+        if row['data'] != known[place]:
+            raise ValueError(f'{folder} holds a finished run on other data: choose another run_dir, or delete it')
+    return row
 
 
 # ------------------------------------------------------------------------------------------------------ one run
@@ -73,11 +84,8 @@ def run_job(
     """
     config = job.config(preset_name, data_root, token_dir, steps)
     folder = job_folder(run_dir, config)
-    row = read_row(folder, config)
+    row = read_row(folder, config, {})
     if row is not None:
-        made = {split: made_of(open_dataset(config, split, progress)) for split in ('train', 'val')}
-        if row.get('data', digest(made)) != digest(made):
-            raise ValueError(f'{folder} holds a finished run on other data: choose another run_dir, or delete it')
         return row
     began = time.perf_counter()
     encoder = make_encoder(config)
@@ -152,7 +160,7 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
                 run = train_model(config, folder, encoder, data, eval_set, progress, stop_at=step)
                 row = {'step': step, 'variant': job.variant, **measure_run(run, eval_set), **run.provenance}
                 write_text(path, json.dumps(row, indent=1))
-            rows.append(json.loads(path.read_text()))
+            rows.append(read_json(path, 'delete it and measure again'))
     return pd.DataFrame(rows)
 
 

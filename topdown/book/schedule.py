@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -24,6 +25,7 @@ from topdown.book.summaries import check_tables
 from topdown.book.tables import probe_summary
 from topdown.config import Config
 from topdown.data import open_dataset
+from topdown.datasets import DATASETS
 from topdown.files import fresh
 from topdown.model.encoder import make_encoder
 from topdown.presets import preset
@@ -329,6 +331,10 @@ def make_tables(
         return
     places = Places(preset_name, root / run_dir, data_root)
     tasks, failed = unique_tasks(jobs, places), []
+    known: dict[str, str] = {}
+    for task in tasks:  # what is made here lies in a folder named after its settings
+        with contextlib.suppress(FileNotFoundError):  # rows may be gathered where the data are not
+            read_row(task.folder, task.config, None if DATASETS[task.config.data.dataset].make else known)
     print(describe(jobs, tasks, places, workers), flush=True)
     if what == 'plan':
         return

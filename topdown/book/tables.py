@@ -18,6 +18,7 @@ import pandas as pd
 from topdown.book.summaries import effect_table
 from topdown.evaluate.statistics import seed_interval
 from topdown.presets import VARIANTS
+from topdown.train.journal import read_table as read
 
 NOT_AVAILABLE, NOT_RUN, NOTHING = 'not available', 'not run', '–'
 
@@ -41,14 +42,6 @@ HERE, REPORTED = 'this book', 'paper'
 
 
 # ------------------------------------------------------------------------------------------------------ reading
-
-
-def read(path: str | Path) -> pd.DataFrame:
-    """A CSV table; an empty frame if the file is missing or empty."""
-    path = Path(path)
-    if not path.is_file() or not path.stat().st_size:
-        return pd.DataFrame()
-    return pd.read_csv(path)
 
 
 def read_published(folder: str | Path) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -20,10 +21,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, default_convert
 
 from topdown.data.report import DOUBTFUL, Report
+from topdown.files import brief
 from topdown.protocols import PROTOCOLS, Protocol, get_protocol
 
-MOST_PIXELS = 178_956_970
-"""Of an image: Pillow's limit, beyond which it takes a file for a bomb. Memory is asked for only below it."""
+MOST_PIXELS, MOST_RATIO = 89_478_485, 50
+"""Pixels of an image, from where on Pillow warns of a bomb, and its long side by its short one, which grows with the
+square that is cut. Memory is asked for only below them."""
+MOST_CELLS = 2**32
+"""Pixels of all masks of an image together; likewise."""
+FORMATS = ('PNG', 'JPEG', 'TIFF', 'BMP', 'GIF', 'PPM', 'WEBP')
+"""Of image files. Pillow knows others, some of which start a program."""
 
 
 @dataclass
@@ -248,7 +255,7 @@ def read_image_file(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not an image, damaged, or fits ``size`` in neither way.
     """
-    with open_image(path, 'check the path, or unpack the images again') as image:
+    with opened(path, 'check the path, or unpack the images again') as image:
         stored, orientation = _header(image)
         turned = _upright(stored, orientation)
         if size is None or (stored != size and turned == size):
@@ -284,7 +291,7 @@ def _gray(array: np.ndarray, path: Path) -> np.ndarray:
 
 def stored_size(path: Path) -> tuple[int, int]:
     """Height and width of an image file, from its header; errors as of ``read_image_file``."""
-    with open_image(path, 'check the path, or unpack the images again') as image:
+    with opened(path, 'check the path, or unpack the images again') as image:
         return image.height, image.width
 
 
@@ -293,7 +300,7 @@ def check_size(path: Path, size: tuple[int, int], report: Report) -> None:
 
     An orientation that the size cannot decide about, such as upside down, is entered in the report.
     """
-    with open_image(path, 'check the path, or unpack the images again') as image:
+    with opened(path, 'check the path, or unpack the images again') as image:
         stored, orientation = _header(image)
     turned = _upright(stored, orientation)
     if size not in (stored, turned):
@@ -301,6 +308,12 @@ def check_size(path: Path, size: tuple[int, int], report: Report) -> None:
     if stored == turned and orientation != 1:
         reason = f'its EXIF orientation {orientation} fits its truth as well as none: it is read as it is stored'
         report.add(DOUBTFUL, reason, path.name)
+
+
+def check_masks(path: Path, objects: int, pixels: int) -> None:
+    """Refuse masks of so many objects in an image of so many pixels that memory would not do."""
+    if objects * pixels > MOST_CELLS:
+        raise ValueError(f'{path} has {objects} objects in {pixels} pixels: their masks do not fit into memory')
 
 
 def _header(image: Image.Image) -> tuple[tuple[int, int], int]:
@@ -321,15 +334,23 @@ def _refuse_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> N
 
 
 @contextlib.contextmanager
-def open_image(path: Path, missing: str) -> Iterator[Image.Image]:
+def opened(path: Path, missing: str) -> Iterator[Image.Image]:
     """An image file, and one kind of error for whatever is wrong with it."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             yield image
     except FileNotFoundError:
         raise FileNotFoundError(f'{path} is missing: {missing}') from None
     except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
-        raise ValueError(f'{path} cannot be read ({error}): delete it and get it again') from error
+        raise ValueError(f'{path} cannot be read ({brief(error)}): delete it and get it again') from error
+
+
+def open_image(file: Path | BinaryIO, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """An image, not decoded yet, of these formats and of a size that memory is asked for."""
+    image = Image.open(file, formats=formats)
+    if image.width * image.height > MOST_PIXELS or max(image.size) > MOST_RATIO * min(image.size):
+        raise ValueError(f'{image.height} x {image.width} pixels are too many, or too long a strip')
+    return image
 
 
 def as_image(array: np.ndarray) -> Tensor:
@@ -344,7 +365,7 @@ def read_labels(path: Path) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or no label map (see ``label_map``).
     """
-    with open_image(path, 'every image needs its labels; unpack them again') as image:
+    with opened(path, 'every image needs its labels; unpack them again') as image:
         found, fault = label_map(image)
     if fault:
         raise ValueError(f'{path} {fault}')
@@ -383,7 +404,7 @@ def _undo_renumbering(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
     Such programs keep colours and change indices, and turn gray maps of few labels into palettes. A palette of grays
     other than the indices holds gray labels; one of VOC's colours in other places holds VOC's labels.
     """
-    used, places = np.unique(indices, return_inverse=True)
+    used = np.flatnonzero(np.bincount(indices.ravel()))
     colours = palette[used]
     if (colours == colours[:, :1]).all():
         labels = colours[:, 0]
@@ -392,7 +413,9 @@ def _undo_renumbering(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
         labels = np.array([known.get(tuple(colour), -1) for colour in colours.tolist()])
     if len(set(labels.tolist())) < len(used) or labels.min() < 0:
         return indices  # a palette of its own: indices are labels
-    return labels[places].reshape(indices.shape)
+    table = np.zeros(256, np.int64)
+    table[used] = labels
+    return table[indices]
 
 
 def voc_colours() -> list[tuple[int, int, int]]:

@@ -30,10 +30,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from topdown.data.base import Annotation, ImageSet, as_image
+from topdown.data.base import Annotation, ImageSet, as_image, open_image
+from topdown.data.records import inside
 from topdown.data.tfrecord import RecordFile, make_example, parse_example, read_gzip, write_record
 from topdown.datasets import DATASETS
-from topdown.files import fresh, write_text
+from topdown.files import brief, fresh, read_json, write_text
 
 OFFICIAL_FILE = 'clevr_with_masks_train.tfrecords'
 CLEVR_HELP = DATASETS['clevr6'].help
@@ -107,20 +108,25 @@ class Clevr6(ImageSet):
         entities = self._decode(i, 'masks').astype(np.uint16)
         masks = (entities >> np.arange(1, ENTITIES, dtype=np.uint16)[:, None, None] & 1).astype(bool)
         seen = np.flatnonzero(masks.any((1, 2)))
-        shapes = parse_example(self.files[file][record], {'shape'}).get('shape')
-        categories = np.ones(len(seen), np.int64) if shapes is None else shapes[seen + 1] + 1
+        shapes = self.files[file].example(record, {'shape'}).get('shape', np.zeros(ENTITIES, np.int64))
+        if len(shapes) != ENTITIES or getattr(shapes, 'dtype', None) != np.int64:
+            raise ValueError(f'{self.path(i)}: {self.file_name(i)} has no shape for every object: {self.REMEDY}')
+        categories = shapes[seen + 1] + 1
         return Annotation(masks[seen], categories, np.zeros(len(seen), bool))
 
     def _decode(self, i: int, name: str) -> np.ndarray:
         file, record = self.places[i]
         try:
-            (content,) = parse_example(self.files[file][record], {name})[name]
-            with Image.open(io.BytesIO(content)) as image:
-                return np.array(image)
-        except (OSError, ValueError, KeyError) as error:
+            (content,) = self.files[file].example(record, {name})[name]
+            with open_image(io.BytesIO(content), ['PNG']) as image:
+                found = np.array(image)
+            if found.shape != (192, 192, 3)[: 2 + (name == 'image')]:
+                raise ValueError(f'its shape is {found.shape}')
+        except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
             raise ValueError(
-                f'{self.path(i)}: {name} of {self.file_name(i)} cannot be read ({error}): {self.REMEDY}'
+                f'{self.path(i)}: {name} of {self.file_name(i)} cannot be read ({brief(error)}): {self.REMEDY}'
             ) from error
+        return found
 
 
 def find_official(root: Path) -> Path | None:
@@ -181,7 +187,7 @@ def prepare_clevr(
     shapes: set[int] = set()
     for _, _, path in jobs:
         file = RecordFile(path)
-        scenes = [parse_example(file[record], {'number', 'shape'}) for record in range(len(file))]
+        scenes = [file.example(record, {'number', 'shape'}) for record in range(len(file))]
         splits[path.name.split('-')[0]][path.name] = [int(s['number'][0]) for s in scenes]
         shapes |= {int(shape) for s in scenes for shape in s.get('shape', ())}
     found = {'version': VERSION, 'source': source.name, 'shapes': sorted(shapes), 'splits': splits}
@@ -230,7 +236,7 @@ def convert_scene(data: bytes, number: int, source: Path) -> bytes | None:
     where = f'{source}, record {number}'
     try:
         found = parse_example(data, {'image', 'mask', 'visibility', 'shape'}, {'image', 'mask', 'shape'})
-        if len(found['visibility']) != ENTITIES:
+        if len(found['visibility']) != ENTITIES or isinstance(found['visibility'], list):
             raise ValueError(f'{len(found["visibility"])} values of visibility instead of {ENTITIES}')
         if found['visibility'][1:].sum() > MOST_OBJECTS:
             return None
@@ -258,11 +264,13 @@ def _png(array: np.ndarray) -> bytes:
 
 
 def _read_contents(path: Path) -> dict:
+    found = read_json(path, again := 'delete it and prepare again')
     try:
-        found = json.loads(path.read_text())
-        if found['version'] != VERSION:
-            raise KeyError('version')
-        _ = found['splits']['train'], found['splits']['val'], found['shapes']
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} is damaged or of another version ({error}): delete it and prepare again') from error
+        files = [item for split in ('train', 'val') for item in found['splits'][split].items()]
+        numbers = [*found['shapes'], *(scene for _, scenes in files for scene in scenes)]
+        sound = all(inside(name) == Path(name).name for name, _ in files) and all(type(n) is int for n in numbers)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound or found.get('version') != VERSION:
+        raise ValueError(f'{path} is damaged or of another version: {again}')
     return found

@@ -9,22 +9,16 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as mask_tools
 
-from topdown.data.base import Annotation, ImageSet, Texts, check_size, stored_size
+from topdown.data.base import Annotation, ImageSet, Texts, check_masks, check_size, stored_size
 from topdown.data.panoptic import Panoptic
-from topdown.data.records import (
-    ObjectRecord,
-    check_categories,
-    check_images,
-    check_objects,
-    read_json,
-    read_lists,
-    rows_of,
-)
+from topdown.data.records import ObjectRecord, check_categories, check_images, check_objects, read_lists, rows_of
 from topdown.data.report import NOTE, REFUSED, Report
 from topdown.datasets import DATASETS
+from topdown.files import read_json
 from topdown.protocols import PROTOCOLS
 
 COCO_HELP = DATASETS['coco'].help
+AGAIN = 'download or export it again'
 COCO_CATEGORIES = 'ebcbbc546a89b681'
 """Begins the SHA-256 of '1:person 2:bicycle ...', COCO's categories."""
 
@@ -69,7 +63,7 @@ class CocoInstances(ImageSet):
         self.report = report = Report('')
         self.annotation_file = self._find_annotations(annotations)
         report.title = str(self.annotation_file)
-        content = (read_json if split == 'val' else read_lists)(self.annotation_file)
+        content = (read_json if split == 'val' else read_lists)(self.annotation_file, AGAIN)
         records, _ = check_images(rows_of(content, 'images', self.annotation_file), report)
         if not records and not report.entries:
             report.add(REFUSED, 'lists no images')
@@ -106,10 +100,11 @@ class CocoInstances(ImageSet):
     def annotation(self, i: int) -> Annotation:
         """Masks from polygons or RLE; there may be none."""
         if self._objects is None:
-            self._read_objects(read_json(self.annotation_file))
+            self._read_objects(read_json(self.annotation_file, AGAIN))
         size = self.true_size(i) or stored_size(self.path(i))
         check_size(self.path(i), size, self.report)
         found = self._objects[i]
+        check_masks(self.path(i), len(found), size[0] * size[1])
         masks = mask_tools.decode([o.rle for o in found]).transpose(2, 0, 1) if found else np.zeros((0, *size))
         return Annotation(
             masks=masks.astype(bool),

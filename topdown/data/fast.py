@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from topdown.data.base import crop_square, short_side
+from topdown.data.base import crop_square, open_image, short_side
 
 
 def read_square(path: Path, size: tuple[int, int] | None, side: int, at: tuple[float, ...] | None) -> Tensor | None:
@@ -41,8 +40,8 @@ def read_square(path: Path, size: tuple[int, int] | None, side: int, at: tuple[f
         data = path.read_bytes()
         if not data.rstrip(b'\0').endswith(b'\xff\xd9'):  # cut off: OpenCV would show what there is, and gray
             return None
-        with Image.open(io.BytesIO(data)) as image:  # the header alone
-            plain = image.format == 'JPEG' and image.mode in ('RGB', 'L') and image.getexif().get(274, 1) == 1
+        with open_image(io.BytesIO(data), ['JPEG']) as image:  # the header alone
+            plain = image.mode in ('RGB', 'L') and image.getexif().get(274, 1) == 1
             if not plain or size not in (None, (image.height, image.width)):
                 return None
         flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import gzip
 import hashlib
 import http.client
 import json
@@ -33,14 +34,17 @@ import google_crc32c
 from tqdm.auto import tqdm
 
 from topdown.datasets import Bucket, RemoteFile, Source
-from topdown.files import locked
+from topdown.files import brief, locked
 
 CHUNK = 1 << 20
 RETRIES = 5
 MOST_UNPACKED = 20
 """An archive may unpack to so many times its size; those of the data sets unpack to at most a few times theirs."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
-UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, struct.error, zlib.error, lzma.LZMAError)
+UNREADABLE = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, RuntimeError, ValueError, LookupError,
+    struct.error, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 """What damaged, encrypted and oversized archives raise."""
 
 _Result = TypeVar('_Result')
@@ -126,11 +130,14 @@ def list_bucket(bucket: Bucket, root: Path, pause: float = 1.0) -> list[RemoteFi
                     kind: base64.b64decode(item.get(key, ''), validate=True).hex()
                     for kind, key in (('md5', 'md5Hash'), ('crc32c', 'crc32c'))
                 }
-                target = root / bucket.into / last
+                target, size = root / bucket.into / last, int(item['size'])
+                if size < 0:
+                    raise ValueError(f'{name!r} has {size} bytes')
                 address = f'{bucket.base}/{bucket.name}/{urllib.parse.quote(name)}'
-                found.append(RemoteFile(address, target, int(item['size']), **sums))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise OSError(f'{url} is not a listing of a bucket ({type(error).__name__}: {error}); try again') from error
+                found.append(RemoteFile(address, target, size, **sums))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            problem = f'{type(error).__name__}: {brief(error)}'
+            raise OSError(f'{url} is not a listing of a bucket ({problem}); try again') from error
         page = content.get('nextPageToken', '')
         if not page:
             break
@@ -301,6 +308,7 @@ def _unpack(file: Path, folder: Path) -> None:
         return tarfile.data_filter(member, path)
 
     shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
@@ -312,7 +320,7 @@ def _unpack(file: Path, folder: Path) -> None:
         _merge(fresh, folder)
     except UNREADABLE as error:
         file.unlink()
-        raise OSError(f'{file} cannot be unpacked ({error}); it was deleted, try again') from error
+        raise OSError(f'{file} cannot be unpacked ({brief(error)}); it was deleted, try again') from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

@@ -5,13 +5,15 @@ Each is read in its official layout, with no conversion.
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from topdown.data.base import Annotation, ImageSet, check_size, read_labels, stored_size, voc_colours
+from topdown.data.base import Annotation, ImageSet, check_masks, check_size, read_labels, stored_size, voc_colours
+from topdown.data.records import inside
 from topdown.data.report import DOUBTFUL, LEFT_OUT
 from topdown.datasets import DATASETS
 
@@ -43,6 +45,11 @@ class LabelMaps(ImageSet):
         labels = read_labels(self.label_path(i))
         check_size(self.path(i), labels.shape, self.report)
         return labels
+
+    def masks(self, i: int, labels: np.ndarray, values: list[int]) -> np.ndarray:
+        """(H, W) and O values -> (O, H, W) bool."""
+        check_masks(self.label_path(i), len(values), labels.size)
+        return labels[None] == np.array(values, labels.dtype)[:, None, None]
 
 
 class VocSegmentation(LabelMaps):
@@ -120,7 +127,7 @@ class VocSegmentation(LabelMaps):
         if len(inner):
             reason = f'object 255 is taken for a border, as in VOC, but the class map has {inner[0]} there'
             self.report.add(DOUBTFUL, reason, self.file_name(i))
-        masks = _masks(instances, objects)
+        masks = self.masks(i, instances, objects)
         crowd, colours = np.zeros(len(masks), bool), np.array(voc_colours()) @ (1, 256, 65_536)
         order = np.argsort(colours[np.array(objects, int) % 256])
         return Annotation(masks, np.array(categories, np.int64), crowd, instances == 255, order=order)
@@ -149,7 +156,9 @@ class Ade20k(LabelMaps):
         info = folder / 'objectInfo150.txt'
         names = {n: f'class {n}' for n in range(1, 151)}
         if info.is_file():
-            rows = [line.split('\t') for line in info.read_text().splitlines()[1:]]
+            rows = [line.split('\t') for line in info.read_text('utf-8', 'replace').splitlines()[1:]]
+            if not all(re.fullmatch(r'\d{1,9}', row[0], re.ASCII) for row in rows):
+                raise ValueError(f'{info} does not begin its lines with numbers of classes: get it again')
             names = {int(row[0]): row[-1].strip() for row in rows}
         super().__init__(_stems(self.images, ADE_HELP), names, image_size, mask_size, limit, protocol)
 
@@ -171,7 +180,7 @@ class Ade20k(LabelMaps):
                 'unlabelled (a copy that counts from 0 has 255 for that: add 1 to all, and write 0 for 255)'
             )
         categories = np.array(present, np.int64)
-        return Annotation(_masks(labels, present), categories, np.zeros(len(present), bool), labels == 0)
+        return Annotation(self.masks(i, labels, present), categories, np.zeros(len(present), bool), labels == 0)
 
 
 class Cityscapes(LabelMaps):
@@ -224,7 +233,7 @@ class Cityscapes(LabelMaps):
             self.report.add(DOUBTFUL, 'has things and not one instance number', self.label_path(i).name)
         categories = np.array([v // 1000 if v >= 1000 else v for v in values], np.int64)
         crowd = np.array([v < 1000 for v in values], bool)
-        return Annotation(_masks(labels, values), categories, crowd, labels <= 6)
+        return Annotation(self.masks(i, labels, values), categories, crowd, labels <= 6)
 
 
 class LabelFolder(LabelMaps):
@@ -286,12 +295,8 @@ class LabelFolder(LabelMaps):
         tiny = (counts < 1e-3 * labels.size).sum()
         if tiny >= 20 and tiny > len(found) / 2:
             self.report.add(DOUBTFUL, f'has {tiny} labels of few pixels: a soft edge?', self.file_name(i))
-        return Annotation(_masks(labels, present), np.ones(len(present), np.int64), np.zeros(len(present), bool), void)
-
-
-def _masks(labels: np.ndarray, values: list[int]) -> np.ndarray:
-    """(H, W) and O values -> (O, H, W) bool."""
-    return labels[None] == np.array(values, labels.dtype)[:, None, None]
+        masks = self.masks(i, labels, present)
+        return Annotation(masks, np.ones(len(present), np.int64), np.zeros(len(present), bool), void)
 
 
 def part_of(split: str, train: str = 'train', val: str = 'val') -> str:
@@ -328,4 +333,7 @@ def _stems(folder: Path, remedy: str) -> list[str]:
 def _read_list(path: Path, remedy: str) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f'{path} is missing. {remedy}')
-    return path.read_text().split()
+    try:
+        return [inside(name) for name in path.read_text('utf-8', 'replace').split()]
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from None

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from topdown.data.base import Annotation, ImageSet, as_image, label_map
-from topdown.data.tfrecord import RecordFile, parse_example
+from topdown.data.base import Annotation, ImageSet, as_image, check_masks, label_map, open_image
+from topdown.data.tfrecord import RecordFile
 from topdown.datasets import DATASETS
+from topdown.files import brief
 
 FRAMES = 24
 """Of a clip."""
@@ -68,7 +69,8 @@ class Movi(ImageSet):
         found = next((files for p in places if (files := sorted(p.glob(pattern)))), None)
         if found is None:
             raise FileNotFoundError(f'{places[0] / pattern} is missing. {DATASETS[name].help}')
-        whole = int(found[0].name.rsplit('-of-', 1)[1]) if '-of-' in found[0].name else len(found)
+        counted = found[0].name.rpartition('-of-')[2]
+        whole = int(counted) if counted.isdigit() else len(found)
         if len(found) != whole:
             raise ValueError(f'{found[0].parent} holds {len(found)} of {whole} files of {name} {split}: get the others')
         self.files = [RecordFile(path) for path in found]
@@ -120,6 +122,7 @@ class Movi(ImageSet):
         fields = self._fields(i, {'segmentations', 'instances/category'})
         labels = self._labels(fields['segmentations'], i)
         objects = [int(o) for o in np.unique(labels) if o]
+        check_masks(self.path(i), len(objects), labels.size)
         masks = labels[None] == np.array(objects, labels.dtype)[:, None, None]
         known = self._categories(fields, i, max(objects, default=0))
         return Annotation(masks, known[np.array(objects, np.int64) - 1], np.zeros(len(objects), bool))
@@ -144,8 +147,10 @@ class Movi(ImageSet):
 
     def _fields(self, i: int, names: set[str]) -> dict[str, list[bytes] | np.ndarray]:
         file, record = self.clips[self.ids[i] // FRAMES]
-        found = parse_example(self.files[file][record], names)
+        found = self.files[file].example(record, names)
         missing = {n for n in names if n != 'instances/category'} - set(found)
+        whole = {n for n, values in found.items() if getattr(values, 'dtype', None) == np.int64}
+        missing |= whole ^ ({'instances/category'} & set(found))
         if missing:
             raise ValueError(
                 f'{self.path(i)}, record {record}, has no {", ".join(sorted(missing))}: it is not a MOVi file'
@@ -165,11 +170,13 @@ class Movi(ImageSet):
     def _open(self, frames: list[bytes], i: int, read: Callable[[Image.Image], Any]) -> Any:
         frame = self.ids[i] % FRAMES
         try:
-            with Image.open(io.BytesIO(frames[frame])) as image:
+            with open_image(io.BytesIO(frames[frame]), ['PNG']) as image:
+                if image.size != open_image(io.BytesIO(frames[0]), ['PNG']).size:
+                    raise ValueError('it has another size than the first')
                 return read(image)
         except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
             raise ValueError(
-                f'{self.path(i)}: frame {frame} of {self.file_name(i)} cannot be read ({error})'
+                f'{self.path(i)}: frame {frame} of {self.file_name(i)} cannot be read ({brief(error)})'
             ) from error
 
 

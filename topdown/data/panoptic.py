@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from topdown.data.base import Annotation, open_image
-from topdown.data.records import inside, read_json
+from topdown.data.base import Annotation, opened
+from topdown.data.records import inside
+from topdown.files import read_json
 
 HELP = (
     'unpack panoptic_annotations_trainval2017.zip, of http://images.cocodataset.org/annotations/, into data_root, and '
@@ -31,7 +32,7 @@ class Panoptic:
     def __init__(self, file: Path) -> None:
         if not file.is_file():
             raise FileNotFoundError(f'{file} is missing, from which this protocol takes the truth of COCO: {HELP}')
-        self.file, content = file, read_json(file)
+        self.file, content = file, read_json(file, HELP)
         try:
             self.things = {row['id'] for row in content['categories'] if row['isthing']}
             self.maps = {
@@ -49,7 +50,7 @@ class Panoptic:
         """
         name, categories = self.maps.get(image, (f'the map of image {image!r}', {}))
         path = self.file.with_suffix('') / name
-        with open_image(path, HELP) as found:
+        with opened(path, HELP) as found:
             labels = np.array(found.convert('RGB')).astype(np.int32) @ (1, 256, 65_536)
         present = np.unique(labels[labels > 0]).tolist()
         if labels.shape != size or not set(present) <= set(categories):

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from topdown.data.base import ImageSet, crop_masks, read_labels, whole_numbers
+from topdown.data.base import MOST_CELLS, ImageSet, check_masks, crop_masks, read_labels, whole_numbers
+from topdown.files import brief
 
 SUFFIXES = ('.png', '.tif', '.tiff', '.npy', '.npz')
 
@@ -90,9 +91,11 @@ def _read_array(path: Path) -> np.ndarray:
     try:
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.lib.npyio.NpzFile):
+            if (size := sum(part.file_size for part in found.zip.infolist())) > MOST_CELLS:
+                raise ValueError(f'it would unpack to {size} bytes')
             (found,) = found.values()
     except Exception as error:  # whatever a damaged file makes NumPy stumble over
-        raise ValueError(f'{path} cannot be read as one array ({error})') from error
+        raise ValueError(f'{path} cannot be read as one array ({brief(error)})') from error
     if found.ndim == 3 and found.size and found.dtype.kind in 'bf' and found.min() >= 0 and found.max() <= 1:
         return found.astype(np.float32)
     labels, fault = whole_numbers(found)
@@ -107,6 +110,7 @@ def _largest(path: Path, shares: np.ndarray, size: int, whole: tuple[int, int]) 
     """Labels of the largest of K shares: (size, size) of those of a square, ``whole`` of those of the image."""
     height, width = shares.shape[1:]
     target = (size, size) if height == width else whole
+    check_masks(path, len(shares), target[0] * target[1])
     if height != width and abs(height / width * whole[1] / whole[0] - 1) > 0.1:
         raise ValueError(
             f'{path} has shares of {height} x {width}: they must be of the cut square or of the whole image, '

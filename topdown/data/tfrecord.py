@@ -28,6 +28,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 MAPPED = 128
 """Files that stay mapped."""
+LONGEST = 2**28
+"""Bytes of a record; memory is asked for only below it."""
 _mapped: deque[weakref.ref[RecordFile]] = deque()
 
 
@@ -118,6 +120,13 @@ class RecordFile:
         offset, length = self.spans[number]
         return memoryview(self._map)[offset : offset + length]
 
+    def example(self, number: int, names: set[str]) -> dict[str, list[bytes] | np.ndarray]:
+        """Fields of a record, see ``parse_example``, whose errors are told with the file and the record."""
+        try:
+            return parse_example(self[number], names)
+        except ValueError as error:
+            raise ValueError(f'{self.path}, record {number}: {error}') from error
+
     def verify(self, number: int) -> bool:
         """Whether the data of a record fits its checksum."""
         offset, length = self.spans[number]
@@ -170,6 +179,8 @@ def _length(header: bytes, path: str | Path, number: int) -> int:
     if masked_crc(header[:8]) != crc:
         what = 'is damaged' if number else 'is not a TFRecord file, or a compressed one'
         raise ValueError(f'{path} {what} (record {number}, checksum of its length)')
+    if length > LONGEST:
+        raise ValueError(f'{path} is damaged (record {number} of {length} bytes): get it again')
     return length
 
 
@@ -220,8 +231,8 @@ def parse_example(
     """
     result: dict[str, list[bytes] | np.ndarray] = {}
     try:
-        for _, features in _fields(memoryview(data)):
-            for _, entry in _fields(features):
+        for features in _parts(memoryview(data), 1):
+            for entry in _parts(features, 1):
                 parts = dict(_fields(entry))
                 name = bytes(parts[1]).decode()
                 if names is None or name in names:
@@ -238,8 +249,8 @@ def _single_bytes(feature: memoryview, name: str) -> np.ndarray:
     Each value is three bytes: its key (10: field 1, length-delimited), its length (1) and itself. Whatever is written
     in another way is left to protobuf, which makes an object of every byte: 240 ms for an image of CLEVR.
     """
-    for kind, content in _fields(feature):
-        if kind == 1 and len(content) % 3 == 0:
+    for content in _parts(feature, 1):
+        if len(content) % 3 == 0:
             triples = np.frombuffer(content, np.uint8).reshape(-1, 3)
             if (triples[:, 0] == 10).all() and (triples[:, 1] == 1).all():
                 return triples[:, 2].copy()
@@ -264,10 +275,15 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     while at < len(message):
         key, at = _varint(message, at)
         length, at = _varint(message, at)
-        if key & 7 != 2 or at + length > len(message):
+        if key & 7 != 2 or key < 8 or at + length > len(message):
             raise IndexError('a field is of another kind, or longer than its message')
         yield key >> 3, message[at : at + length]
         at += length
+
+
+def _parts(message: memoryview, wanted: int) -> Iterator[memoryview]:
+    """Contents of the fields of one number."""
+    return (content for number, content in _fields(message) if number == wanted)
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

@@ -89,7 +89,7 @@ def instance_labels(masks: np.ndarray, keep: np.ndarray | None = None) -> np.nda
     """
     masks = _masks(masks)
     if keep is not None:
-        masks = masks & np.asarray(keep, bool)[:, None, None]
+        masks = masks & _per_mask(keep, masks, 'keep')[:, None, None].astype(bool)
     if not len(masks):
         return np.zeros(masks.shape[1:], np.int64)
     labels = masks.argmax(0) + 1
@@ -121,12 +121,11 @@ def class_labels(
     """
     remove = get_protocol(protocol).class_overlap != 'highest'
     masks = _masks(masks)
-    if len(masks) != len(categories):
-        raise ValueError(f'{len(masks)} masks need as many categories, got {len(categories)}')
+    keep = np.ones(len(masks), bool) if keep is None else _per_mask(keep, masks, 'keep')
     labels = np.zeros(masks.shape[1:], np.int64)
-    _, classes = np.unique(_whole(categories, 'category ids'), return_inverse=True)
+    _, classes = np.unique(_per_mask(categories, masks, 'category ids'), return_inverse=True)
     for o in np.argsort(classes, kind='stable'):
-        if keep is None or keep[o]:
+        if keep[o]:
             labels[masks[o]] = classes[o] + 1
     if remove:
         labels[instance_labels(masks, keep) == IGNORE] = IGNORE
@@ -507,6 +506,13 @@ def _masks(masks: np.ndarray) -> np.ndarray:
     if masks.ndim != 3:
         raise ValueError(f'masks must have shape (O, H, W), got {masks.shape}')
     return masks if masks.dtype == bool else _whole(masks, 'masks', 0).astype(bool)
+
+
+def _per_mask(values: np.ndarray, masks: np.ndarray, what: str) -> np.ndarray:
+    found = _whole(values, what)
+    if found.shape != (len(masks),):
+        raise ValueError(f'{len(masks)} masks need as many {what}, got shape {found.shape}')
+    return found
 
 
 def _whole(values: Tensor | np.ndarray, what: str, lowest: int = -(2**63)) -> np.ndarray:

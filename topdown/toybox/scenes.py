@@ -92,7 +92,7 @@ def toybox_config(changes: dict[str, object]) -> ToyboxConfig:
         ValueError: for an unknown name, a wrong type or an impossible value.
     """
     kinds = {field.name: type(field.default) for field in dataclasses.fields(ToyboxConfig)}
-    unknown = ', '.join(sorted(set(changes) - set(kinds)))
+    unknown = ', '.join(map(repr, sorted(set(changes) - set(kinds))))
     if unknown:
         raise ValueError(f'toybox has no setting {unknown}; it has {", ".join(kinds)}')
     return ToyboxConfig(**{name: typed(f'toybox: {name}', value, kinds[name]) for name, value in changes.items()})

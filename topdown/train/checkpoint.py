@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from topdown.config import Config
 from topdown.data.digest import Made
-from topdown.files import fresh
+from topdown.files import brief, fresh
+from topdown.model.slot_model import SlotModel
 
 FORMAT, BEFORE = 'topdown-2', 'topdown-1'
 FIELDS = {'format', 'precision', 'config', 'step', 'encoder', 'feature_size', 'num_patches', 'seconds'}
@@ -131,17 +132,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # whatever a damaged file makes the library stumble over
         raise ValueError(
-            f'{path} is not a safetensors file or is damaged ({error}): delete it and train again'
+            f'{path} is not a safetensors file or is damaged ({brief(error)}): delete it and train again'
         ) from error
     version = header.get('format')
     if version not in (FORMAT, BEFORE):
-        raise ValueError(f'{path} is not a checkpoint of this package (format {version or "none"!r}, not {FORMAT!r})')
+        raise ValueError(f'{path} is not a checkpoint of this package (format {str(version)[:80]!r}, not {FORMAT!r})')
     if version == FORMAT and header.pop('sha256', None) != _checksum(header, tensors):
         raise ValueError(f'{path} is damaged (its checksum is another): delete it and train again')
     header.setdefault('precision', '')  # the first versions did not say
     wrong = set(header) ^ (FIELDS | ({'data'} if version == FORMAT else {'log'}))
     if wrong:
-        raise ValueError(f'{path} has a header of another version ({", ".join(sorted(wrong))}): use that version')
+        raise ValueError(
+            f'{path} has a header of another version ({brief(", ".join(sorted(wrong)))}): use that version'
+        )
     try:
         config = Config.from_dict(json.loads(header['config']))
         if not header['precision']:
@@ -149,7 +152,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             if config.train.precision == 'bf16':
                 config = config.with_(precision='auto')  # of a version whose default was bf16
         content = json.loads(header.get('data', '{}'))
-        return Checkpoint(
+        saved = Checkpoint(
             config=config,
             precision=header['precision'],
             step=int(header['step']),
@@ -159,10 +162,32 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             seconds=float(header['seconds']),
             data={split: Made(tensors[f'data.{split}'], hashes) for split, hashes in content.items()},
             tensors=tensors,
-            log=json.loads(header.get('log', '{}')),
+            log={name: [dict(row) for row in rows] for name, rows in json.loads(header.get('log', '{}')).items()},
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f'{path} has a header that cannot be read ({error!r}): delete it and train again') from error
+        _check_tensors(saved)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
+        problem = brief(repr(error))
+        raise ValueError(f'{path} has a header that cannot be read ({problem}): delete it and train again') from error
+    return saved
+
+
+def _check_tensors(saved: Checkpoint) -> None:
+    """Refuse what does not go into the model that the header describes, before memory is asked for."""
+    tensors, options = saved.tensors, saved.config.model
+    if saved.step < 0 or options.decoder_layers > len(tensors):
+        raise ValueError(f'step={saved.step}, decoder_layers={options.decoder_layers}')
+    with torch.device('meta'):
+        model = SlotModel(options, saved.feature_size, saved.num_patches)
+    wanted = {'random_state': torch.get_rng_state(), **{f'model.{name}': t for name, t in model.state_dict().items()}}
+    for name, weight in model.named_parameters():
+        state = {'step': torch.zeros(()), 'exp_avg': weight, 'exp_avg_sq': weight}
+        state = {f'optimizer.{name}/{key}': tensor for key, tensor in state.items()}
+        wanted |= state if set(state) & set(tensors) else {}  # a weight that was never used has none
+    wanted |= {f'data.{split}': torch.zeros(len(made.images), 2, dtype=int) for split, made in saved.data.items()}
+    wanted |= {'tally': model.codebook.tally} if 'tally' in tensors and model.codebook else {}
+    forms = [{(name, t.dtype, t.shape) for name, t in part.items()} for part in (wanted, tensors)]
+    if odd := {form for form in forms[0] ^ forms[1] if form[0] != 'random_state_cuda'}:
+        raise ValueError(f'{min(name for name, *_ in odd)} is missing, or another than its model has')
 
 
 def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:

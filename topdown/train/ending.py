@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator
 
 from topdown import distributed
+from topdown.files import brief
 
 SIGNALS = [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 
@@ -71,4 +72,4 @@ def ending(error: BaseException) -> tuple[int, str]:
         return status, f'{error or "stopped"}\n'
     if 'closed by peer' in str(error):
         error = 'another process of this run has ended; the same command goes on from the last checkpoint'
-    return status, f'error: {error}\n'
+    return status, f'error: {brief(error, 2000)}\n'

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from pathlib import Path
 from typing import TextIO
 
 import pandas as pd
 
 from topdown import distributed
-from topdown.files import fresh
+from topdown.files import brief, fresh
+
+NUMBER = re.compile(r'|[-+]?(nan|inf|(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)', re.ASCII)
+"""A cell that is a number, or empty."""
 
 
 class Journal:
@@ -32,8 +36,11 @@ class Journal:
             return
         text = path.read_bytes().decode(errors='replace') if path.is_file() else ''
         lines = list(csv.reader(text.splitlines()))
+        if lines and ('step' not in lines[0] or not all(lines[0]) or len(set(lines[0])) < len(lines[0])):  # damaged
+            lines = path.unlink() or []
         self.columns = lines[0] if lines else list(known[0]) if known else []
         rows = [dict(zip(self.columns, line)) for line in lines[1:] if len(line) == len(self.columns)]
+        rows = [row for row in rows if all(map(NUMBER.fullmatch, row.values()))]
         rows = [row for row in rows if row.get('step', '').isdigit() and int(row['step']) <= step]
         if lines and (len(rows) + 1 < len(lines) or not text.endswith('\n')):
             self._write(rows)
@@ -86,7 +93,20 @@ class Journal:
 
 def read_log(path: Path) -> pd.DataFrame:
     """A log as it is now, numbers exact; empty if there is none yet."""
-    return pd.read_csv(path, float_precision='round_trip') if path.is_file() else pd.DataFrame()
+    found = read_table(path, float_precision='round_trip')
+    numbers = all(kind.kind in 'iuf' for kind in found.dtypes)
+    if len(found) and not (numbers and pd.api.types.is_integer_dtype(found.get('step'))):
+        raise ValueError(f'{path} is damaged, it holds more than numbers by step: delete it')
+    return found
+
+
+def read_table(path: str | Path, **options: object) -> pd.DataFrame:
+    """A CSV table, ``options`` being pandas'; empty if the file is missing or empty; else a ``ValueError``."""
+    path = Path(path)
+    try:
+        return pd.read_csv(path, **options) if path.is_file() and path.stat().st_size else pd.DataFrame()
+    except (ValueError, OverflowError) as error:  # pandas has errors of its own, which are of these
+        raise ValueError(f'{path} is not a CSV table ({brief(error)}): delete it and make it again') from error
 
 
 def open_board(folder: Path, step: int) -> object:

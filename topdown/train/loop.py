@@ -27,7 +27,7 @@ from topdown.data.base import ImageSet
 from topdown.data.digest import difference, digest, made_of
 from topdown.evaluate.predict import evaluate_model, object_categories
 from topdown.evaluate.truth import EvalSet, make_eval_set
-from topdown.files import locked, write_text
+from topdown.files import locked, read_json, write_text
 from topdown.model.encoder import Encoder, chosen_precision, make_encoder
 from topdown.model.slot_model import SlotModel
 from topdown.origin import provenance
@@ -266,14 +266,14 @@ def _train(
             if first < last or not _is_json(folder / name):
                 write_text(folder / name, json.dumps(content, indent=1))
     distributed.wait()
-    origin = json.loads((folder / 'provenance.json').read_text())
+    origin = read_json(folder / 'provenance.json', 'delete it')
     return Run(config, model, log.read(), evaluations.read(), seconds, origin)
 
 
 def _is_json(path: Path) -> bool:
     """Whether a file is there and whole; versions of before could leave an empty one."""
     try:
-        return isinstance(json.loads(path.read_text()), dict)
+        return bool(read_json(path, ''))
     except (OSError, ValueError):
         return False
 
