@@ -8,7 +8,7 @@ WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
 .PHONY: help install bench train tables test lint unit coverage mutants fuzz notebooks book pair execute soak audit lock \
-  clean
+  rehearsal clean
 
 help:
 	@echo 'make train    train the default (PRESET=coco DATA=/path for COCO) and show the result table'
@@ -20,6 +20,7 @@ help:
 	@echo 'make fuzz     over a million broken inputs for all parsers (a few thousand are part of make test)'
 	@echo 'make bench    time training steps and write the rows of the chapter on costs'
 	@echo 'make soak     kill runs at random times, damage files, fill disks, cut connections; counts what was survived'
+	@echo 'make rehearsal  notebook 03 on made-up data of the full size of COCO, within 10 GB; prints every peak'
 	@echo 'make audit    look all packages of requirements.lock up among known vulnerabilities (needs a network)'
 	@echo 'make lock     write requirements.lock anew, from pyproject.toml and constraints.txt (needs a network)'
 	@echo 'make pair     make the .ipynb of every chapter from its .py, keeping outputs'
@@ -79,6 +80,9 @@ book: install
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	$(BIN)/python tests/check_book.py
 
+rehearsal: install
+	$(BIN)/python -m tests.rehearsal --work runs/rehearsal --table figures/tables/rehearsal.csv
+
 bench: install
 	$(BIN)/topdown bench --preset coco --batch-size 8 --precision bf16 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv --evaluation
@@ -88,6 +92,8 @@ bench: install
 	  --table figures/tables/bench.csv
 	$(BIN)/topdown bench --preset coco --batch-size 4 --rounds 5 --grow figures/tables/bench_growth.csv
 	$(BIN)/topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv
+	$(BIN)/topdown bench --preset coco --precision fp32 --models baseline top-down six-iterations \
+	  --inference figures/tables/inference.csv
 
 pair: install
 	$(BIN)/python tests/tidy_notebooks.py pair

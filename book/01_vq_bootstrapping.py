@@ -225,7 +225,7 @@ _ = plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0])
 labels = topdown.predict(
     model, eval_set, 'first'
 )  # codes belong to the first pass's slots
-images = eval_set.images.permute(0, 2, 3, 1).numpy()
+images = eval_set.images[:].permute(0, 2, 3, 1).numpy()
 distance = (slots - model.codebook.codes.cpu()[index]).norm(dim=-1)
 crops = {}
 for code in [c for c in hits.argsort()[::-1][:6] if hits[c]]:

@@ -51,7 +51,7 @@ config = base.with_(seed=0)
 model = topdown.train_model(
     config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set
 ).model
-images = eval_set.images.permute(0, 2, 3, 1).numpy()
+images = eval_set.images[:].permute(0, 2, 3, 1).numpy()
 _, out = next(topdown.run_model(model, eval_set, limit=16, precision='fp32'))
 print(f'{base.data.dataset}: {len(eval_set)} held-out images')
 
@@ -263,7 +263,7 @@ _ = plots.show_histogram(
 
 # %%
 order = [int(i) for i in np.argsort(np.nan_to_num(gain, nan=0.0))]
-truth = eval_set.instances.clip(0)
+truth = eval_set.instances[:].clip(0)
 rows = [
     (
         f'{gain[i]:+.0f}',

@@ -24,17 +24,29 @@
 # papermill book/03_train_coco.ipynb out.ipynb -p preset coco -p data_root /data/coco
 # ```
 #
+# Other presets of that scale are `voc`, `movi_c` and `movi_e`; `coco_short` and `voc_short`, a recipe of a tenth of the
+# images that many published rows share; and `coco_spot` ([](differences.md)). A run says in its first line how many
+# images it will see and the least time that takes on this machine, and after ten steps how long it will last.
+#
 # Results go to `runs/<preset>/`. A run that was stopped goes on from its last checkpoint when the notebook is run
 # again, and a finished one is not trained again; `-p fresh True` starts over.
+#
+# Results of another data set than the preset's go to `runs/<preset>-<dataset>/`. With images that have no labels,
+# metrics and all else that needs true masks are left out, and the rest is the same:
+#
+# ```bash
+# papermill book/03_train_coco.ipynb out.ipynb -p data_root FOLDER -y '{"changes": {"dataset": "images"}}'
+# ```
 
 # %% tags=["parameters"]
-preset = 'toybox'  # smoke, toybox, toybox_long, coco, voc, movi_c or movi_e
+preset = 'toybox'  # smoke, toybox, toybox_long, coco, coco_short, voc_short, ...
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where checkpoints, tables and figures go
 seeds = 0  # runs of every model; 0 leaves it to the preset
 steps = 0  # optimiser steps of every run; 0 leaves it to the preset
 token_dir = ''  # keep the encoder's tokens in this folder; empty: as the preset has it
 models = 'baseline,top-down'  # any of topdown.VARIANTS, such as six-iterations
+changes = {}  # to other parameters of the preset, such as {'batch_size': 32}
 fresh = False  # delete earlier runs of this preset first
 
 # %% [markdown]
@@ -49,13 +61,17 @@ import torch
 
 import topdown
 from topdown.book import chapters, plots
+from topdown.evaluate.predict import labels_from_masks
+from topdown.evaluate.truth import Rows
 
 plots.style()
-presets = ('smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e')
+presets = (
+    'smoke', 'toybox', 'toybox_long', 'coco', 'voc', 'movi_c', 'movi_e', 'coco_short',
+    'voc_short', 'coco_spot',
+)  # fmt: skip
 base, chosen, folder = chapters.begin(
     preset, presets, models, run_dir, fresh, data_root=data_root, seeds=seeds,
-    steps=steps, token_dir=token_dir,
-    cache_tokens=bool(token_dir),
+    steps=steps, token_dir=token_dir, cache_tokens=bool(token_dir), more=changes,
 )  # fmt: skip
 print(
     f'preset {base.name}: {base.train.steps} steps of {base.train.batch_size} images, '
@@ -81,20 +97,17 @@ print(
 # %%
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(
-    base, encoder, protocols=tuple(topdown.PROTOCOLS), dataset=val_set
+    base, encoder, protocols=val_set.protocols, dataset=val_set
 )
 show = list(range(min(6, len(eval_set))))
 images = eval_set.images[show].permute(0, 2, 3, 1).numpy()
 truth = {
     'instances': eval_set.instances[show].clip(0),
     'classes': eval_set.classes[show].clip(0),
-}
-plots.save(
-    plots.show_masks(images, truth, truth=('instances', 'classes')), folder / 'data.png'
-)
-_ = plots.show_masks(
-    images[:3], {'instances': truth['instances'][:3]}, truth=('instances',)
-)
+} if val_set.labelled else {}  # fmt: skip
+plots.save(plots.show_masks(images, truth, truth=tuple(truth)), folder / 'data.png')
+first = {title: maps[:3] for title, maps in truth.items() if title == 'instances'}
+_ = plots.show_masks(images[:3], first, truth=('instances',))
 # %% [markdown]
 # ## What any method must beat
 #
@@ -116,7 +129,8 @@ def untrained():
 
 baselines = topdown.baselines(eval_set, base.model.num_slots, untrained)
 rows = chapters.baseline_rows(baselines, eval_set)
-pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model').round(1)
+table = pd.DataFrame(rows).drop(columns=['masks', 'seed']).set_index('model')
+table.dropna(axis=1, how='all').round(1)
 
 # %% [markdown]
 # ## Training
@@ -176,35 +190,32 @@ paired = topdown.paired_table(scores['decoder'], chosen[0])
 paired.to_csv(folder / 'paired.csv', index=False)
 paired.set_index(['model', 'metric']) if len(
     paired
-) else 'one model, nothing to compare'
+) else 'one model or no truth, nothing to compare'
 
 # %% [markdown]
 # What the models gain over each row that needed no training of slots, in points of the mean (decoder masks). A negative
 # number is a baseline that is not beaten.
 
 # %%
-chapters.gains(results, chosen).round(1)
+chapters.gains(results, chosen).dropna(axis=1, how='all').round(1)
 
 # %% [markdown]
-# The same predictions under the other public protocol (see the page on evaluation). They differ where masks overlap,
-# where crowds are labelled and in how true masks are resized. In Toybox no two masks overlap, there are no crowds, and
-# masks are resized by a whole number, so there the columns agree; on COCO they do not.
+# The same masks, the decoder's, under the other public protocols (see the page on evaluation). They differ where masks
+# overlap, where crowds are labelled, in how true masks are resized, and in whether the ground counts as one more object,
+# as `bench` and the mIoU of `slotdiffusion` have it. In Toybox no two masks overlap and there are no crowds, so there the
+# FG-ARI of all agrees but for the size at which masks are compared; on COCO it does not.
 
 # %%
-predictions = baselines | {
-    name: topdown.predict(runs[name, 0].model, eval_set) for name in chosen
-}
-side_by_side = pd.DataFrame({
-    name: {
-        (protocol, metric): value
+untaught = {
+    name: chapters.protocol_means({
+        protocol: topdown.score(baselines[name], eval_set, protocol)
         for protocol in eval_set.truth
-        for metric,
-        value in topdown.summarize(topdown.score(labels, eval_set, protocol)).items()
-    }
-    for name, labels in predictions.items()
-}).T  # fmt: skip
+    })
+    for name in ('truth pooled to patches', 'block grid', 'k-means on tokens')
+}  # fmt: skip
+side_by_side = pd.DataFrame(untaught | trained.protocols).T
 side_by_side.to_csv(folder / 'protocols.csv')
-side_by_side.round(1)
+side_by_side.dropna(axis=1, how='all').round(1)
 
 # %% [markdown]
 # ## Masks on held-out images
@@ -213,12 +224,13 @@ side_by_side.round(1)
 
 # %%
 last_seed = base.seeds - 1
-columns = {'truth': eval_set.instances.clip(0)}
-columns |= {
-    name: topdown.predict(runs[name, last_seed].model, eval_set).numpy()
+shown = {'truth': truth['instances']} if truth else {}
+shown |= {
+    name: topdown.predict(
+        runs[name, last_seed].model, eval_set, limit=len(show)
+    ).numpy()
     for name in chosen
 }
-shown = {title: labels[show] for title, labels in columns.items()}
 plots.save(plots.show_masks(images, shown, truth=('truth',)), folder / 'masks.png')
 _ = plots.show_masks(images[:4], {k: v[:4] for k, v in shown.items()}, truth=('truth',))
 # %% [markdown]
@@ -245,15 +257,18 @@ if ('top-down', last_seed) in runs:
 # %% [markdown]
 # ## The codes found
 #
-# How often each code is the nearest one to a slot of the first pass, over all validation images, and the
+# How often each code is the nearest one to a slot of the first pass, over the first 500 validation images, and the
 # perplexity: the number of codes that are in use, if all were used alike.
 
 # %%
 if ('top-down', last_seed) in runs:
     model = runs['top-down', last_seed].model
-    parts = list(topdown.run_model(model, eval_set))
-    index = torch.cat([out.code_index for _, out in parts]).cpu()
-    masks = torch.cat([out.first_attention for _, out in parts]).float().cpu()
+    parts = [
+        (out.code_index.cpu(), out.first_attention.float().cpu())
+        for _, out in topdown.run_model(model, eval_set, limit=500, decode=False)
+    ]
+    index, masks = (torch.cat(part) for part in zip(*parts))
+    labels = labels_from_masks(masks, eval_set.grid, eval_set.mask_size)
     hits = torch.bincount(index.flatten(), minlength=base.model.codebook_size).numpy()
     plots.save(plots.show_code_usage(hits), folder / 'codes.png')
     plots.show_code_usage(hits)
@@ -264,15 +279,16 @@ if ('top-down', last_seed) in runs:
 
 # %%
 if ('top-down', last_seed) in runs:
-    labels = topdown.predict(model, eval_set, 'first')
-    images = eval_set.images.permute(0, 2, 3, 1).numpy()
     crops = {}
     for code in [code for code in hits.argsort()[::-1][:6] if hits[code]]:
         where = (index == code).nonzero()
         mass = torch.stack([masks[b, k].sum() for b, k in where])
         found = [where[i].tolist() for i in mass.argsort(descending=True)[:8]]
         crops[f'code {code}'] = [
-            plots.crop_to_mask(images[b], (labels[b] == k).numpy()) for b, k in found
+            plots.crop_to_mask(
+                eval_set.images[b].permute(1, 2, 0).numpy(), (labels[b] == k).numpy()
+            )
+            for b, k in found
         ]
     plots.save(plots.show_codes(crops), folder / 'code_crops.png')
     plots.show_codes(crops)
@@ -303,10 +319,12 @@ for (name, _), run in runs.items():
         checks['modulation changes the attention'] = not torch.equal(
             out.attention, out.first_attention
         )
-itself = topdown.summarize(topdown.score(eval_set.instances.clip(0), eval_set))
-checks['the truth itself scores 100 in FG-ARI and mBO'] = (
-    min(itself['fg_ari'], itself['mbo_i']) > 100 - 1e-9
-)
+objects = Rows(lambda rows: eval_set.instances[rows].clip(0), *eval_set.instances.shape)
+itself = topdown.summarize(topdown.score(objects, eval_set))
+if truth:
+    checks['the truth itself scores 100 in FG-ARI and mBO'] = (
+        min(itself['fg_ari'], itself['mbo_i']) > 100 - 1e-9
+    )
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 

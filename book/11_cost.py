@@ -23,6 +23,7 @@
 # topdown bench --preset coco --batch-size 8 --models baseline top-down six-iterations --table figures/tables/bench.csv
 # topdown bench --preset coco --batch-size 4 --grow figures/tables/bench_growth.csv
 # topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv
+# topdown bench --preset coco --models baseline top-down six-iterations --inference figures/tables/inference.csv
 # ```
 
 # %% tags=["parameters"]
@@ -74,7 +75,7 @@ parameters.T
 # %% [markdown]
 # ## Arithmetic
 #
-# Matrix products of one image's forward pass, by formula (`topdown.cost.forward_flops`), in millions of operations, a
+# Matrix products of one image's forward pass, by formula (`topdown.model.flops.forward_flops`), in millions of operations, a
 # multiplication and an addition counting two.
 
 # %%
@@ -180,6 +181,51 @@ if measured is not None:
 # preset's small decoder, slot attention is most of the step, and three further iterations cost what three iterations
 # cost.
 #
+# ## What the pathway costs once trained
+#
+# Applying a model to an image, slots and decoder's masks included, the encoder not: milliseconds an image and peak
+# memory beside what importing takes, one image and 32 at a time. The decoder is the larger part here, too; a
+# program that needs slots only can leave it out (`decode=False`).
+
+# %%
+applied = read('inference.csv')
+if applied is None:
+    print(
+        'not run: topdown bench --preset coco --inference figures/tables/inference.csv'
+    )
+else:
+    columns = {
+        'ms': 'ms an image', 'least_ms': 'least', 'most_ms': 'most',
+        'own_gb': 'memory, GB', 'threads': 'threads', 'device': 'device',
+    }  # fmt: skip
+    display(
+        applied.set_index(['preset', 'precision', 'batch', 'model'])[list(columns)]
+        .rename(columns=columns)
+        .round(3)
+    )
+
+# %% [markdown]
+# ## From files to tensors, measured
+#
+# Images a second that are read, resized and cut for training, by way of reading and number of loader processes:
+# Pillow and torch (the default), OpenCV (`image_reader=opencv`), and torchvision on tensors, as much public code has it.
+# A GPU that takes R images a second needs R over the row of one process of them; beyond the cores there are, more
+# processes bring nothing.
+
+# %%
+reading = read('reading.csv')
+if reading is None:
+    print('not run: topdown data speed coco DIR --workers 0 1 2 4 --table ...')
+else:
+    display(
+        reading.pivot(
+            index=['dataset', 'protocol', 'cores', 'workers'],
+            columns='reader',
+            values='images_per_s',
+        ).round(0)
+    )
+
+# %% [markdown]
 # ## With stored tokens, measured
 #
 # The encoder is frozen, so its tokens can be computed once and read from disk ([data](data.md)). A step with the

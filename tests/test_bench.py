@@ -118,3 +118,30 @@ def test_impossible_options_are_refused(arguments, message, capsys, monkeypatch)
     with pytest.raises(SystemExit):
         main(['bench', '--preset', 'smoke', *arguments])
     assert message in capsys.readouterr().err
+
+
+def test_what_applying_a_model_costs(tmp_path, capsys):
+    table = tmp_path / 'inference.csv'
+    words = [
+        'bench',
+        '--preset',
+        'smoke',
+        '--rounds',
+        '2',
+        '--models',
+        'baseline',
+        'top-down',
+        '--inference',
+        str(table),
+    ]
+    for _ in range(2):  # measured again, a row is replaced
+        main(words)
+    assert 'top-down' in capsys.readouterr().out
+    rows = pd.read_csv(table)
+    assert rows[['batch', 'model']].values.tolist() == [
+        [batch, model] for batch in (1, 32) for model in ('baseline', 'top-down')
+    ]
+    assert (rows.least_ms <= rows.ms).all()
+    assert (rows.ms <= rows.most_ms).all()
+    by = rows.set_index(['model', 'batch'])
+    assert by.own_gb['baseline', 1] < by.own_gb['baseline', 32] < 2

@@ -186,6 +186,7 @@ def test_help_lists_every_parameter_with_the_presets_value(capsys):
         for parameter, (part, field) in OWNERS.items():
             value = getattr(getattr(config, part), field)
             value = json.dumps(value) if isinstance(value, dict) else value
+            value = ' '.join(map(str, value)) if isinstance(value, tuple) else value
             option, _, rest = shown.partition(f' --{parameter.replace("_", "-")} ')
             assert option, parameter
             help_text, _, default = rest.partition(' (default: ')

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from topdown.book.bench import token_shape
 from topdown.book.plan import Job, parse_changes, plan
 from topdown.cli import main
 from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, UNDECIDING, Config, say_needs
@@ -36,6 +37,21 @@ def test_paper_presets_have_the_released_values():
         assert (c.train.batch_size, c.model.num_iterations, c.model.decoder_layers) == (64, 3, 4)
         assert (c.model.ema_decay, c.model.dead_code_threshold, c.model.commitment_weight) == (0.99, 0.8, 0.0)
         assert not c.encoder.final_norm
+
+
+def test_recipes_of_others_have_their_values():
+    """Of DIAS 231969a (its COCO configuration) and SPOT efd9824, as far as they go here."""
+    for name, slots in (('coco_short', 7), ('voc_short', 6)):
+        c = preset(name)
+        assert (c.train.steps, c.train.batch_size, c.train.lr, c.train.warmup_steps) == (100_000, 32, 2e-4, 5_000)
+        assert (c.model.num_slots, c.model.decoder_layers, c.model.decoder_heads) == (slots, 4, 4)
+        assert (c.data.protocol, c.data.random_crop, c.encoder.final_norm) == ('bench', True, False)
+        assert token_shape(c) == (256, 384, (16, 16))
+    c = preset('coco_spot')
+    assert c.train.steps == 50 * (118_287 // 64)
+    assert (c.data.protocol, c.model.patch_order, c.model.input_masking) == ('spot', 'random', 0.0)
+    assert (c.model.num_slots, c.model.decoder_heads, c.train.batch_size, c.train.lr) == (7, 6, 64, 4e-4)
+    assert token_shape(c) == (196, 768, (14, 14))
 
 
 @pytest.mark.parametrize('name', PRESETS)
@@ -87,6 +103,11 @@ def test_key_ignores_what_decides_nothing_and_nothing_else():
         ({'patch_order': 'zigzag'}, 'patch_order must'),
         ({'num_heads': 3}, 'num_heads=3 must divide'), ({'protocol': 'mine'}, 'protocol must'),
         ({'top_down': False, 'commitment_weight': 0.1}, 'commitment_weight=0.1 needs'), ({'layer': 0}, 'layer'),
+        ({'layers': (3, 2)}, 'layers must be two blocks or more, rising'), ({'layers': (0, 2)}, 'counted from 1'),
+        ({'layers': 3}, 'several numbers'), ({'layers': (2, 2)}, 'rising'), ({'layers': [2]}, 'two blocks or more'),
+        ({'layers': ('2', 3)}, 'layers must be of type int'), ({'join': 'concat'}, 'needs layers'),
+        ({'layers': [2, 3], 'join': 'sum'}, "join must be 'mean' or 'concat'"),
+        ({'encoder': 'tokens'}, 'needs feature_size'),
         ({'mask_size': 0}, 'mask_size'), ({'steps': 0}, 'steps'),
     ],
 )  # fmt: skip
@@ -98,10 +119,11 @@ def test_wrong_parameters_are_refused(changes, message):
 CHANGED = {
     'toybox': {'seed': 1}, 'predictor': 'mlp', 'patch_order': 'random', 'token_dir': '/tokens',
     'train_annotations': '/a.json', 'train_images': '/a', 'val_annotations': '/b.json', 'val_images': '/b',
+    'layers': (2, 4),
 }  # fmt: skip
 UNMET = {
     'top_down': False, 'quantize': False, 'cache_tokens': False, 'decoder': 'mlp', 'dataset': 'voc',
-    'spatial_modulation': False,
+    'spatial_modulation': False, 'layers': (3, 6), 'encoder': 'vit_tiny_patch16_224',
 }  # fmt: skip
 
 
@@ -120,6 +142,17 @@ def test_settings_without_effect_are_refused(name):
         with pytest.raises(ValueError, match=f'{name}=.* needs .*{need}=.*without which it has no effect'):
             base.with_(**unmet, **{name: value})
         assert base.with_(**unmet, **{name: settings[name]}) == base.with_(**unmet)  # no change, no harm
+
+
+def test_several_blocks_pass_through_json_and_the_command_line(tmp_path):
+    config = preset('coco', layers=[9, 12], join='concat')
+    assert config.encoder.layers == config.encoder.blocks == (9, 12)
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert len({preset('coco', **c).key for c in ({}, {'layers': (9, 12)}, {'layers': (9, 12), 'join': 'concat'})}) == 3
+    main(['train', '--preset', 'smoke', '--folder', str(tmp_path), '--layers', '3', '5', '--join', 'concat',
+          '--steps', '1'])  # fmt: skip
+    saved = json.loads((tmp_path / 'config.json').read_text())['encoder']
+    assert (saved['layers'], saved['join']) == ([3, 5], 'concat')
 
 
 def test_turning_something_off_with_what_it_needs_is_no_fault():

@@ -4,18 +4,10 @@ import pytest
 import torch
 
 from tests.watch import Watch
-from topdown.book.cost import (
-    DEVICES,
-    PARTS,
-    activation_bytes,
-    count_flops,
-    count_parameters,
-    forward_flops,
-    predict_step,
-    step_flops,
-    vit_flops,
-)
-from topdown.config import ModelConfig
+from topdown.book.cost import DEVICES, activation_bytes, count_flops, count_parameters, predict_step
+from topdown.config import EncoderConfig, ModelConfig
+from topdown.model.encoder import build_encoder
+from topdown.model.flops import PARTS, encoder_flops, forward_flops, step_flops, vit_flops
 from topdown.model.slot_model import SlotModel
 from topdown.presets import preset
 
@@ -71,6 +63,11 @@ def test_vision_transformer_formula():
     with counter, torch.no_grad():
         vit.forward_features(torch.randn(1, 3, 32, 32))
     assert counter.get_total_flops() == vit_flops(192, 12, 5, 3 * 16 * 16, 4)
+    encoder = build_encoder(EncoderConfig('vit_tiny_patch16_224', image_size=32, layer=7, pretrained=False))
+    counter = FlopCounterMode(display=False)
+    with counter:
+        encoder(torch.rand(1, 3, 32, 32))
+    assert counter.get_total_flops() == encoder_flops(encoder) == vit_flops(192, 7, 5, 3 * 16 * 16, 4)
 
 
 def test_parameters_are_all_counted(make):

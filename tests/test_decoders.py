@@ -85,7 +85,7 @@ def test_the_mask_token_is_neither_projected_nor_normalised():
 def test_the_other_place_of_the_mask_token_is_what_it_is_called():
     """What the table of the two places compares with: the token put in before the projection."""
     torch.manual_seed(0)
-    decoder = AutoregressiveDecoder(16, 8, num_layers=2, num_heads=2, input_masking=0.0)
+    decoder = AutoregressiveDecoder(16, 8, num_layers=2, num_heads=2).eval()
     slots, target = torch.randn(2, 3, 8), torch.randn(2, 6, 16)
     hidden = torch.rand(2, 6) < 0.5
     hidden[:, 0] = False

@@ -78,6 +78,43 @@ def test_tokens_are_those_of_the_patches_in_order(name, size, shallow):
 
 
 @pytest.mark.parametrize(
+    ('name', 'prefix'),
+    [('vit_small_patch14_reg4_dinov2', 5), ('vit_small_patch16_dinov3', 5), ('vit_base_patch16_224.mae', 1),
+     ('vit_xsmall_patch16_clip_224', 1), ('vit_base_patch16_siglip_224', 0)],
+)  # fmt: skip
+def test_class_and_register_tokens_are_dropped_by_the_models_own_count(name, prefix, shallow):
+    size = 56 if 'patch14' in name else 64
+    encoder = FrozenEncoder(EncoderConfig(name, size, layer=1, final_norm=True, pretrained=False))
+    images = torch.rand(2, 3, size, size)
+    whole = encoder.vit.forward_features((images - encoder.mean) / encoder.std)
+    assert encoder.vit.num_prefix_tokens == prefix
+    assert whole.shape[1] == prefix + 16
+    torch.testing.assert_close(encoder(images), whole[:, prefix:])
+
+
+@pytest.mark.parametrize('final_norm', [False, True])
+def test_several_blocks_are_joined(final_norm):
+    found = {}
+    for layers, join in (((2,), ''), ((4,), ''), ((2, 4), 'mean'), ((2, 4), 'concat'), ((2, 5), 'mean')):
+        changes = {'layers': layers, 'join': join} if join else {'layer': layers[0]}
+        config = EncoderConfig('vit_toybox_patch8_96', 96, final_norm=final_norm, **changes)
+        encoder = FrozenEncoder(config)
+        torch.manual_seed(0)
+        tokens = encoder(torch.rand(2, 3, 96, 96))
+        assert tokens.shape == (2, encoder.num_patches, encoder.feature_size)
+        found[layers, join] = tokens, encoder.fingerprint()
+    two, four = found[(2,), ''][0], found[(4,), ''][0]
+    torch.testing.assert_close(found[(2, 4), 'mean'][0], (two + four) / 2)
+    assert torch.equal(found[(2, 4), 'concat'][0], torch.cat([two, four], dim=-1))
+    assert len({fingerprint for _, fingerprint in found.values()}) == len(found)
+
+
+def test_blocks_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match='layer=6, but vit_toybox_patch8_96 has 5 blocks'):
+        FrozenEncoder(EncoderConfig('vit_toybox_patch8_96', 96, layers=(2, 6)))
+
+
+@pytest.mark.parametrize(
     ('name', 'reason'),
     [
         ('vitamin_small_224', 'half a patch off'), ('swin_tiny_patch4_window7_224', 'no tokens of equal patches'),
@@ -151,6 +188,8 @@ def test_weights_come_from_a_file(weights):
         (lambda s: {f'encoder.{name}': t for name, t in s.items()}, 'such as cls_token: missing'),
         (lambda s: {name: t for name, t in s.items() if 'blocks.3' not in name}, r'blocks\.3\.norm1\.weight: missing'),
         (lambda s: s | {'blocks.0.attn.qkv.bias': torch.zeros(7)}, r'qkv\.bias: \(7,\), needs \(576,\)'),
+        (lambda s: s | {'reg_token': torch.zeros(1, 4, 192)}, 'reg_token: the model has no such tensor'),
+        (lambda s: {name: t for name, t in s.items() if name != 'norm.bias'}, r'norm\.bias: missing'),
     ],
 )  # fmt: skip
 def test_another_models_weights_are_refused(weights, tmp_path, change, message):
@@ -159,6 +198,12 @@ def test_another_models_weights_are_refused(weights, tmp_path, change, message):
     save_file(change(timm.create_model('vit_tiny_patch16_224').state_dict()), other)
     with pytest.raises(ValueError, match=message):
         FrozenEncoder(EncoderConfig('vit_tiny_patch16_224', 64, layer=12, weights=str(other)))
+
+
+def test_a_classifier_of_other_classes_does_not_matter(weights, tmp_path):
+    torch.manual_seed(1)
+    save_file(timm.create_model('vit_tiny_patch16_224', num_classes=7).state_dict(), weights)
+    FrozenEncoder(EncoderConfig('vit_tiny_patch16_224', 64, layer=12, weights=str(weights)))
 
 
 def test_files_that_are_no_weights_are_named(tmp_path):

@@ -79,7 +79,7 @@ def test_voc_training_list_comes_from_the_data(voc_root):
 def test_void_is_background_or_ignored(voc_root):
     data = VocSegmentation(voc_root, 'val', 32, 50)
     config = preset('voc', data_root=str(voc_root), mask_size=50)
-    background, ignored = (make_truth_set(config.with_(void=how)).instances for how in ('background', 'ignore'))
+    background, ignored = (make_truth_set(config.with_(void=how)).instances[:] for how in ('background', 'ignore'))
     void = data.annotation(0).cut(50).void
     assert (background[0][void] == 0).all()
     assert (ignored[0][void] == metrics.IGNORE).all()

@@ -162,8 +162,8 @@ def test_one_category_has_one_number_in_all_images():
 
 
 def test_unknown_protocol_names_the_known_ones():
-    assert set(PROTOCOLS) == {'oclf', 'spot'}
-    with pytest.raises(ValueError, match='oclf, spot'):
+    assert set(PROTOCOLS) == {'oclf', 'spot', 'bench', 'slotdiffusion'}
+    with pytest.raises(ValueError, match='oclf, spot, bench, slotdiffusion'):
         metrics.class_labels(np.zeros((1, 2, 2)), np.array([1]), protocol='coco')
 
 

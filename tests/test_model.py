@@ -30,7 +30,7 @@ def make(**changes):
     [{}, {'top_down': False}, {'quantize': False}, {'channel_modulation': False}, {'spatial_modulation': False},
      {'shift_attention': False}, {'predictor': 'mlp'}, {'qkv_size': 16, 'num_heads': 2}, {'commitment_weight': 0.1},
      {'feedback_rounds': 3}, {'share_weights': False},
-     {'modulate_queries': True, 'modulate_mlp': True, 'spatial_modulation': False}],
+     {'modulate_queries': True, 'modulate_mlp': True, 'spatial_modulation': False}, {'input_masking': 0.0}],
     ids=str,
 )  # fmt: skip
 def test_shapes_and_gradients(decoder, changes):
@@ -41,9 +41,8 @@ def test_shapes_and_gradients(decoder, changes):
     assert out.reconstruction.shape == (5, 9, 12)
     torch.testing.assert_close(out.masks.sum(1), torch.ones(5, 9))
     out.loss.backward()
-    unused = {name for name, p in model.named_parameters() if p.grad is None}
-    # with channel off, the codes serve no purpose and nothing else loses its gradient
-    assert unused <= {'decoder.mask_token'}, unused
+    # several processes wait for the gradient of everything that is trained: without one, they would wait for ever
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
 def test_both_passes_start_alike_and_the_pathway_can_be_recomputed():

@@ -62,7 +62,7 @@ def test_parameters_come_right_after_the_title_and_are_literals(notebook):
     assert all(cell.cell_type == 'markdown' for cell in before)
     assert any(cell.source.startswith('# ') for cell in before)
     for line in notebook.cells[tagged[0]].source.splitlines():
-        assert re.fullmatch(r"""\w+ = (True|False|-?[\d.]+(e-?\d+)?|'[^']*'|"[^"]*")\s*(#.*)?""", line), line
+        assert re.fullmatch(r"""\w+ = (True|False|{}|-?[\d.]+(e-?\d+)?|'[^']*'|"[^"]*")\s*(#.*)?""", line), line
 
 
 def test_cells_carry_tags_and_what_code_their_outputs_belong_to_only(notebook):

@@ -10,6 +10,7 @@ from topdown.book import bench
 from topdown.data.token_store import stored_tokens
 from topdown.model.encoder import encode_all
 from topdown.train.checkpoint import load_checkpoint
+from topdown.train.health import doubts
 from topdown.train.loop import train_model
 
 FAST = {'avx2': True, 'avx512_f': True, 'avx512_bf16': True}
@@ -48,6 +49,40 @@ def test_flags_decide(monkeypatch, flags, limit, name, reason):
 def test_gpus_from_ampere_on_compute_bfloat16(monkeypatch, capability, name):
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
     assert precision.choose('auto', 'cuda').name == name
+
+
+@pytest.mark.parametrize('device', ['mps', 'xpu'])
+def test_other_devices_are_refused(device):
+    """Apple's GPUs among them: nothing here was ever tried on them. Without a GPU of CUDA, a CPU computes."""
+    for use in (lambda: precision.choose('auto', device), lambda: precision.autocast('fp32', device)):
+        with pytest.raises(ValueError, match=f'device {device} is not supported: .* cpu and on cuda'):
+            use()
+
+
+def test_a_machine_of_apple_computes_on_its_cpu(monkeypatch, tiny):
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
+    encoder = topdown.make_encoder(tiny)
+    assert {p.device.type for p in encoder.parameters()} == {'cpu'}
+    assert 'mps' in list(doubts(tiny, []))[-1]
+
+
+@pytest.mark.parametrize('name', ['fp16', 'float16', 'tf32'])
+def test_other_precisions_are_refused(name):
+    with pytest.raises(ValueError, match=r'auto.*bf16.*fp32'):
+        precision.choose(name)
+    with pytest.raises(ValueError, match='precision must be one of'):
+        topdown.preset('smoke', precision=name)
+
+
+def test_float32_products_are_not_rounded_to_tf32(tiny, tmp_path):
+    """Whatever was set before; set one way, so that torch, which compares the two ways of setting it, can read it."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    assert precision.uses_tf32()
+    run = train_model(tiny.with_(steps=1), tmp_path, progress=False)
+    assert run.provenance['tf32'] is False
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == 'highest'
 
 
 def test_the_processor_is_named_by_its_widest_arithmetic(monkeypatch):
@@ -155,10 +190,10 @@ def test_gradients_stay_on_and_autocast_off_between_batches(tiny, encoder):
 def test_products_that_are_slow_stay_small(monkeypatch):
     """The ceiling stops at the first product that takes long, as an emulated one does."""
     sizes, clock = [], iter(range(1000))
-    monkeypatch.setattr(bench, '_now', lambda device: next(clock))  # every product takes a second
+    monkeypatch.setattr(precision, 'now', lambda device: next(clock))  # every product takes a second
     made = torch.randn
-    monkeypatch.setattr(bench.torch, 'randn', lambda *size, **kind: sizes.append(size) or made(*size, **kind))
-    assert bench.ceiling('bf16') == pytest.approx(2 * 256**3 / 1e12)
+    monkeypatch.setattr(torch, 'randn', lambda *size, **kind: sizes.append(size) or made(*size, **kind))
+    assert precision.ceiling('bf16') == pytest.approx(2 * 256**3 / 1e12)
     assert sizes == [(256, 256)] * 2
 
 

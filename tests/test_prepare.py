@@ -149,11 +149,16 @@ def test_card_of_clips(movi_root, tmp_path, capsys):  # noqa: F811
     assert (row.images, row.objects, row.objects_min, row.objects_max) == (10, 15, 1, 2)
 
 
-def test_speed_is_said_for_both_protocols(small_toybox, toybox_root, capsys):
-    main(['data', 'speed', 'toybox', str(toybox_root), '--count', '5'])
-    printed = capsys.readouterr().out
-    assert 'toybox, oclf, 5 images to 96 x 96: ' in printed
-    assert 'toybox, spot, ' in printed
+def test_speed_is_said_by_reader_and_workers(small_toybox, toybox_root, tmp_path, capsys):
+    table = tmp_path / 'speed.csv'
+    words = ['--count', '20', '--workers', '0', '2', '--table', str(table)]
+    main(['data', 'speed', 'toybox', str(toybox_root), *words])
+    assert 'toybox, oclf, 20 images to 96 x 96' in capsys.readouterr().out
+    rows = pd.read_csv(table)
+    assert {(reader, workers) for reader in ('pillow', 'torchvision') for workers in (0, 2)} <= set(
+        zip(rows.reader, rows.workers, strict=True)
+    )
+    assert (rows.images_per_s > 0).all()
 
 
 def test_speed_is_images_by_seconds_on_one_thread(monkeypatch):

@@ -23,7 +23,6 @@ from topdown import distributed
 from topdown.book import chapters, runs
 from topdown.book.plan import Job
 from topdown.cli import main
-from topdown.config import TrainConfig
 from topdown.data.digest import made_of
 from topdown.files import locked
 from topdown.model import encoder as encoders
@@ -533,7 +532,8 @@ def test_one_failing_process_ends_all_with_one_message(own, tmp_path):
 
 
 def test_a_full_disk_ends_all_with_one_message(tiny, tmp_path):
-    words = torchrun(2, command(tmp_path / 'run', tiny, 'steps=4', 'checkpoint_every=2', 'precision=fp32'))
+    changes = ('steps=4', 'checkpoint_every=2', 'precision=fp32', 'cache_tokens=False')
+    words = torchrun(2, command(tmp_path / 'run', tiny, *changes))
     limit = (100_000, 100_000)  # bytes of a file; the checkpoint is larger
     found = run(words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert found.returncode == 1
@@ -590,10 +590,11 @@ def test_signs_of_failure_are_said_once(tiny, encoder):
 
 
 def test_odd_schedules_are_named(tiny, tmp_path, encoder, capsys):
-    plain = {'steps': 100, 'warmup_steps': 10, 'lr_half_life': 50}
-    assert not list(doubts(TrainConfig(**plain)))
-    assert 'is not over' in next(doubts(TrainConfig(**{**plain, 'warmup_steps': 100})))
-    assert 'hardly falls, to 50%' in next(doubts(TrainConfig(**{**plain, 'lr_half_life': 101})))
+    plain = topdown.preset('smoke', steps=100, warmup_steps=10, lr_half_life=50)
+    few = [0, 7]
+    assert not list(doubts(plain, few))
+    assert 'is not over' in next(doubts(plain.with_(warmup_steps=100), few))
+    assert 'hardly falls, to 50%' in next(doubts(plain.with_(lr_half_life=101), few))
     train_model(tiny.with_(steps=2, warmup_steps=5, lr_half_life=1), tmp_path, encoder, progress=False)
     assert capsys.readouterr().out.count('note: warmup_steps=5') == 1
 

@@ -162,7 +162,7 @@ def trained(tiny, encoder, tmp_path):
 
 def test_objects_are_followed_from_mask_to_slot(trained, monkeypatch):
     model, data = trained
-    truth = np.maximum(data.instances, 0)
+    truth = np.maximum(data.instances[:], 0)
     monkeypatch.setattr(semantics, 'COVERED', 0.2)  # a model of three steps covers little
     found = semantics.covered_objects(model, data)
     labels = semantics.predict(model, data, 'first').numpy()

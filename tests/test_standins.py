@@ -62,10 +62,10 @@ def test_void_can_be_left_out(wide):
     encoder = topdown.make_encoder(wide)
     background = topdown.make_eval_set(wide, encoder)
     ignored = topdown.make_eval_set(wide.with_(void='ignore'), encoder)
-    void = ignored.instances == metrics.IGNORE
+    void = ignored.instances[:] == metrics.IGNORE
     assert void.any()
-    np.testing.assert_array_equal(background.instances, np.where(void, 0, ignored.instances))
-    truth = background.instances.astype(np.int64)
+    np.testing.assert_array_equal(background.instances[:], np.where(void, 0, ignored.instances[:]))
+    truth = background.instances[:].astype(np.int64)
     wrong = np.where(void, truth.max() + 1, truth)  # a segment of its own, where the truth is unknown
     for labels, data, perfect in ((truth, ignored, True), (wrong, ignored, True), (wrong, background, False)):
         found = topdown.summarize(topdown.score(labels, data))

@@ -84,15 +84,15 @@ def train(
         sys.stderr.write(words)
         raise SystemExit(status) from None
     if distributed.is_main():
-        print(run.evaluations.round(1).to_string(index=False))
+        print(run.evaluations.round(1).to_string(index=False) if len(run.evaluations) else f'{folder}: no evaluations')
     distributed.stop()
 
 
 @app.command
 def evaluate(
     parameters: DataParameters, checkpoint: Positional[Path | None] = None, predictions: Path | None = None,
-    preset: Preset = 'coco', protocols: tuple[Protocol, ...] = ('oclf',), source: Masks = 'decoder',
-    table: Path | None = None,
+    preset: Preset = 'coco', protocols: tuple[Protocol, ...] = ('oclf',), source: Masks | None = None,
+    table: Path | None = None, average_batch: int = 0,
 ) -> None:  # fmt: skip
     """Score a checkpoint, or label maps that any program wrote, under one or several protocols.
 
@@ -102,8 +102,9 @@ def evaluate(
             resolution.
         preset: with ``--predictions``: data and sizes.
         protocols: one or several, each with images and masks cut its own way.
-        source: whose masks.
+        source: whose masks; every protocol's own if left out: slot attention's for slotdiffusion, else the decoder's.
         table: write one row per image and protocol to this CSV file.
+        average_batch: means over batches of so many images, as slotdiffusion prints them (64); 0 for over images.
     """
     from topdown.evaluate.report import describe_scores, score_protocols
     from topdown.train.loop import load_run
@@ -121,7 +122,7 @@ def evaluate(
         table.parent.mkdir(parents=True, exist_ok=True)
         scores.to_csv(table, index=False)
     print(f'{config.data.dataset}, {len(scores) // len(protocols)} images\n{labels_read}')
-    print(describe_scores(scores, protocols))
+    print(describe_scores(scores, protocols, average_batch))
 
 
 @app.command
@@ -227,27 +228,30 @@ def card(
 
 
 @data.command
-def speed(name: Positional[Known], root: Positional[Path | None] = None, count: int = 200) -> None:
-    """How many training images a second one loader process reads and cuts, by protocol.
+def speed(
+    name: Positional[Known], root: Positional[Path | None] = None, count: int = 400, workers: tuple[int, ...] = (0,),
+    protocol: Protocol = 'oclf', table: Path | None = None,
+) -> None:  # fmt: skip
+    """How many training images a second are read and cut, by way of reading and number of loader processes.
 
     Args:
         root: folder that holds it; toybox needs none.
         count: of images.
+        workers: loader processes, such as 1 4 16; 0 reads without.
+        protocol: how images are cut.
+        table: write the rows to this CSV file.
     """
-    from topdown.data import open_whole
-    from topdown.data.card import reading_speed
+    from topdown.data.card import write_speed
 
-    for protocol in PROTOCOLS:
-        found = open_whole(name, root, 'train', count, protocol=protocol)
-        size = f'{found.image_size} x {found.image_size}'
-        print(f'{name}, {protocol}, {len(found)} images to {size}: {reading_speed(found):.0f} a second')
+    write_speed(name, root, count, workers, protocol, table)
 
 
 @app.command
 def bench(
     parameters: Parameters, preset: Preset = 'toybox', device: Literal['cpu', 'cuda'] = 'cpu', rounds: int = 10,
     models: tuple[str, ...] = ('baseline', 'top-down'), memory: Flag = True, evaluation: Flag = False,
-    grow: Path | None = None, store: Path | None = None, json: Path | None = None, table: Path | None = None,
+    grow: Path | None = None, store: Path | None = None, inference: Path | None = None, json: Path | None = None,
+    table: Path | None = None,
 ) -> None:  # fmt: skip
     """How fast training is, and where the time goes: the experiment of a preset, with changed parameters.
 
@@ -259,6 +263,7 @@ def bench(
         evaluation: time evaluation, too (makes the encoder).
         grow: instead: growth over N, K, E, batch and slot width, written to this CSV file.
         store: instead: encoder in the loop against stored tokens, a row added to this CSV table.
+        inference: instead: what applying a model costs, rows added to this CSV table.
         json: write everything to this file.
         table: add rows to this CSV table.
     """
@@ -267,6 +272,8 @@ def bench(
     config = make_config(preset, **parameters)
     if store:
         bench.run_store(config, store)
+    elif inference:
+        bench.run_inference(config, models, device, rounds, inference)
     elif grow:
         bench.run_growth(config, device, rounds, grow)
     else:

@@ -37,6 +37,9 @@ def typed(name: str, value: object, kind: type) -> object:
         )
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if typing.get_origin(kind) is tuple:  # of whole numbers, a list in JSON
+        _check(isinstance(value, (tuple, list)), f'{name} must be several numbers, got {reprlib.repr(value)}')
+        return tuple(typed(name, item, int) for item in value)
     fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     _check(fits, f'{name} must be of type {kind.__name__}, got {reprlib.repr(value)}')
     if kind is dict:
@@ -78,18 +81,23 @@ class DataConfig:
     val_images: str = ''
     """The folder of validation images."""
     protocol: str = 'oclf'
-    """Evaluation protocol, oclf or spot: how images and true masks are cut and what overlapping classes mean."""
+    """Evaluation protocol, one of ``protocols.PROTOCOLS``: how images and true masks are cut and which pixels count."""
     mask_size: int = 320
-    """Side, in pixels, of the square at which masks are compared."""
+    """Side, in pixels, of the square at which masks are compared; bench and slotdiffusion have their own."""
     keep_crowd: str = 'auto'
     """Crowd regions as objects: keep, drop, or auto, which drops those of COCO's and Cityscapes' own files, and keeps
-    those of others, since many labelling tools mark every mask as a crowd. Protocol spot always keeps them."""
+    those of others, since many labelling tools mark every mask as a crowd. Protocols spot and bench always keep them,
+    slotdiffusion always drops them."""
     void_label: int = -1
-    """Of dataset folder: the label of pixels of unknown truth, such as 255; -1 for none."""
+    """Of datasets folder and tokens: the label of pixels of unknown truth, such as 255; -1 for none."""
     void: str = 'background'
-    """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as in both released evaluators, or ignore."""
+    """Pixels of unknown truth (VOC's 255, unlabelled ones): background, as released, or ignore. Protocols bench and
+    slotdiffusion always set them aside."""
     skip_corrupt: bool = False
     """Training images that cannot be read: warn and use the next one; off: stop at the first, naming it."""
+    image_reader: str = 'pillow'
+    """pillow, or opencv: three times as fast for JPEG images under protocols that resize bicubically; tokens differ in
+    the last bits. Needs topdown[fast]."""
     flip: bool = True
     """Random horizontal flips in training."""
     random_crop: bool = False
@@ -117,11 +125,18 @@ class EncoderConfig:
 
     name: str = 'vit_base_patch16_224.dino'
     """Any timm model of tokens on one grid (``hf-hub:`` and ``local-dir:`` names, too); ``vit_toybox_patch8_96`` ships
-    with the package; ``pixels`` for none: the model then takes the image itself, scaled to [-1, 1], a pixel a token."""
+    with the package; ``pixels`` for none: the model then takes the image itself, scaled to [-1, 1], a pixel a token;
+    ``tokens`` for those of dataset tokens, as they are."""
     image_size: int = 224
-    """Side of the square input, in pixels."""
+    """Side of the square input, in pixels; of encoder tokens, in tokens."""
+    feature_size: int = 0
+    """Of encoder tokens: their width, D."""
     layer: int = 12
     """Features are the output of this transformer block, counted from 1."""
+    layers: tuple[int, ...] = ()
+    """Instead of ``layer``: several blocks, such as 9 12, whose outputs are joined."""
+    join: str = 'mean'
+    """How blocks are joined: mean, or concat, which makes tokens as many times as wide."""
     final_norm: bool = False
     """Apply the ViT's final norm to them."""
     pretrained: bool = True
@@ -132,6 +147,18 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         _check(self.image_size > 0, f'image_size must be positive, got {self.image_size}')
         _check(self.layer >= 1, f'layer counts from 1, got {self.layer}')
+        object.__setattr__(self, 'layers', tuple(self.layers))  # a list in JSON
+        rising = sorted({block for block in self.layers if block >= 1})
+        fits = rising == list(self.layers) and len(rising) != 1
+        _check(fits, f'layers must be two blocks or more, rising, counted from 1, got {self.layers}')
+        _check(self.join in ('mean', 'concat'), f"join must be 'mean' or 'concat', got {self.join!r}")
+        _check(bool(self.layers) or self.join == 'mean', f'join={self.join!r} needs layers, two blocks or more')
+        _check(self.name != 'tokens' or self.feature_size > 0, "encoder='tokens' needs feature_size, the tokens' width")
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Numbers of the blocks used."""
+        return self.layers or (self.layer,)
 
 
 @dataclass(frozen=True)
@@ -447,7 +474,9 @@ NEEDS: dict[str, dict[str, tuple]] = {
     'toybox': {'dataset': tuple(name for name, known in DATASETS.items() if known.make)},
     **dict.fromkeys(('train_annotations', 'train_images', 'val_annotations', 'val_images'), _reading('annotations')),
     'void_label': _reading('void'),
-    **dict.fromkeys(('layer', 'final_norm', 'pretrained'), _TOKENS),
+    **dict.fromkeys(('layers', 'final_norm', 'pretrained'), _TOKENS),
+    'layer': {**_TOKENS, 'layers': ((),)},
+    'feature_size': {'encoder': ('tokens',)},
     **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
     **dict.fromkeys(('quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
     'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
@@ -459,7 +488,10 @@ NEEDS: dict[str, dict[str, tuple]] = {
 }  # fmt: skip
 """Setting -> the settings, and their values, without which it has no effect. A change to it is refused then."""
 
-OFF = ('toybox', 'void_label', 'feedback_rounds', 'share_weights', 'commitment_weight', 'patch_order')
+OFF = (
+    'toybox', 'void_label', 'layers', 'feature_size', 'feedback_rounds', 'share_weights', 'commitment_weight',
+    'patch_order',
+)  # fmt: skip
 """Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
 
 UNDECIDING = (

@@ -224,5 +224,19 @@ DATASETS = {
         'in the same subfolder if there are any, with a label in every pixel, 0 for background.',
         settings=('void',),
     ),
+    'images': DataSet(
+        Source('any images, without labels', 'yours'),
+        'topdown.data.own:UnlabelledImages',
+        'data_root must hold two images or more (jpg, jpeg, png, bmp or webp), in any folders below it; if it holds '
+        'train/ and val/, these are the splits.',
+        unused_masks=('train', 'val'),
+    ),
+    'tokens': DataSet(
+        Source('tokens that any encoder made', 'yours'),
+        'topdown.data.own:TokenFolder',
+        'data_root must hold train/ and val/, each with tokens/: for every image a .npy file of floating numbers '
+        '(N, D), row by row, or (R, R, D); and, to be scored, labels/ as of dataset folder.',
+        settings=('void', 'feature_size'),
+    ),
 }
 """Name -> what is known of it."""

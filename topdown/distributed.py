@@ -8,6 +8,8 @@ Without torchrun there is one process, and nothing here does anything.
 from __future__ import annotations
 
 import contextlib
+import datetime
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -15,7 +17,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_hosts: list[dist.ProcessGroup | None] = [None]  # the processes, to talk over their CPUs; None for their usual way
+PATIENCE = datetime.timedelta(days=7)
+"""How long processes wait for one that stores tokens, say: NCCL gives up after ten minutes, gloo after thirty. One that
+dies is not waited for, since torchrun then ends all."""
+
+_hosts: list[dist.ProcessGroup | None] = [None]  # the processes, to talk over their CPUs, with patience
 
 
 def start() -> None:
@@ -42,13 +48,14 @@ def start() -> None:
     if gpu:
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
     dist.init_process_group('nccl' if gpu else 'gloo')
-    _hosts[0] = dist.new_group(backend='gloo') if gpu else None
+    _hosts[0] = dist.new_group(backend='gloo', timeout=PATIENCE)
 
 
 def stop() -> None:
     """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
+        _hosts[0] = None
 
 
 def rank() -> int:
@@ -90,7 +97,7 @@ def speaks() -> bool:
 def wait() -> None:
     """Until all processes are here."""
     if world() > 1:
-        dist.barrier()
+        dist.barrier(group=_hosts[0])
 
 
 @contextlib.contextmanager
@@ -134,7 +141,7 @@ def gather_lists(items: list) -> list:
     if world() == 1:
         return items
     parts: list[list] = [[] for _ in range(world())]
-    dist.all_gather_object(parts, items)
+    dist.all_gather_object(parts, items, group=_hosts[0])
     return [item for part in parts for item in part]
 
 
@@ -143,7 +150,7 @@ def from_main(value: object) -> object:
     if world() == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box)
+    dist.broadcast_object_list(box, group=_hosts[0])
     return box[0]
 
 
@@ -157,8 +164,5 @@ def mean(x: Tensor) -> Tensor:
 
 
 def same(x: Tensor) -> bool:
-    """Whether all processes hold the same tensor, as far as its sum and sum of squares tell."""
-    if world() == 1:
-        return True
-    marks = torch.stack([x.double().sum(), x.double().square().sum()])[None].to(x.device)
-    return bool((gather(marks) == marks).all())
+    """Whether all processes hold the same tensor, bit for bit."""
+    return len(set(gather_lists([hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest()]))) == 1

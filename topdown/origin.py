@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from topdown.config import Config
-from topdown.precision import processor
+from topdown.precision import processor, uses_tf32
 
 
 def provenance(config: Config, seconds: float, precision: str) -> dict[str, object]:
@@ -32,6 +32,7 @@ def provenance(config: Config, seconds: float, precision: str) -> dict[str, obje
         'device': torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
         'threads': torch.get_num_threads(),
         'precision': precision,
+        'tf32': uses_tf32(),
         'topdown': version('topdown'),
         'torch': torch.__version__,
         'timm': version('timm'),

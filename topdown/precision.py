@@ -6,7 +6,9 @@ their arithmetic (``precision``) and compute in it wherever they are called from
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,13 +44,11 @@ def choose(setting: str, device: str | torch.device = 'cpu') -> Precision:
         return Precision(setting, 'as set')
     if setting != 'auto':
         raise ValueError(f"precision must be 'auto', 'bf16' or 'fp32', got {setting!r}")
-    kind = torch.device(device).type
+    kind = _known(device)
     if kind == 'cuda':
         major, minor = torch.cuda.get_device_capability(device)
         fast = major >= 8
         return Precision('bf16' if fast else 'fp32', f'compute capability {major}.{minor}')
-    if kind != 'cpu':
-        return Precision('fp32', f'device {kind}')
     flags = [flag for flag in FLAGS if _capabilities().get(flag)]
     limit = os.environ.get(LIMIT, '').upper()
     if flags and not any(limit == value or (value and limit.startswith(value)) for value in UNLIMITED):
@@ -59,14 +59,67 @@ def choose(setting: str, device: str | torch.device = 'cpu') -> Precision:
 
 
 def autocast(name: str, device: str | torch.device) -> torch.autocast:
-    """The context to compute in: bfloat16 autocast for 'bf16', none for 'fp32'."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=name == 'bf16')
+    """The context to compute in: bfloat16 autocast for 'bf16', none for 'fp32'; ValueError on other devices."""
+    return torch.autocast(_known(device), torch.bfloat16, enabled=name == 'bf16')
 
 
-def use_threads(count: int) -> None:
-    """From now on so many CPU threads compute; 0 changes nothing."""
-    if count:
-        torch.set_num_threads(count)
+def state(device: torch.device) -> contextlib.AbstractContextManager:
+    """The context of a recurrent cell: on a GPU autocast would keep its state in bfloat16, on a CPU it does not."""
+    return torch.autocast('cuda', enabled=False) if device.type == 'cuda' else contextlib.nullcontext()
+
+
+def _known(device: str | torch.device) -> str:
+    kind = torch.device(device).type
+    if kind not in ('cpu', 'cuda'):
+        raise ValueError(f'device {kind} is not supported: models are trained and run on cpu and on cuda')
+    return kind
+
+
+def settle(threads: int = 0) -> None:
+    """How torch computes from now on: on so many CPU threads (0: as many as it likes), and without TF32.
+
+    Products that may be rounded are in bfloat16, and the others, such as sums of slots, are meant as they stand. All
+    versions of torch have this interface and can read it back; mixed with the one of 2.9, reading raises.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def uses_tf32() -> bool:
+    """Whether float32 products on a GPU are rounded to TF32 after all, since others set it so."""
+    matmul = torch.backends.cuda.matmul
+    return matmul.fp32_precision == 'tf32' if hasattr(matmul, 'fp32_precision') else matmul.allow_tf32
+
+
+def ceiling(computed_in: str, device: str | torch.device = 'cpu', largest: int = 2048, repeats: int = 16) -> float:
+    """Best speed of a square matrix product in this precision, TFLOP/s: what no model can exceed.
+
+    Larger products reach more: sides from 256 are doubled up to ``largest``, as long as one takes less than 50 ms.
+    """
+    kind = torch.bfloat16 if computed_in == 'bf16' else torch.float32
+    size, top = 256, 0.0
+    while size <= largest:
+        a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+        best = float('inf')
+        for _ in range(repeats):
+            began = now(device)
+            _ = a @ b
+            best = min(best, now(device) - began)
+            if best > 0.05:
+                break
+        top = max(top, 2 * size**3 / best / 1e12)
+        if best > 0.05 / 8:
+            break
+        size *= 2
+    return top
+
+
+def now(device: str | torch.device) -> float:
+    """The time, s, when all that was asked of the device is done."""
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def processor() -> str:

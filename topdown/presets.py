@@ -26,6 +26,15 @@ _TOYBOX = Config(
 _PAPER = Config(name='coco')
 
 
+_SHORT = dataclasses.replace(
+    _PAPER.with_(
+        protocol='bench', random_crop=True, encoder='vit_small_patch14_reg4_dinov2.lvd142m', decoder_heads=4,
+        batch_size=32, steps=100_000, lr=2e-4, warmup_steps=5_000, lr_half_life=20_000, eval_every=10_000,
+    ),
+    name='coco_short',
+)  # fmt: skip
+
+
 _WIDE = dataclasses.replace(
     _TOYBOX.with_(
         dataset='toybox_wide', mask_size=144, random_crop=True, cache_tokens=False, num_slots=6,
@@ -106,6 +115,15 @@ PRESETS: dict[str, Config] = {
     ),
     'coco': _PAPER,
     'voc': dataclasses.replace(_PAPER.with_(dataset='voc', num_slots=6, steps=250_000, random_crop=True), name='voc'),
+    'coco_short': _SHORT,
+    'voc_short': dataclasses.replace(_SHORT.with_(dataset='voc', num_slots=6), name='voc_short'),
+    'coco_spot': dataclasses.replace(
+        _PAPER.with_(
+            protocol='spot', decoder_heads=6, input_masking=0.0, patch_order='random', steps=92_400,
+            lr_half_life=18_480, eval_every=18_480,
+        ),
+        name='coco_spot',
+    ),
     'movi_c': dataclasses.replace(
         _PAPER.with_(dataset='movi_c', num_slots=11, slot_size=128, decoder_heads=4, mask_size=128, flip=False),
         name='movi_c',
@@ -129,8 +147,10 @@ PRESETS: dict[str, Config] = {
     'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0, seeds=1),
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; ``voc_toybox``, ``movi_toybox`` and
-``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, each with a ``_smoke`` of seconds; the rest the
-released configurations of the paper, which need the data set and, in practice, a GPU."""
+``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, each with a ``_smoke`` of seconds;
+``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of
+SPOT (the book's page on differences says what of both is not the same here); the rest the released configurations of
+the paper. All but the embedded ones need the data set and, in practice, a GPU."""
 
 
 def preset(name: str, /, **changes: object) -> Config:

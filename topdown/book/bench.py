@@ -35,10 +35,11 @@ from topdown.evaluate.predict import labels_from_masks
 from topdown.model.encoder import build_encoder, make_encoder
 from topdown.model.slot_model import Output, SlotModel
 from topdown.origin import provenance
-from topdown.precision import peak_rss
+from topdown.precision import ceiling, peak_rss
+from topdown.precision import now as _now
 from topdown.presets import VARIANTS
 from topdown.train.batches import TrainData
-from topdown.train.loop import make_optimizer
+from topdown.train.loop import compiled, make_optimizer
 
 PHASES = ('forward', 'backward', 'clip', 'adam')
 
@@ -60,29 +61,6 @@ def token_shape(config: Config) -> tuple[int, int, tuple[int, int]]:
     return encoder.num_patches, encoder.feature_size, encoder.grid
 
 
-def ceiling(computed_in: str, device: str = 'cpu', largest: int = 2048, repeats: int = 16) -> float:
-    """Best speed of a square matrix product in this precision, TFLOP/s: what no model can exceed.
-
-    Larger products reach more: sides from 256 are doubled up to ``largest``, as long as one takes less than 50 ms.
-    """
-    kind = torch.bfloat16 if computed_in == 'bf16' else torch.float32
-    size, top = 256, 0.0
-    while size <= largest:
-        a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-        best = float('inf')
-        for _ in range(repeats):
-            began = _now(device)
-            _ = a @ b
-            best = min(best, _now(device) - began)
-            if best > 0.05:
-                break
-        top = max(top, 2 * size**3 / best / 1e12)
-        if best > 0.05 / 8:
-            break
-        size *= 2
-    return top
-
-
 class Stepper:
     """One model's training step on random tokens, timed by phase.
 
@@ -94,12 +72,21 @@ class Stepper:
 
     def __init__(self, config: Config, patches: int, features: int, device: str = 'cpu') -> None:
         self.config, self.device = config, device
+        precision.settle()
         torch.manual_seed(0)
         self.model = SlotModel(config.model, features, patches).to(device).train()
         self.model.precision = precision.choose(config.train.precision, device).name
         self.optimizer = make_optimizer(self.model, config.train)
         self.tokens = torch.randn(config.train.batch_size, patches, features, device=device)
-        self.call = torch.compile(self.model, dynamic=False) if config.train.compile else self.model
+        self.call = compiled(self.model) if config.train.compile else self.model
+
+    @torch.no_grad()
+    def apply(self) -> Output:
+        """The model on the tokens, in evaluation mode; a codebook that has not started holds zeros."""
+        self.model.eval()
+        if self.model.codebook is not None:
+            self.model.codebook.initialized.fill_(True)
+        return self.model(self.tokens)
 
     def step(self) -> dict[str, float]:
         """One step; seconds by phase, as 'step' their sum, and the 'loss'."""
@@ -115,6 +102,36 @@ class Stepper:
         marks.append(_now(self.device))
         spent = {phase: b - a for phase, a, b in zip(PHASES, marks[:-1], marks[1:], strict=True)}
         return {**spent, 'step': marks[-1] - marks[0], 'loss': loss.item()}
+
+
+def inference_costs(config: Config, models: Sequence[str], device: str = 'cpu', rounds: int = 10) -> pd.DataFrame:
+    """What applying a model costs, slots and decoder's masks included, the encoder not: one image, and 32 at a time.
+
+    Returns:
+        One row per batch size and model: batch, model, ms (median, an image), least_ms and most_ms, own_gb (peak memory
+        without what importing takes).
+    """
+    patches, features, _ = token_shape(config)
+    rows = []
+    for batch in (1, 32):
+        steppers = {
+            name: Stepper(config.with_(batch_size=batch, **VARIANTS[name]), patches, features, device)
+            for name in models
+        }
+        spent: dict[str, list[float]] = {name: [] for name in steppers}
+        for _ in range(rounds + 2):
+            for name, stepper in steppers.items():
+                began = _now(device)
+                stepper.apply()
+                spent[name].append(1e3 * (_now(device) - began) / batch)
+        for name, stepper in steppers.items():
+            times = spent[name][2:]
+            found = peak_memory(stepper.config, patches, features, inference=True)
+            rows.append({
+                'batch': batch, 'model': name, 'ms': statistics.median(times), 'least_ms': min(times),
+                'most_ms': max(times), 'own_gb': found['peak_gb'] - found['imports_gb'],
+            })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def compare(steppers: dict[str, Stepper], rounds: int = 10, warmup: int = 3) -> pd.DataFrame:
@@ -176,12 +193,15 @@ def step_flops(stepper: Stepper) -> int:
     return batch * cost.count_flops(stepper.model, stepper.tokens[:1], backward=True)
 
 
-def peak_memory(config: Config, patches: int, features: int, steps: int = 4) -> dict[str, float]:
-    """Peak memory in GB of a process that only trains: in all, and what importing torch and the package took of it.
+def peak_memory(
+    config: Config, patches: int, features: int, steps: int = 4, inference: bool = False
+) -> dict[str, float]:
+    """Peak memory in GB of a process that only trains, or only applies the model: in all, and what importing torch and
+    the package took of it.
 
     On a GPU: the allocator's peak, and 0 for importing.
     """
-    job = json.dumps([config.to_dict(), patches, features, steps])
+    job = json.dumps([config.to_dict(), patches, features, steps, inference])
     found = subprocess.run(
         [sys.executable, '-m', 'topdown.book.bench', job], capture_output=True, text=True, check=False
     )
@@ -191,12 +211,12 @@ def peak_memory(config: Config, patches: int, features: int, steps: int = 4) -> 
 
 
 def _memory_of(job: str) -> dict[str, float]:
-    settings, patches, features, steps = json.loads(job)
+    settings, patches, features, steps, inference = json.loads(job)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     imports = peak_rss()
     stepper = Stepper(Config.from_dict(settings), patches, features, device)
     for _ in range(steps):
-        stepper.step()
+        stepper.apply() if inference else stepper.step()
     if device == 'cuda':
         return {'peak_gb': torch.cuda.max_memory_allocated() / 1e9, 'imports_gb': 0.0}
     return {'peak_gb': peak_rss(), 'imports_gb': imports}
@@ -409,12 +429,6 @@ def show(result: dict) -> str:
     return '\n'.join(lines)
 
 
-def _now(device: str) -> float:
-    if device == 'cuda':
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def run(
     config: Config,
     models: Sequence[str],
@@ -445,6 +459,18 @@ def run_store(config: Config, table: Path) -> None:
     row = {'preset': config.name, 'batch': config.train.batch_size, 'precision': computed_in, **store_speed(config)}
     append_rows(table, [{**row, **provenance(config, 0, computed_in)}], same=('preset', 'batch', 'precision'))
     print('\n'.join(f'{name}: {value}' for name, value in row.items()))
+
+
+def run_inference(config: Config, models: Sequence[str], device: str, rounds: int, table: Path) -> None:
+    """Print what ``inference_costs`` finds, and write it to a CSV file."""
+    found = inference_costs(config, models, device, rounds)
+    computed_in = precision.choose(config.train.precision, device).name
+    origin = provenance(config, 0, computed_in)
+    found = found.assign(
+        **{k: origin[k] for k in ('preset', 'precision', 'device', 'threads', 'torch', 'commit', 'date')}
+    )
+    append_rows(table, found.to_dict('records'), same=('preset', 'precision', 'device', 'batch', 'model'))
+    print(found.iloc[:, :6].round(3).to_string(index=False))
 
 
 def run_growth(config: Config, device: str, rounds: int, table: Path) -> None:

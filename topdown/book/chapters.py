@@ -15,7 +15,7 @@ from topdown.book.places import from_project, project_dir
 from topdown.book.summaries import METRICS, Scores
 from topdown.config import Config, typed
 from topdown.evaluate.metrics import summarize
-from topdown.evaluate.predict import predict, score
+from topdown.evaluate.predict import score, score_model
 from topdown.evaluate.truth import EvalSet
 from topdown.files import locked
 from topdown.model.encoder import Encoder
@@ -25,8 +25,9 @@ from topdown.train.loop import RUN_FILES, Run, train_model
 
 
 def begin(
-    name: str, presets: Sequence[str], models: str, run_dir: str, fresh: bool = False, **changes: object
-) -> tuple[Config, list[str], Path]:
+    name: str, presets: Sequence[str], models: str, run_dir: str, fresh: bool = False,
+    more: dict[str, object] | None = None, **changes: object,
+) -> tuple[Config, list[str], Path]:  # fmt: skip
     """Check a chapter's parameters before anything long begins, and make its folder.
 
     ``TOPDOWN_PRESET``, an environment variable, takes the place of the preset; ``smoke`` stands for the chapter's own
@@ -38,10 +39,11 @@ def begin(
         models: names of ``VARIANTS``, separated by commas.
         run_dir: where runs go.
         fresh: delete earlier runs of these models with this configuration first, and nothing else.
+        more: changes to any parameters of the preset, taken as they are.
         changes: to the preset; what is empty or 0 is left to it. Relative folders count from the project.
 
     Returns:
-        The experiment, the models, and the folder ``run_dir/<preset>``.
+        The experiment, the models, and the folder ``run_dir/<preset>``, with the data set's name if it is another.
 
     Raises:
         ValueError: for another preset, an unknown model, or an impossible value.
@@ -59,8 +61,10 @@ def begin(
         raise ValueError(f'models must be among {", ".join(VARIANTS)}, got {models!r}')
     for key in {'data_root', 'token_dir'} & set(changes):
         changes[key] = from_project(typed(key, changes[key], str))
-    base = preset(name, **{key: value for key, value in changes.items() if value or value is None})
-    folder = project_dir() / run_dir / name
+    given = {key: value for key, value in changes.items() if value or value is None}
+    base = preset(name, **given, **typed('changes', more or {}, dict))
+    other = f'-{base.data.dataset}' if base.data.dataset != preset(name).data.dataset else ''
+    folder = project_dir() / run_dir / f'{name}{other}'
     if fresh:
         for seed in range(base.seeds):
             for model in chosen:
@@ -96,6 +100,7 @@ class Trained:
     rows: list[dict[str, object]] = field(default_factory=list)  # one per model, source of masks and seed; percent
     runs: dict[tuple[str, int], Run] = field(default_factory=dict)  # by model and seed
     scores: dict[str, Scores] = field(default_factory=dict)  # source of masks -> (model, seed) -> one row per image
+    protocols: dict[str, pd.Series] = field(default_factory=dict)  # model -> (protocol, metric), first seed, percent
 
     @property
     def log(self) -> pd.DataFrame:
@@ -142,11 +147,20 @@ def train_variants(
             config = base.with_(seed=seed, **VARIANTS[name])
             run = train_model(config, run_folder(folder, name, config), encoder, data, eval_set, progress=progress)
             found.runs[name, seed] = run
+            names = list(eval_set.truth)[: None if seed == 0 else 1]
+            scored = score_model(run.model, eval_set, sources, protocols=names)
+            if seed == 0:
+                found.protocols[name] = protocol_means(scored[sources[0]])
             for source in sources:
-                per_image = score(predict(run.model, eval_set, source), eval_set)
+                per_image = scored[source][names[0]]
                 found.scores.setdefault(source, {})[name, seed] = per_image
                 found.rows.append({'model': name, 'masks': source, **summarize(per_image), **run.provenance})
     return found
+
+
+def protocol_means(rows: dict[str, list[dict[str, float]]]) -> pd.Series:
+    """Means in percent by protocol and metric, of rows by protocol as ``score_model`` gives them."""
+    return pd.concat({protocol: pd.Series(summarize(found)) for protocol, found in rows.items()})
 
 
 def baseline_rows(labels: dict[str, Tensor], eval_set: EvalSet) -> list[dict[str, object]]:

@@ -122,7 +122,7 @@ def slot_colours(labels: np.ndarray, images: np.ndarray, num_slots: int) -> np.n
 
     Args:
         labels: predicted label maps (V, M, M).
-        images: (V, 3, S, S); every pixel takes the label nearest to its centre.
+        images: (V, 3, S, S), or what makes them; every pixel takes the label nearest to its centre.
         num_slots: K.
 
     Returns:
@@ -131,7 +131,8 @@ def slot_colours(labels: np.ndarray, images: np.ndarray, num_slots: int) -> np.n
     size = images.shape[-1]
     nearest = ((np.arange(size) + 0.5) * labels.shape[-1] / size).astype(np.int64)
     found = np.full((len(labels), num_slots, 3), np.nan)
-    for i, (label, image) in enumerate(zip(labels, images, strict=True)):
+    for i, label in enumerate(labels):
+        image = np.asarray(images[i])
         flat = label[nearest][:, nearest].ravel()
         mass = np.bincount(flat, minlength=num_slots)[:num_slots]
         sums = [np.bincount(flat, channel.ravel(), num_slots)[:num_slots] for channel in image]
@@ -265,7 +266,9 @@ def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, fl
     if model.codebook is None:
         raise ValueError('code_meaning needs a model with a codebook: top_down=True and quantize=True')
     count, size = model.config.num_slots, model.config.codebook_size
-    parts = [(out.code_index.cpu(), out.first_slots.float().cpu()) for _, out in run_model(model, data, seed)]
+    parts = [
+        (out.code_index.cpu(), out.first_slots.float().cpu()) for _, out in run_model(model, data, seed, decode=False)
+    ]
     codes, slots = (torch.cat(x) for x in zip(*parts, strict=True))
     labels = predict(model, data, 'first', seed)
     hits = count_hits(codes.flatten(), size)
@@ -274,7 +277,7 @@ def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, fl
         slots.numpy(),
         slot_categories(labels, data, count, COVERED).numpy(),
         slot_cells(labels.numpy(), count),
-        slot_colours(labels.numpy(), data.images.numpy(), count),
+        slot_colours(labels.numpy(), data.images, count),
         size,
         seed,
     )
@@ -303,7 +306,7 @@ def covered_objects(model: SlotModel, data: EvalSet, seed: int = 0) -> Objects:
         raise ValueError('covered_objects needs a model with a codebook: top_down=True and quantize=True')
     count, size = model.config.num_slots, model.codebook.size
     parts = []
-    for _, out in run_model(model, data, seed):
+    for _, out in run_model(model, data, seed, decode=False):
         maps = [labels_from_masks(x, data.grid, data.mask_size) for x in (out.first_attention, out.attention)]
         parts.append([x.cpu() for x in (out.code_index, out.first_slots.float(), out.slots.float(), *maps)])
     codes, first, second, labels, later_labels = (torch.cat(x) for x in zip(*parts, strict=True))
@@ -325,7 +328,7 @@ def covered_objects(model: SlotModel, data: EvalSet, seed: int = 0) -> Objects:
         'mean tokens': tokens,
         'position and size': _place_and_size(data)[image, which],
     }
-    colours = slot_colours(labels.numpy(), data.images.numpy(), count)[image, slot]
+    colours = slot_colours(labels.numpy(), data.images, count)[image, slot]
     targets = {
         'category': object_categories(data)[image, which].numpy(),
         'position': slot_cells(labels.numpy(), count)[image, slot],
@@ -339,7 +342,7 @@ def _object_tokens(data: EvalSet) -> Tensor:
     parts, first = [], 0
     for shares in patch_shares(data):
         inside = shares[:, 1:]
-        total = inside @ data.tokens[first : first + len(shares)]
+        total = inside @ data.tokens[first : first + len(shares)].float()
         parts.append(total / inside.sum(-1, keepdim=True).clamp(min=1e-6))
         first += len(shares)
     return torch.cat(parts)
@@ -347,7 +350,7 @@ def _object_tokens(data: EvalSet) -> Tensor:
 
 def _place_and_size(data: EvalSet) -> np.ndarray:
     """Row and column of the centre of mass and area of every object's true mask (V, O, 3), in pixels; NaN for none."""
-    maps = np.maximum(data.instances, 0)
+    maps = np.maximum(data.instances[:], 0)
     area, rows, columns = (_per_slot(maps, int(maps.max()) + 1, axis)[:, 1:] for axis in (None, 0, 1))
     with np.errstate(invalid='ignore'):
         return np.stack([rows / area, columns / area, area], axis=-1)

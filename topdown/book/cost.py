@@ -1,11 +1,7 @@
 """What a model costs: parameters, FLOPs, memory, and the least time that given hardware can take.
 
-FLOPs are those of matrix products, a multiplication and an addition counting two; they are worked out by formula here
-and counted by torch in ``count_flops``, and tests hold the two equal. Everything else (softmax, norms, activations, the
-optimiser) moves memory rather than computes, and enters the roofline as bytes.
-
-Letters: B batch, N patches, D feature width, K slots, d slot width, C width of queries, keys and values, E codebook
-size, T iterations.
+FLOPs are those of matrix products (``topdown.model.flops``; counted by torch in ``count_flops``). What moves memory
+enters the roofline as bytes. Letters as in ``topdown.model.flops``.
 """
 
 from __future__ import annotations
@@ -18,10 +14,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from topdown.config import Config, ModelConfig
+from topdown.config import Config
+from topdown.model.flops import forward_flops, step_flops, vit_flops  # noqa: F401 (for the chapter on costs)
 from topdown.model.slot_model import SlotModel
-
-PARTS = ('head', 'first pass', 'codes and scales', 'second pass', 'decoder')
 
 
 @dataclass(frozen=True)
@@ -42,80 +37,6 @@ DEVICES = (
     Device('H100 80 GB SXM', 989, 3350, 80),
     Device('RTX 4090 24 GB', 165, 1008, 24),
 )
-
-
-def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> dict[str, int]:
-    """Matrix-product FLOPs of one image's forward pass, by part (``PARTS``).
-
-    ::
-
-        head         2 N D (D + d)
-        keys, values 2 N d 2C                          (counted with the first pass)
-        one step     2 K d C + 4 K N C + 6 K d (C + d) + 2 K (2 d) mlp
-        codes        2 K d E,  channel scale 2 K d C
-        decoder      autoregressive: 2 N D D + 2 K d D, and a layer 2 N D (6 D) + 4 K D D + 4 N^2 D + 4 N K D + 16 N D D
-
-    Args:
-        config: the model's; decoders for tokens only.
-        feature_size: D.
-        num_patches: N.
-    """
-    n, dim, k, d = num_patches, feature_size, config.num_slots, config.slot_size
-    c, t, mlp = config.qkv_size or d, config.num_iterations, 4 * d
-    keys_values = 2 * n * d * 2 * c
-    step = 2 * k * d * c + 4 * k * n * c + 2 * k * (3 * d * c + 3 * d * d) + 4 * k * d * mlp
-    parts = dict.fromkeys(PARTS, 0)
-    parts['head'] = 2 * n * dim * (dim + d)
-    parts['first pass'] = keys_values + t * step
-    if config.top_down:
-        widths = [c] * config.channel_modulation + [c] * config.modulate_queries + [mlp] * config.modulate_mlp
-        small = max(1, d // 4)
-        scales = sum(2 * k * d * w if config.predictor == 'linear' else 2 * k * small * (d + w) for w in widths)
-        codes = 2 * k * d * config.codebook_size if config.quantize else 0
-        parts['codes and scales'] = config.feedback_rounds * (codes + scales)
-        parts['second pass'] = config.feedback_rounds * t * step + (0 if config.share_weights else keys_values)
-    parts['decoder'] = _decoder_flops(config, dim, n)
-    return parts
-
-
-def _decoder_flops(config: ModelConfig, dim: int, n: int) -> int:
-    k, d, hidden = config.num_slots, config.slot_size, config.decoder_hidden
-    if config.decoder == 'autoregressive':
-        own = 8 * n * dim * dim + 4 * n * n * dim
-        cross = 4 * n * dim * dim + 4 * k * dim * dim + 4 * n * k * dim
-        return 2 * n * dim * dim + 2 * k * d * dim + config.decoder_layers * (own + cross + 16 * n * dim * dim)
-    if config.decoder == 'slotwise':
-        return 2 * k * hidden * (d + dim) + 2 * n * k * dim
-    if config.decoder == 'mlp':
-        return 2 * k * d * hidden + 2 * k * n * hidden * (2 * hidden + dim + 1)
-    raise ValueError(f'no formula for the FLOPs of decoder {config.decoder!r}; count them with count_flops')
-
-
-def step_flops(config: ModelConfig, feature_size: int, num_patches: int) -> int:
-    """Matrix-product FLOPs of one image's training step.
-
-    The backward pass costs two products for each of the forward pass, and none for the nearest codes. (Tokens need no
-    gradient, but the norm before the first layer has weights that do.)
-    """
-    forward = sum(forward_flops(config, feature_size, num_patches).values())
-    codes = 0
-    if config.top_down and config.quantize:
-        codes = config.feedback_rounds * 2 * config.num_slots * config.slot_size * config.codebook_size
-    return 3 * forward - 2 * codes
-
-
-def vit_flops(width: int, depth: int, tokens: int, patch_values: int, patches: int) -> int:
-    """Matrix-product FLOPs of a Vision Transformer's forward pass on one image, feed-forward layers of 4 widths.
-
-    Args:
-        width: of the tokens.
-        depth: blocks.
-        tokens: patches and class token.
-        patch_values: numbers in one patch, such as 3 * 16 * 16.
-        patches: N.
-    """
-    block = 2 * tokens * width * (3 * width + width + 8 * width) + 4 * tokens**2 * width
-    return 2 * patches * patch_values * width + depth * block
 
 
 def count_flops(model: nn.Module, tokens_BND: Tensor, backward: bool = False) -> int:

@@ -169,6 +169,9 @@ def show_training(log: pd.DataFrame, evaluations: pd.DataFrame, hue: str = 'mode
     axes[0].legend(title=None)
     axes[0].set(title='reconstruction loss', ylabel='')
     for axis, column, title in ((axes[1], 'fg_ari', 'FG-ARI'), (axes[2], 'mbo_i', 'mBO$_i$')):
+        if column not in evaluations:  # no true masks
+            axis.set_axis_off()
+            continue
         sns.lineplot(evaluations, x='step', y=column, ax=axis, marker='o', **options)
         axis.set(title=f'{title}, held-out images', ylabel='')
     codes = smooth.dropna(subset='perplexity')

@@ -63,6 +63,8 @@ def show(folder: Path) -> str:
     names = ', '.join(sorted(results['dataset'].unique()))
     lines = [f'\nResults on {names} (percent, held-out images):\n']
     lines.append(mean_and_spread(results, ['model', 'masks']).to_string())
+    if results[list(METRICS)].isna().all(axis=None):
+        lines.append('No scores: the images have no true masks.')
     lines += ['\nFigures:', *(f'  {path}' for path in sorted(folder.glob('*.png')))]
     table = figures_dir() / 'tables' / f'{folder.name}_ablation.csv'
     if table.is_file():

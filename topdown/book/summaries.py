@@ -46,7 +46,8 @@ def append_rows(path: str | Path, rows: list[dict[str, object]], same: tuple[str
 def mean_and_spread(table: pd.DataFrame, by: str | list[str] = 'model') -> pd.DataFrame:
     """Mean and standard deviation over rows (seeds) of every metric, as 'mean +- std', and the number of rows.
 
-    A single row has no spread and shows the mean alone. Groups keep the order in which they first occur.
+    Metrics that no row has, as of images without true masks, are left out, here and in the tables below. A single row
+    has no spread and shows the mean alone. Groups keep the order in which they first occur.
     """
 
     def show(values: pd.Series) -> str:
@@ -54,7 +55,7 @@ def mean_and_spread(table: pd.DataFrame, by: str | list[str] = 'model') -> pd.Da
         return f'{mean} ± {values.std():.1f}' if len(values) > 1 else mean
 
     groups = table.groupby(by, sort=False)
-    result = groups[[m for m in METRICS if m in table]].agg(show)
+    result = groups[[m for m in METRICS if m in table and table[m].notna().any()]].agg(show)
     result['runs'] = groups.size()
     return result
 
@@ -68,8 +69,8 @@ def uncertainty_table(scores: Scores) -> pd.DataFrame:
     rows = []
     for model in dict.fromkeys(model for model, _ in scores):
         table = _stack(scores, model)
-        row: dict[str, object] = {'model': model, 'seeds': len(table[METRICS[0]])}
-        for name in METRICS:
+        row: dict[str, object] = {'model': model, 'seeds': sum(name == model for name, _ in scores)}
+        for name in table:
             values = 100 * table[name]
             images = bootstrap_interval(np.mean(values, axis=0))
             seeds = seed_interval(np.nanmean(values, axis=1))
@@ -103,7 +104,7 @@ def paired_table(scores: Scores, against: str) -> pd.DataFrame:
         if model == against:
             continue
         table = _stack(scores, model)
-        for name in METRICS:
+        for name in [name for name in table if name in base]:
             a, b = 100 * table[name], 100 * base[name]
             images = compare(a.mean(axis=0), b.mean(axis=0))
             row = {
@@ -166,9 +167,10 @@ def effect_table(
 
 
 def _stack(scores: Scores, model: str) -> dict[str, np.ndarray]:
-    """Metric -> values (seeds, images) of one model."""
+    """Metric -> values (seeds, images) of one model; metrics without a value are left out."""
     runs = [rows for (name, _), rows in sorted(scores.items(), key=lambda item: item[0][1]) if name == model]
-    return {name: np.array([[row[name] for row in rows] for rows in runs]) for name in METRICS}
+    found = {name: np.array([[row[name] for row in rows] for rows in runs]) for name in METRICS}
+    return {name: values for name, values in found.items() if not np.isnan(values).all()}
 
 
 def check_same_runs(tables: dict[str, pd.DataFrame]) -> None:

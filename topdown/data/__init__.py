@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pkgutil
 from pathlib import Path
 
@@ -33,13 +34,16 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     elif not root:
         raise FileNotFoundError(f'dataset {data.dataset!r} needs data_root, the folder that holds it. {known.help}')
     limit = data.eval_images if split == 'val' else 0
-    given = {'strict': strict, 'void': data.void_label, **place}
+    given = {'strict': strict, 'void': data.void_label, 'feature_size': config.encoder.feature_size, **place}
     found = pkgutil.resolve_name(known.reader)(
         root, split, config.encoder.image_size, data.mask_size, limit, data.protocol,
         **{name: given[name] for name in known.settings}, **known.fixed,
     )  # fmt: skip
     if split == 'train':  # of validation, warnings come when all its truth was read
         found.report.warn()
+    found.image_reader = data.image_reader
+    if data.image_reader == 'opencv' and importlib.util.find_spec('cv2') is None:
+        raise ValueError('image_reader=opencv needs OpenCV: pip install opencv-python-headless (topdown[fast])')
     found.skip_corrupt = data.skip_corrupt and split == 'train'  # truth and image of validation belong together
     return found
 

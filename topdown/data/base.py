@@ -1,8 +1,6 @@
 """What all data sets share: images and their true masks, and how both are cut.
 
-Images and masks are cut as the protocol has it. Under ``oclf``, images are resized as tensors to the short side,
-bicubic without antialiasing, clamped to [0, 1] and cropped in the centre; masks are resized nearest-exact and cropped
-alike. Under ``spot``, bilinear with antialiasing and nearest.
+Images and masks are cut as the protocol has it (see ``protocols``): to the same square in the centre, but for rounding.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, default_conve
 
 from topdown.data.report import DOUBTFUL, Report
 from topdown.files import brief
-from topdown.protocols import get_protocol
+from topdown.protocols import PROTOCOLS, Protocol, get_protocol
 
 MOST_PIXELS, MOST_RATIO = 89_478_485, 50
 """Pixels of an image, from where on Pillow warns of a bomb, and its long side by its short one, which grows with the
@@ -43,11 +41,31 @@ class Annotation:
     categories: np.ndarray  # (O,) int64 category ids, of any size and sign
     crowd: np.ndarray  # (O,) bool, regions of several objects
     void: np.ndarray | None = None  # (H, W) bool, pixels of unknown truth; None for none
+    ignored: np.ndarray | None = None  # (O,) bool, objects marked as not to be evaluated; None for none
+    order: np.ndarray | None = None  # (O,) of objects by the colour of their label; None where labels have no colours
 
     def cut(self, size: int, resize: str = 'nearest-exact') -> Annotation:
         """The same of the square that is cut from the image, (O, size, size)."""
         void = None if self.void is None else crop_masks(self.void, size, resize)
-        return Annotation(crop_masks(self.masks, size, resize), self.categories, self.crowd, void)
+        return replace(self, masks=crop_masks(self.masks, size, resize), void=void)
+
+
+class Texts(Sequence[str]):
+    """Many short texts in one piece of memory, which loader processes share; as Python's texts, each would copy them.
+
+    Reading a Python object writes to it (its number of references), and a page that is written is shared no more.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        parts = [text.encode() for text in texts]
+        self._bytes, self._ends = b''.join(parts), np.cumsum([0, *map(len, parts)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, i: int) -> str:
+        i = range(len(self))[i]
+        return self._bytes[self._ends[i] : self._ends[i + 1]].decode()
 
 
 class ImageSet(ABC):
@@ -59,9 +77,9 @@ class ImageSet(ABC):
         ids: of the images, in order.
         category_names: category id -> name.
         image_size: side S of the cut image.
-        mask_size: side M of the cut masks.
+        mask_size: side M of the cut masks, under protocols that have none of their own.
         limit: use the first so many images; 0 for all.
-        protocol: oclf or spot.
+        protocol: one of ``PROTOCOLS``.
     """
 
     def __init__(
@@ -74,17 +92,25 @@ class ImageSet(ABC):
         protocol: str = 'oclf',
     ) -> None:
         self.ids, self.category_names = ids[: limit or None], category_names
-        self.image_size, self.mask_size = image_size, mask_size
-        self.skip_corrupt = False
+        self.image_size, self.protocol, self._mask_size = image_size, get_protocol(protocol), mask_size
+        self.mask_size = self.mask_side(self.protocol)
+        self.skip_corrupt, self.image_reader = False, 'pillow'
         self.report = Report(type(self).__name__, len(self.ids))
-        self.protocol = get_protocol(protocol)
 
     official = True
     """Whether files are as the makers of a public data set publish them; those of tools mark other things as crowd."""
 
+    labelled = True
+    """Whether there are true masks; without them, nothing can be scored."""
+
     def keeps_crowd(self, setting: str, protocol: str = 'oclf') -> bool:
         """Whether crowd regions are objects, by the setting ``keep_crowd``: auto drops those of official files."""
-        return get_protocol(protocol).keep_crowd or setting == 'keep' or (setting == 'auto' and not self.official)
+        rule = get_protocol(protocol).crowd
+        return rule == 'keep' or (rule == 'option' and (setting == 'keep' or (setting == 'auto' and not self.official)))
+
+    def mask_side(self, protocol: Protocol) -> int:
+        """Side of the cut masks under any protocol."""
+        return protocol.mask_side(self.image_size, self._mask_size)
 
     @abstractmethod
     def path(self, i: int) -> Path:
@@ -92,7 +118,18 @@ class ImageSet(ABC):
 
     @abstractmethod
     def annotation(self, i: int) -> Annotation:
-        """The image's truth."""
+        """The image's truth; here none."""
+        nothing = np.zeros((0, self.mask_size, self.mask_size), bool)
+        return Annotation(nothing, np.zeros(0, np.int64), np.zeros(0, bool))
+
+    def panoptic(self, i: int) -> Annotation | None:
+        """The image's truth from panoptic maps, if the data set has them beside its masks."""
+        return None
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Those that its truth is at hand for."""
+        return tuple(PROTOCOLS)
 
     def true_size(self, i: int) -> tuple[int, int] | None:
         """Height and width of the image's truth, without reading all of it; None for no truth.
@@ -117,7 +154,7 @@ class ImageSet(ABC):
         """Path of the image's file below the folder of images: what tells it from all others."""
         return self.path(i).name
 
-    def view(self, i: int, flip: bool = False, at: tuple[float, float] | None = None) -> Tensor:
+    def view(self, i: int, flip: bool = False, at: tuple[float, ...] | None = None) -> Tensor:
         """The cut image alone (3, S, S), for training; ``flip`` and ``at`` (see ``crop_image``) vary it.
 
         With ``skip_corrupt``, an image that cannot be read is named in a warning, and the next readable one of the
@@ -126,6 +163,8 @@ class ImageSet(ABC):
         image = None
         for j in range(i, i + len(self)):
             try:
+                if (square := self._read_fast(j % len(self), at)) is not None:
+                    return square.flip(-1) if flip else square
                 image = self.read_image(j % len(self))
                 break
             except (OSError, ValueError) as error:
@@ -134,8 +173,24 @@ class ImageSet(ABC):
                 warnings.warn(f'{error} (skipped: skip_corrupt=True)', stacklevel=2)
         if image is None:
             raise ValueError(f'not one of {len(self)} images can be read, the first of them {self.path(i)}')
+        return self.cut(image, flip, at)
+
+    def _read_fast(self, i: int, at: tuple[float, ...] | None) -> Tensor | None:
+        """The cut image by OpenCV, if it is asked for and can be."""
+        if self.image_reader != 'opencv' or self.protocol.image_resize != 'bicubic':
+            return None
+        from topdown.data.fast import read_square
+
+        return read_square(self.path(i), self.true_size(i), self.image_size, at)
+
+    def cut(self, image: Tensor, flip: bool, at: tuple[float, float] | None) -> Tensor:
+        """A whole image as ``view`` gives it."""
         image = crop_image(image, self.image_size, at, self.protocol.image_resize)
         return image.flip(-1) if flip else image
+
+    def shown(self, i: int) -> Tensor:
+        """What figures show of an image (3, S, S)."""
+        return self.view(i)
 
     def read_image(self, i: int) -> Tensor:
         """The whole image (3, H, W) float32 in [0, 1]."""
@@ -200,7 +255,7 @@ def read_image_file(path: Path, size: tuple[int, int] | None = None) -> Tensor:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not an image, damaged, or fits ``size`` in neither way.
     """
-    with _opened(path, 'check the path, or unpack the images again') as image:
+    with opened(path, 'check the path, or unpack the images again') as image:
         stored, orientation = _header(image)
         turned = _upright(stored, orientation)
         if size is None or (stored != size and turned == size):
@@ -236,7 +291,7 @@ def _gray(array: np.ndarray, path: Path) -> np.ndarray:
 
 def stored_size(path: Path) -> tuple[int, int]:
     """Height and width of an image file, from its header; errors as of ``read_image_file``."""
-    with _opened(path, 'check the path, or unpack the images again') as image:
+    with opened(path, 'check the path, or unpack the images again') as image:
         return image.height, image.width
 
 
@@ -245,7 +300,7 @@ def check_size(path: Path, size: tuple[int, int], report: Report) -> None:
 
     An orientation that the size cannot decide about, such as upside down, is entered in the report.
     """
-    with _opened(path, 'check the path, or unpack the images again') as image:
+    with opened(path, 'check the path, or unpack the images again') as image:
         stored, orientation = _header(image)
     turned = _upright(stored, orientation)
     if size not in (stored, turned):
@@ -279,7 +334,7 @@ def _refuse_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> N
 
 
 @contextlib.contextmanager
-def _opened(path: Path, missing: str) -> Iterator[Image.Image]:
+def opened(path: Path, missing: str) -> Iterator[Image.Image]:
     """An image file, and one kind of error for whatever is wrong with it."""
     try:
         with open_image(path) as image:
@@ -310,7 +365,7 @@ def read_labels(path: Path) -> np.ndarray:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or no label map (see ``label_map``).
     """
-    with _opened(path, 'every image needs its labels; unpack them again') as image:
+    with opened(path, 'every image needs its labels; unpack them again') as image:
         found, fault = label_map(image)
     if fault:
         raise ValueError(f'{path} {fault}')
@@ -382,46 +437,71 @@ def whole_numbers(array: np.ndarray) -> tuple[np.ndarray, str]:
     return array.astype(np.int64), ''
 
 
-def crop_image(image: Tensor, size: int, at: tuple[float, float] | None = None, resize: str = 'bicubic') -> Tensor:
+def crop_image(image: Tensor, size: int, at: tuple[float, ...] | None = None, resize: str = 'bicubic') -> Tensor:
     """(3, H, W) -> (3, size, size): short side to ``size``, crop, clamp to [0, 1].
 
     The crop lies in the centre, or at shares ``at`` (down, right; each in [0, 1]) of the room there is. ``resize`` is
-    'bicubic' (not antialiased) or 'bilinear' (antialiased).
+    one of ``Protocol.image_resize``. Under 'square', which does not clamp, two more shares are of a crop's area, from
+    0.75 to 1 of the largest square's, and of its aspect, from 3 / 4 to 4 / 3: it is stretched to a square.
     """
     height, width = image.shape[-2:]
+    if resize == 'square':
+        area, aspect = (0.75 + at[2] / 4, (4 / 3) ** (2 * at[3] - 1)) if at else (1, 1)
+        sides = (round(min(height, width) * share**0.5) for share in (area / aspect, area * aspect))
+        image = _levels(crop_square(image, (min(height, next(sides)), min(width, next(sides))), resize, at))
+        larger = F.interpolate(image[None], round(size / 0.875), mode='bilinear', antialias=True)
+        return F.interpolate(larger / 255, size, mode='bicubic')[0]
     if min(height, width) != size:
-        new = _short_side(height, width, size)
-        image = F.interpolate(image[None], new, mode=resize, align_corners=False, antialias=resize == 'bilinear')[0]
-    top, left = _centre(image.shape[-2:], size)
-    if at is not None:
-        top, left = (round(share * (extent - size)) for share, extent in zip(at, image.shape[-2:], strict=True))
-    return image[:, top : top + size, left : left + size].clamp(0, 1)
+        new, mode = short_side(height, width, size, resize), 'bilinear' if resize == 'opencv' else resize
+        image = F.interpolate(image[None], new, mode=mode, align_corners=False, antialias=resize == 'bilinear')[0]
+        image = _levels(image) / 255 if resize == 'opencv' else image
+    return crop_square(image, (size, size), resize, at).clamp(0, 1)
 
 
 def crop_masks(masks: np.ndarray, size: int, resize: str = 'nearest-exact') -> np.ndarray:
     """(..., H, W) bool or whole numbers -> (..., size, size): short side to ``size`` by nearest neighbour, centre crop.
 
-    ``resize`` is 'nearest-exact' or 'nearest'.
+    ``resize`` is one of ``Protocol.mask_resize``.
     """
-    new = _short_side(*masks.shape[-2:], size)
+    if resize == 'square':
+        return crop_masks(crop_square(masks, (min(masks.shape[-2:]),) * 2, resize), size)
+    new = short_side(*masks.shape[-2:], size, resize)
     rows, columns = (
         _nearest(old, extent, resize)[first : first + size]
-        for old, extent, first in zip(masks.shape[-2:], new, _centre(new, size), strict=True)
+        for old, extent, first in zip(masks.shape[-2:], new, _centre(new, (size, size), resize), strict=True)
     )
     return masks[..., rows[:, None], columns]
 
 
 def _nearest(old: int, new: int, resize: str) -> np.ndarray:
-    """Which of ``old`` places each of ``new`` ones shows: torch's own choice, which in float64 is another at times."""
+    """Which of ``old`` places each of ``new`` ones shows: torch's own choice; that in float64 is OpenCV's."""
+    if resize == 'opencv':
+        return np.minimum(np.arange(new) * (1 / (new / old)), old - 1).astype(int)
     return F.interpolate(torch.arange(old, dtype=torch.float32)[None, None], new, mode=resize)[0, 0].long().numpy()
 
 
-def _short_side(height: int, width: int, size: int) -> tuple[int, int]:
-    """torchvision's rule: the short side becomes ``size``, the long one int(size * long / short)."""
+def _levels(image: Tensor) -> Tensor:
+    """As 8 bits have it, uint8."""
+    return image.mul(255).add(0.5).to(torch.uint8)
+
+
+def short_side(height: int, width: int, size: int, resize: str = 'bicubic') -> tuple[int, int]:
+    """torchvision's rule: the short side becomes ``size``, the long one int(size * long / short). OpenCV: rounded."""
+    if resize == 'opencv':
+        return round(height * max(size / height, size / width)), round(width * max(size / height, size / width))
     if height <= width:
         return size, int(size * width / height)
     return int(size * height / width), size
 
 
-def _centre(shape: tuple[int, int] | torch.Size, size: int) -> tuple[int, int]:
-    return round((shape[0] - size) / 2), round((shape[1] - size) / 2)
+def crop_square(image, size: tuple[int, int], resize: str, at: tuple[float, ...] | None = None):
+    """(..., H, W) tensor or array -> (..., *size)."""
+    top, left = _centre(image.shape[-2:], size, resize)
+    if at is not None:
+        top, left = (round(at[n] * (image.shape[n - 2] - size[n])) for n in (0, 1))
+    return image[..., top : top + size[0], left : left + size[1]]
+
+
+def _centre(shape: tuple[int, int] | torch.Size, size: tuple[int, int], resize: str) -> tuple[int, int]:
+    whole = int if resize in ('opencv', 'square') else round
+    return whole((shape[0] - size[0]) / 2), whole((shape[1] - size[1]) / 2)

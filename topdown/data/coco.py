@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as mask_tools
 
-from topdown.data.base import Annotation, ImageSet, check_masks, check_size, stored_size
-from topdown.data.records import ObjectRecord, check_categories, check_images, check_objects, rows_of
+from topdown.data.base import Annotation, ImageSet, Texts, check_masks, check_size, stored_size
+from topdown.data.panoptic import Panoptic
+from topdown.data.records import ObjectRecord, check_categories, check_images, check_objects, read_lists, rows_of
 from topdown.data.report import NOTE, REFUSED, Report
 from topdown.datasets import DATASETS
 from topdown.files import read_json
+from topdown.protocols import PROTOCOLS
 
 COCO_HELP = DATASETS['coco'].help
 AGAIN = 'download or export it again'
@@ -61,20 +63,22 @@ class CocoInstances(ImageSet):
         self.report = report = Report('')
         self.annotation_file = self._find_annotations(annotations)
         report.title = str(self.annotation_file)
-        content = read_json(self.annotation_file, AGAIN)
+        content = (read_json if split == 'val' else read_lists)(self.annotation_file, AGAIN)
         records, _ = check_images(rows_of(content, 'images', self.annotation_file), report)
         if not records and not report.entries:
             report.add(REFUSED, 'lists no images')
         ids = sorted(records)
         super().__init__(ids, {}, image_size, mask_size, limit, protocol)
         self.report, report.images = report, len(self.ids)
-        self.names = [records[number].name for number in self.ids]
+        self.names = Texts(records[number].name for number in self.ids)
         self.images = self._find_images(images, self.names[0] if self.names else '')
-        self.sizes = [records[number].size for number in self.ids]
+        self.sizes = np.array([records[number].size or (0, 0) for number in self.ids], np.int32).reshape(-1, 2)
         self._objects: list[list[ObjectRecord]] | None = None
         if split == 'val' or 'categories' in content:
             self.category_names = check_categories(rows_of(content, 'categories', self.annotation_file), report)
         self.official = is_official(self.annotation_file, self.category_names)
+        self.panoptic_file = self.annotation_file.with_name(f'panoptic_{split}2017.json')
+        self._panoptic: Panoptic | None = None
         if split == 'val':
             self._read_objects(content)
         elif strict:
@@ -90,13 +94,14 @@ class CocoInstances(ImageSet):
 
     def true_size(self, i: int) -> tuple[int, int] | None:
         """What the file's record says, if it says anything."""
-        return self.sizes[i]
+        height, width = self.sizes[i].tolist()
+        return (height, width) if height else None
 
     def annotation(self, i: int) -> Annotation:
         """Masks from polygons or RLE; there may be none."""
         if self._objects is None:
             self._read_objects(read_json(self.annotation_file, AGAIN))
-        size = self.sizes[i] or stored_size(self.path(i))
+        size = self.true_size(i) or stored_size(self.path(i))
         check_size(self.path(i), size, self.report)
         found = self._objects[i]
         check_masks(self.path(i), len(found), size[0] * size[1])
@@ -105,7 +110,21 @@ class CocoInstances(ImageSet):
             masks=masks.astype(bool),
             categories=np.array([o.category for o in found], np.int64),
             crowd=np.array([o.crowd for o in found], bool),
+            ignored=np.array([o.ignored for o in found], bool),
         )
+
+    def panoptic(self, i: int) -> Annotation | None:
+        """Of COCO's own files, and of others that have panoptic maps; errors as of ``Panoptic``."""
+        if not (self.official or self.panoptic_file.is_file()):
+            return None
+        self._panoptic = self._panoptic or Panoptic(self.panoptic_file)
+        return self._panoptic.annotation(self.ids[i], self.true_size(i) or stored_size(self.path(i)))
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Without those that need panoptic maps, where COCO's are missing."""
+        lacking = self.official and not self.panoptic_file.is_file()
+        return tuple(name for name, rules in PROTOCOLS.items() if not (rules.panoptic and lacking))
 
     def _read_objects(self, content: dict) -> None:
         """Check the annotations; keep those of the images used."""
@@ -118,7 +137,7 @@ class CocoInstances(ImageSet):
             if number not in place:
                 return None
             try:
-                return self.sizes[place[number]] or stored_size(self.path(place[number]))
+                return self.true_size(place[number]) or stored_size(self.path(place[number]))
             except (OSError, ValueError) as error:
                 self.report.add(REFUSED, str(error))
                 return None

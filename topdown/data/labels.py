@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from topdown.data.base import Annotation, ImageSet, check_masks, check_size, read_labels, stored_size
+from topdown.data.base import Annotation, ImageSet, check_masks, check_size, read_labels, stored_size, voc_colours
 from topdown.data.records import inside
 from topdown.data.report import DOUBTFUL, LEFT_OUT
 from topdown.datasets import DATASETS
@@ -21,9 +21,7 @@ VOC_CATEGORIES = (
     'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable', 'dog',
     'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor',
 )  # fmt: skip
-VOC_HELP, ADE_HELP, CITYSCAPES_HELP, FOLDER_HELP = (
-    DATASETS[name].help for name in ('voc', 'ade20k', 'cityscapes', 'folder')
-)
+VOC_HELP, ADE_HELP, CITYSCAPES_HELP = (DATASETS[name].help for name in ('voc', 'ade20k', 'cityscapes'))
 CITYSCAPES_THINGS = {
     24: 'person', 25: 'rider', 26: 'car', 27: 'truck', 28: 'bus', 29: 'caravan', 30: 'trailer', 31: 'train',
     32: 'motorcycle', 33: 'bicycle',
@@ -130,7 +128,9 @@ class VocSegmentation(LabelMaps):
             reason = f'object 255 is taken for a border, as in VOC, but the class map has {inner[0]} there'
             self.report.add(DOUBTFUL, reason, self.file_name(i))
         masks = self.masks(i, instances, objects)
-        return Annotation(masks, np.array(categories, np.int64), np.zeros(len(masks), bool), instances == 255)
+        crowd, colours = np.zeros(len(masks), bool), np.array(voc_colours()) @ (1, 256, 65_536)
+        order = np.argsort(colours[np.array(objects, int) % 256])
+        return Annotation(masks, np.array(categories, np.int64), crowd, instances == 255, order=order)
 
 
 class Ade20k(LabelMaps):
@@ -150,9 +150,9 @@ class Ade20k(LabelMaps):
     def __init__(self, root: str | Path, split: str, image_size: int, mask_size: int, limit=0, protocol='oclf') -> None:
         root = Path(root).expanduser()
         folder = root / 'ADEChallengeData2016' if (root / 'ADEChallengeData2016').is_dir() else root
-        part = _part(split, {'train': 'training', 'val': 'validation'})
+        part = part_of(split, 'training', 'validation')
         self.images, self.labels = (folder / kind / part for kind in ('images', 'annotations'))
-        _need_folders((self.images, self.labels), ADE_HELP)
+        need_folders((self.images, self.labels), ADE_HELP)
         info = folder / 'objectInfo150.txt'
         names = {n: f'class {n}' for n in range(1, 151)}
         if info.is_file():
@@ -200,9 +200,9 @@ class Cityscapes(LabelMaps):
 
     def __init__(self, root: str | Path, split: str, image_size: int, mask_size: int, limit=0, protocol='oclf') -> None:
         root = Path(root).expanduser()
-        part = _part(split, {'train': 'train', 'val': 'val'})
+        part = part_of(split)
         self.images, self.labels = root / 'leftImg8bit' / part, root / 'gtFine' / part
-        _need_folders((self.images, self.labels), CITYSCAPES_HELP)
+        need_folders((self.images, self.labels), CITYSCAPES_HELP)
         found = self.images.glob('*/*_leftImg8bit.png')
         ids = sorted(f'{p.parent.name}/{p.name.removesuffix("_leftImg8bit.png")}' for p in found)
         if not ids:
@@ -251,14 +251,16 @@ class LabelFolder(LabelMaps):
         FileNotFoundError: if a folder is missing, naming it and the remedy.
     """
 
+    dataset, kind, suffixes = 'folder', 'images', IMAGES  # its name in DATASETS; what is labelled, its folder
+
     def __init__(
         self, root: str | Path, split: str, image_size: int, mask_size: int, limit=0, protocol='oclf', void=-1
     ) -> None:
-        folder = Path(root).expanduser() / _part(split, {'train': 'train', 'val': 'val'})
-        self.images, self.labels, self.void = folder / 'images', folder / 'labels', void
-        _need_folders((self.images, self.labels), FOLDER_HELP)
+        folder, remedy = Path(root).expanduser() / part_of(split), DATASETS[self.dataset].help
+        self.images, self.labels, self.void = folder / self.kind, folder / 'labels', void
+        need_folders((self.images, self.labels) if self.labelled else (self.images,), remedy)
         self.files: dict[str, str] = {}  # path without its suffix, below images/ -> with it
-        for name in sorted(str(p.relative_to(self.images)) for p in _images(self.images.rglob('*'))):
+        for name in names_below(self.images, self.suffixes):
             stem = str(Path(name).with_suffix(''))
             if stem in self.files:
                 raise ValueError(
@@ -266,7 +268,7 @@ class LabelFolder(LabelMaps):
                 )
             self.files[stem] = name
         if not self.files:
-            raise FileNotFoundError(f'{self.images} holds no images. {FOLDER_HELP}')
+            raise FileNotFoundError(f'{self.images} holds no {self.kind}. {remedy}')
         super().__init__(sorted(self.files), {1: 'object'}, image_size, mask_size, limit, protocol)
 
     def path(self, i: int) -> Path:
@@ -297,21 +299,28 @@ class LabelFolder(LabelMaps):
         return Annotation(masks, np.ones(len(present), np.int64), np.zeros(len(present), bool), void)
 
 
-def _part(split: str, names: dict[str, str]) -> str:
-    if split not in names:
+def part_of(split: str, train: str = 'train', val: str = 'val') -> str:
+    """What a split is called in a layout."""
+    if split not in ('train', 'val'):
         raise ValueError(f"split must be 'train' or 'val', got {split!r}")
-    return names[split]
+    return train if split == 'train' else val
 
 
-def _need_folders(folders: tuple[Path, ...], remedy: str) -> None:
+def need_folders(folders: tuple[Path, ...], remedy: str) -> None:
+    """Raise ``FileNotFoundError`` with the remedy if one is missing."""
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f'{folder} is missing. {remedy}')
 
 
-def _images(files: Iterable[Path]) -> list[Path]:
+def names_below(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> list[str]:
+    """Paths of files below a folder that end so, sorted."""
+    return sorted(p.relative_to(folder).as_posix() for p in _images(folder.rglob('*'), suffixes))
+
+
+def _images(files: Iterable[Path], suffixes: tuple[str, ...] = IMAGES) -> list[Path]:
     """Those that are images by their names; those that begin with ._ are what macOS leaves beside real ones."""
-    return [p for p in files if p.suffix.lower() in IMAGES and not p.name.startswith('._')]
+    return [p for p in files if p.suffix.lower() in suffixes and not p.name.startswith('._')]
 
 
 def _stems(folder: Path, remedy: str) -> list[str]:

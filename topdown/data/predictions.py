@@ -28,10 +28,10 @@ def read_predictions(folder: str | Path, dataset: ImageSet, uncut: bool = False)
     Args:
         folder: of the maps.
         dataset: the images, and how they are cut.
-        uncut: refuse maps that are cut already, since they cannot serve a second protocol.
+        uncut: refuse labels that are cut already, since they cannot serve a second protocol as shares can.
 
     Returns:
-        (V, M, M) int32.
+        (V, M, M) uint8, or int32 of more than 256 labels.
 
     Raises:
         FileNotFoundError: if the folder or a map is missing.
@@ -41,20 +41,22 @@ def read_predictions(folder: str | Path, dataset: ImageSet, uncut: bool = False)
     for i, path in enumerate(find_predictions(Path(folder), dataset)):
         whole = dataset.true_size(i) or dataset.annotation(i).masks.shape[1:]
         found = _read_array(path) if path.suffix in ('.npy', '.npz') else read_labels(path)
-        if found.ndim == 3:
+        soft = found.ndim == 3
+        if soft:
             found = _largest(path, found, size, whole)
         if found.shape not in ((size, size), whole):
             raise ValueError(
                 f"{path} has shape {found.shape}: labels must have {size} x {size} pixels or the image's "
                 f'{whole[0]} x {whole[1]}; at another resolution pass shares (K, h, w) as .npy'
             )
-        if uncut and found.shape != whole:
+        if uncut and found.shape != whole and not soft:
             raise ValueError(
                 f'{path} is cut to {size} x {size}, as one protocol has it: score it under that one, or pass maps of '
                 'whole images, which each protocol cuts its own way'
             )
         labels = np.unique(found, return_inverse=True)[1].reshape(1, *found.shape).astype(np.int32)
-        maps.append((crop_masks(labels, size, dataset.protocol.mask_resize) if found.shape == whole else labels)[0])
+        labels = (crop_masks(labels, size, dataset.protocol.mask_resize) if found.shape == whole else labels)[0]
+        maps.append(labels.astype(np.uint8 if labels.max() < 256 else np.int32))
     return np.stack(maps)
 
 

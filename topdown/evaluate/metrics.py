@@ -13,20 +13,23 @@ Metrics (per image; means over images are taken by ``summarize``)::
     recall   share of true objects with max_k IoU(o, k) >= 0.5
     CorLoc   1 if some true object has max_k IoU(o, k) >= 0.5, else 0  (masks here; boxes in papers on localization)
 
-mBO over instance masks is mBO_i, over class masks mBO_c; mIoU, recall and CorLoc are over instances.
+mBO over instance masks is mBO_i, over class masks mBO_c; mIoU, recall and CorLoc are over instances. Under some
+protocols the background is an object of mBO_i or mIoU, never of recall and CorLoc, and some have mIoU and FG-ARI over
+classes, too (``miou_c``, ``fg_ari_c``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from topdown.protocols import get_protocol
+from topdown.protocols import PROTOCOLS, Protocol, get_protocol
 
 IGNORE = -1
 
@@ -36,6 +39,8 @@ MOST_REGIONS, MOST_CELLS = 2**12, 2**24
 
 
 METRICS = ('fg_ari', 'ari', 'mbo_i', 'mbo_c', 'miou', 'recall', 'corloc')
+NAMES = (*METRICS, 'miou_c', 'fg_ari_c')
+"""With those that only some protocols have."""
 
 
 @dataclass
@@ -50,23 +55,27 @@ class Truth:
     instance: Tensor  # (B, R) int64, instance of every region; IGNORE where left out
     category: Tensor  # (B, R) int64, class of every region; IGNORE where left out
     ids: Tensor  # (C,) int64, ascending: class c stands for category id ids[c - 1]
+    erased: Tensor  # (B, 2) int64, instances and classes without a pixel that count 0
+    protocol: Protocol = PROTOCOLS['oclf']  # what IGNORE means, and which scores there are
 
     def __len__(self) -> int:
         return len(self.regions)
 
     def __getitem__(self, part: slice) -> Truth:
-        return Truth(self.regions[part], self.instance[part], self.category[part], self.ids)
+        rows = {name: getattr(self, name)[part] for name in ('regions', 'instance', 'category', 'erased')}
+        return replace(self, **rows)
 
     def to(self, device: str | torch.device) -> Truth:
         """The same on another device."""
-        return Truth(*(part.to(device) for part in (self.regions, self.instance, self.category, self.ids)))
+        names = ('regions', 'instance', 'category', 'ids', 'erased')
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 # ------------------------------------------------------------------------------------------------------- truth
 
 
 def instance_labels(masks: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
-    """Instance masks to one label map; pixels in several masks are left out (protocols ``oclf`` and ``spot`` alike).
+    """Instance masks to one label map; pixels in several masks are set aside, as ``Protocol.aside`` has it.
 
     Args:
         masks: (O, H, W) boolean.
@@ -100,7 +109,7 @@ def class_labels(
         categories: (O,) category ids, any integers.
         keep: (O,) boolean, which instances count.
         protocol: where pixels have several classes, the highest id wins under ``oclf``; under ``spot``, pixels of
-            several kept instances are left out, also if these are of one class.
+            several kept instances are left out, also if these are of one class; see ``Protocol.class_overlap``.
 
     Returns:
         (H, W) int64: 0 background, c for the c-th smallest of ``categories`` (each counted once, kept or not),
@@ -110,7 +119,7 @@ def class_labels(
         ValueError: for an unknown protocol, if there is not one category to a mask, or for masks or categories that are
             not whole numbers.
     """
-    remove = get_protocol(protocol).class_overlap == 'remove'
+    remove = get_protocol(protocol).class_overlap != 'highest'
     masks = _masks(masks)
     keep = np.ones(len(masks), bool) if keep is None else _per_mask(keep, masks, 'keep')
     labels = np.zeros(masks.shape[1:], np.int64)
@@ -123,28 +132,68 @@ def class_labels(
     return labels
 
 
-def make_truth(
-    instances: np.ndarray | Sequence[np.ndarray],
-    classes: np.ndarray | Sequence[np.ndarray],
-    categories: Sequence[np.ndarray] | None = None,
-) -> Truth:
-    """Label maps of instances and of classes (B, H, W) to regions.
+def true_labels(
+    masks: np.ndarray, categories: np.ndarray, keep: np.ndarray | None = None, protocol: str = 'oclf',
+    void: np.ndarray | None = None, order: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:  # fmt: skip
+    """Instance masks of a cut as a protocol counts them.
 
     Args:
-        instances: 0 background, instances from 1, ``IGNORE`` where left out.
-        classes: 0 background, classes from 1, ``IGNORE`` where left out.
-        categories: for every image, the category ids whose c-th smallest class c stands for, as ``class_labels``
-            numbers them; None if the maps hold positive category ids themselves.
+        masks, categories, keep, protocol: as of ``class_labels``.
+        void: (H, W) boolean, pixels to be set aside.
+        order: (O,) the objects in the order of their labels' colours, if these have any.
 
-    Raises:
-        ValueError: if there is no map, or one without pixels or with more than ``MOST_REGIONS`` regions; if shapes
-            differ, labels are not whole numbers from ``IGNORE``, or a class is without a category.
+    Returns:
+        Maps as of ``instance_labels`` and ``class_labels``, and how many instances and classes without a pixel count 0.
     """
-    maps, owners, named = [], [], []
-    for b, (instance, category) in enumerate(zip(instances, classes, strict=True)):
-        instance, category = _whole(instance, 'true labels', IGNORE), _whole(category, 'true classes', IGNORE)
-        if instance.shape != category.shape:
-            raise ValueError(f'instances {instance.shape} and classes {category.shape} must have the same shape')
+    rules = get_protocol(protocol)
+    by_colour = rules.no_background == 'colour' and order is not None
+    if by_colour:
+        masks, categories, keep = masks[order], categories[order], None if keep is None else keep[order]
+    maps = instance_labels(masks, keep), class_labels(masks, categories, keep, protocol)
+    if void is not None:
+        for labels in maps:
+            labels[void] = IGNORE
+    if not by_colour and rules.no_background != 'first':
+        return *maps, (0, 0)
+    erased, numbers = [0, 0], np.arange(1, len(masks) + 1) * (True if keep is None else keep)
+    last = (_masks(masks) * numbers[:, None, None]).max(0, initial=0) * (True if void is None else ~void)
+    painted = last, np.append(0, np.unique(categories, return_inverse=True)[1] + 1)[last]  # later over earlier objects
+    for n, labels in enumerate(maps):
+        present = np.unique(painted[n] if rules.erased else labels[labels != IGNORE])
+        if len(present) and present[0] > 0:
+            labels[labels == present[0]] = 0
+        if rules.erased:
+            left = np.unique(labels[labels > 0])
+            erased[n] = int((np.setdiff1d(present[1:], left) < left.max(initial=0)).sum())
+    return *maps, tuple(erased)
+
+
+class TruthMaker:
+    """Label maps of images, one after the other, to the regions of all: two bytes a pixel at most while it goes.
+
+    Args:
+        count: of images.
+        height, width: of the maps.
+        protocol: under which they are made.
+    """
+
+    def __init__(self, count: int, height: int, width: int, protocol: str = 'oclf') -> None:
+        self.protocol, self.erased = get_protocol(protocol), np.zeros((count, 2), np.int64)
+        self.maps = np.zeros((count, height, width), np.uint8)
+        self.owners: list[tuple[np.ndarray, np.ndarray]] = []
+        self.named: list[np.ndarray] = []
+
+    def add(
+        self, instances: np.ndarray, classes: np.ndarray, categories: np.ndarray | None = None, erased=(0, 0)
+    ) -> None:
+        """The next image; ``erased`` as of ``true_labels``, other arguments and errors as of ``make_truth``."""
+        b, shape = len(self.owners), self.maps.shape[1:]
+        instance, category = _whole(instances, 'true labels', IGNORE), _whole(classes, 'true classes', IGNORE)
+        if not instance.shape == category.shape == shape:
+            raise ValueError(
+                f'instances {instance.shape} and classes {category.shape} must have the same shape, {shape}'
+            )
         if not instance.size:
             raise ValueError(f'true map {b} has no pixels: shape {instance.shape}')
         width = int(category.max()) + 2
@@ -155,23 +204,56 @@ def make_truth(
             raise ValueError(
                 f'true map {b} has {len(found)} regions, more than {MOST_REGIONS}: this is not a label map'
             )
-        maps.append(regions.reshape(instance.shape))
+        if len(found) > 256 and self.maps.dtype == np.uint8:
+            self.maps = self.maps.astype(np.int32)
+        self.maps[b], self.erased[b] = regions.reshape(shape), erased
         instance, category = found // width - 1, found % width - 1
-        owners.append((instance, category))
+        self.owners.append((instance, category))
         positive = category[category > 0]
-        named.append(positive if categories is None else _category_ids(positive, categories[b]))
-    if not maps:
+        self.named.append(positive if categories is None else _category_ids(positive, categories))
+
+    def truth(self) -> Truth:
+        """What was added."""
+        ids = np.unique(np.concatenate([np.zeros(0, np.int64), *self.named]))
+        count = max((len(instance) for instance, _ in self.owners), default=1)
+        rows = np.full((2, len(self.owners), count), IGNORE, np.int64)
+        for b, (instance, category) in enumerate(self.owners):
+            _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE 0, background 1
+            rows[0, b, : len(instance)] = compact[: len(instance)] - 1
+            rows[1, b, : len(category)] = category
+            rows[1, b, : len(category)][category > 0] = np.searchsorted(ids, self.named[b]) + 1
+        parts = (torch.from_numpy(part) for part in (self.maps, *rows, ids, self.erased))
+        return Truth(*parts, self.protocol)
+
+
+def make_truth(
+    instances: np.ndarray | Sequence[np.ndarray],
+    classes: np.ndarray | Sequence[np.ndarray],
+    categories: Sequence[np.ndarray] | None = None,
+    protocol: str = 'oclf',
+) -> Truth:
+    """Label maps of instances and of classes (B, H, W) to regions.
+
+    Args:
+        instances: 0 background, instances from 1, ``IGNORE`` where left out.
+        classes: 0 background, classes from 1, ``IGNORE`` where left out.
+        categories: for every image, the category ids whose c-th smallest class c stands for, as ``class_labels``
+            numbers them; None if the maps hold positive category ids themselves.
+        protocol: under which the maps are made.
+
+    Raises:
+        ValueError: if there is no map, or one without pixels or with more than ``MOST_REGIONS`` regions; if shapes
+            differ, labels are not whole numbers from ``IGNORE``, or a class is without a category.
+    """
+    if not len(instances):
         raise ValueError('there are no true maps')
-    ids = np.unique(np.concatenate(named))
-    count = max(len(instance) for instance, _ in owners)
-    rows = np.full((2, len(maps), count), IGNORE, np.int64)
-    for b, (instance, category) in enumerate(owners):
-        _, compact = np.unique(np.append(instance, (IGNORE, 0)), return_inverse=True)  # IGNORE -> 0, background -> 1
-        rows[0, b, : len(instance)] = compact[: len(instance)] - 1
-        category[category > 0] = np.searchsorted(ids, named[b]) + 1
-        rows[1, b, : len(category)] = category
-    kind = np.uint8 if count <= 256 else np.int32
-    return Truth(*(torch.from_numpy(part) for part in (np.stack(maps).astype(kind), *rows, ids)))
+    shape = np.shape(instances[0])
+    if len(shape) != 2:
+        raise ValueError(f'true maps must have shape (H, W), got {shape}')
+    maker = TruthMaker(len(instances), *shape, protocol)
+    for one in zip(instances, classes, [None] * len(instances) if categories is None else categories, strict=True):
+        maker.add(*one)
+    return maker.truth()
 
 
 # --------------------------------------------------------------------------------------------------- histograms
@@ -234,6 +316,22 @@ def merge_rows(joint_BRP: Tensor, owner_BR: Tensor) -> Tensor:
     return member.double() @ joint_BRP.double()
 
 
+def segments(joint_BRP: Tensor, owner_BR: Tensor, aside: str) -> tuple[Tensor, Tensor | float]:
+    """What ``merge_rows`` gives, with one more predicted segment if pixels set aside are one (see ``Protocol.aside``).
+
+    Returns:
+        (B, 1 + O, P); and (B, 1, P), what predicted segments hold beside all true ones.
+    """
+    merged = merge_rows(joint_BRP, owner_BR)
+    if aside == 'removed':
+        return merged, 0.0
+    left = (owner_BR == IGNORE).double()[:, None] @ joint_BRP.double()
+    if aside == 'apart':
+        merged = F.pad(merged, (0, 1))
+        merged[:, 0, -1] = left.sum((1, 2))
+    return merged, left if aside == 'unlabelled' else 0.0
+
+
 # ------------------------------------------------------------------------------------------------------ metrics
 
 
@@ -257,31 +355,30 @@ def fg_ari(joint: Tensor) -> Tensor:
     return adjusted_rand_index(joint[:, 1:])
 
 
-def iou(joint: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU (B, O, P) of true objects (rows 1 and on) and predicted segments; which objects there are (B, O)."""
+def iou(joint: Tensor, beside: Tensor | float = 0.0, first: int = 1) -> tuple[Tensor, Tensor]:
+    """IoU (B, O, P) of true objects and predicted segments; which objects there are (B, O).
+
+    Args:
+        joint, beside: as of ``segments``.
+        first: row of the first object: 0 if the background is one.
+    """
     area = joint.sum(2, keepdim=True)
-    union = area + joint.sum(1, keepdim=True) - joint
-    return joint[:, 1:] / union[:, 1:].clamp(min=1), area[:, 1:, 0] > 0
+    union = area + joint.sum(1, keepdim=True) - joint + beside
+    return joint[:, first:] / union[:, first:].clamp(min=1), area[:, first:, 0] > 0
 
 
-def best_overlap(joint: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest IoU of every true object (B, O) and which objects there are (B, O)."""
-    overlap, there = iou(joint)
-    return overlap.amax(2), there
+def _best(overlap: Tensor) -> Tensor:
+    return overlap.amax(2).sum(1)
 
 
-def mean_best_overlap(joint: Tensor) -> Tensor:
-    """mBO (B,); NaN for an image without objects, which the mean over images skips."""
-    return _mean_over_objects(*best_overlap(joint))
+def _found(overlap: Tensor) -> Tensor:
+    return (overlap.amax(2) >= 0.5).double().sum(1)
 
 
-def mean_iou(joint: Tensor) -> Tensor:
-    """mIoU (B,) under Hungarian matching, unmatched objects counting 0; NaN for an image without objects."""
-    overlap, there = iou(joint)
+def _matched(overlap: Tensor) -> Tensor:
+    """Hungarian matching; unmatched objects count 0."""
     total = [matrix[linear_sum_assignment(matrix, maximize=True)].sum() for matrix in overlap.cpu().numpy()]
-    count = there.sum(1)
-    total = torch.as_tensor(np.array(total), device=joint.device)
-    return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
+    return torch.as_tensor(np.array(total), device=overlap.device)
 
 
 def all_metrics(prediction_BHW: Tensor, truth: Truth) -> dict[str, Tensor]:
@@ -292,35 +389,49 @@ def all_metrics(prediction_BHW: Tensor, truth: Truth) -> dict[str, Tensor]:
         truth: of the same images, on the same device.
 
     Returns:
-        Name -> (B,) float64, names as in ``METRICS``.
+        Name -> (B,) float64: those of ``METRICS``, and further ones over classes that the protocol has.
 
     Raises:
         ValueError: if shapes differ or a predicted label is negative.
     """
+    rules = truth.protocol
     joint = joint_histogram(truth.regions, prediction_BHW, truth.instance.shape[1])
-    instances, classes = merge_rows(joint, truth.instance), merge_rows(joint, truth.category)
-    best, there = best_overlap(instances)
-    found = ((best >= 0.5) & there).double()
-    recall = _mean_over_objects(found, there)
-    return {
+    parts = [segments(joint, owner, rules.aside) for owner in (truth.instance, truth.category)]
+    (instances, _), (classes, _) = parts
+
+    def mean(total: Callable[[Tensor], Tensor], name: str, over: int = 0) -> Tensor:
+        """Over the objects or classes of every image; NaN without any, or without such scores."""
+        overlap, there = iou(*parts[over], int(name not in rules.background))
+        count = there.sum(1) + truth.erased[:, over]
+        valid = count > 0 if not over or name in rules.class_metrics else torch.zeros_like(count, dtype=torch.bool)
+        return torch.where(valid, total(overlap) / count.clamp(min=1), torch.nan)
+
+    recall = mean(_found, 'recall')
+    values = {
         'fg_ari': fg_ari(instances),
         'ari': adjusted_rand_index(instances),
-        'mbo_i': _mean_over_objects(best, there),
-        'mbo_c': mean_best_overlap(classes),
-        'miou': mean_iou(instances),
+        'mbo_i': mean(_best, 'mbo_i'),
+        'mbo_c': mean(_best, 'mbo_c', 1),
+        'miou': mean(_matched, 'miou'),
         'recall': recall,
         'corloc': torch.where(recall.isnan(), recall, (recall > 0).double()),
     }
+    if not rules.empty_counts:
+        for name, first in (('fg_ari', 1), ('ari', 0)):
+            values[name] = values[name].where(instances[:, first:].sum((1, 2)) > 0, torch.nan)
+    if 'miou_c' in rules.class_metrics:
+        values |= {'miou_c': mean(_matched, 'miou_c', 1), 'fg_ari_c': fg_ari(classes)}
+    return values
 
 
 def score(prediction_BHW: Tensor | np.ndarray, truth: Truth, batch: int = 16) -> list[dict[str, float]]:
-    """Every metric of every image: a list of rows, name -> share.
+    """Every metric of every image: a list of rows, name -> share. Maps are asked for batch by batch.
 
     Raises:
         ValueError: if the number or size of the maps is not that of the truth, or they hold more than whole numbers
             from 0.
     """
-    prediction = prediction_BHW if torch.is_tensor(prediction_BHW) else np.asarray(prediction_BHW)
+    prediction = prediction_BHW if hasattr(prediction_BHW, 'shape') else np.asarray(prediction_BHW)
     if prediction.shape != truth.regions.shape:
         raise ValueError(
             f'predictions have shape {tuple(prediction.shape)}, the truth has {tuple(truth.regions.shape)}'
@@ -331,8 +442,8 @@ def score(prediction_BHW: Tensor | np.ndarray, truth: Truth, batch: int = 16) ->
         fits = 2**22 // (regions * max(regions, int(found.max()) + 1))  # noise has as many labels as pixels
         part = slice(done, done + max(1, min(len(found), fits)))
         values = all_metrics(found[: part.stop - done].to(truth.regions.device), truth[part])
-        columns = [values[name].tolist() for name in METRICS]
-        rows += [dict(zip(METRICS, row, strict=True)) for row in zip(*columns, strict=True)]
+        columns = [column.tolist() for column in values.values()]
+        rows += [dict(zip(values, row, strict=True)) for row in zip(*columns, strict=True)]
         done = part.stop
     return rows
 
@@ -343,6 +454,7 @@ def score_image(
     categories: np.ndarray,
     keep: np.ndarray | None = None,
     protocol: str = 'oclf',
+    void: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Every metric of one image, as shares.
 
@@ -351,21 +463,32 @@ def score_image(
         masks: (O, H, W) true instance masks, overlaps allowed.
         categories: (O,) category ids, any integers.
         keep: (O,) which instances count as objects; None for all.
-        protocol: oclf or spot.
+        protocol: one of ``PROTOCOLS``.
+        void: (H, W) pixels to be set aside; None for none.
     """
-    classes = class_labels(masks, categories, keep, protocol)
-    truth = make_truth([instance_labels(masks, keep)], [classes], [categories])
-    return score(np.asarray(prediction)[None], truth)[0]
+    *maps, erased = true_labels(masks, categories, keep, protocol, void)
+    maker = TruthMaker(1, *maps[0].shape, protocol)
+    maker.add(*maps, categories, erased)
+    return score(np.asarray(prediction)[None], maker.truth())[0]
 
 
-def summarize(rows: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Means over images in percent; images where a metric is NaN (no object) are skipped for it."""
+def summarize(rows: Iterable[dict[str, float]], batch_size: int = 0) -> dict[str, float]:
+    """Means over images in percent; images where a metric is NaN (no object) are skipped for it.
+
+    With ``batch_size``, as SlotDiffusion has it: the mean of every batch of so many images counts as often as the
+    batch has images, skipped ones included; a batch where all are skipped is left out.
+    """
     rows = list(rows)
     if not rows:
         raise ValueError('no images to summarize')
     result = {}
     for name in rows[0]:
         values = np.array([row[name] for row in rows], float)
+        if batch_size:
+            batches = [values[first : first + batch_size] for first in range(0, len(values), batch_size)]
+            values = np.concatenate([
+                np.full(len(batch), np.nan if np.isnan(batch).all() else np.nanmean(batch)) for batch in batches
+            ])  # fmt: skip
         result[name] = 100 * float(np.nanmean(values)) if not np.isnan(values).all() else float('nan')
     return result
 
@@ -415,8 +538,3 @@ def _category_ids(classes: np.ndarray, categories: np.ndarray) -> np.ndarray:
 
 def _pairs(count: Tensor) -> Tensor:
     return count * (count - 1) / 2
-
-
-def _mean_over_objects(values: Tensor, there: Tensor) -> Tensor:
-    count = there.sum(1)
-    return torch.where(count > 0, (values * there).sum(1) / count.clamp(min=1), torch.nan)

@@ -116,6 +116,7 @@ class Codebook(nn.Module):
         """(M, d) -> index of the nearest code (M,), equation (5)."""
         return nearest_index(vectors, self.codes)
 
+    @torch.compiler.disable  # once a run: not worth compiling
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
         """k-means on (M, d) vectors; cluster sizes are those of the last Lloyd step, sums are sizes times means."""
@@ -124,7 +125,7 @@ class Codebook(nn.Module):
         for _ in range(self.kmeans_iterations):
             index = nearest_index(vectors, codes)
             hits = count_hits(index, self.size)
-            sums = torch.zeros_like(codes).index_add_(0, index, vectors)
+            sums = sum_by_code(vectors, index, self.size)
             codes = torch.where(hits[:, None] > 0, sums / hits[:, None].clamp(min=1), codes)
         self.codes.copy_(codes)
         self.cluster_size.copy_(hits)
@@ -134,7 +135,7 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def update(self, vectors: Tensor, index: Tensor, hits: Tensor) -> None:
         """Equation (6) from (M, d) vectors, their codes (M,) and hits (E,), then revival of dead codes."""
-        sums = torch.zeros_like(self.code_sum).index_add_(0, index, vectors)
+        sums = sum_by_code(vectors, index, self.size)
         self.tally[: self.size] += hits
         self.tally[-1] += 1
         self.cluster_size.lerp_(hits.to(self.cluster_size.dtype), 1 - self.ema_decay)
@@ -163,8 +164,22 @@ def nearest_index(vectors: Tensor, codes: Tensor) -> Tensor:
     return distance.argmin(dim=1)
 
 
+def sum_by_code(vectors: Tensor, index: Tensor, size: int) -> Tensor:
+    """Sums (size, d) of the vectors (M, d) of every index, always added in the same order.
+
+    ``index_add_`` has an order on a CPU and none on a GPU; there the sum is a product with ones and zeros, so that
+    processes that hold the same vectors get the same sums.
+    """
+    if vectors.device.type == 'cpu':
+        return vectors.new_zeros(size, vectors.shape[1]).index_add_(0, index, vectors)
+    return (index == torch.arange(size, device=index.device)[:, None]).to(vectors.dtype) @ vectors
+
+
 def count_hits(index: Tensor, size: int) -> Tensor:
-    """How often each of 0 .. size - 1 is in index (M,), as (size,) float32; without asking the device for anything."""
+    """How often each of 0 .. size - 1 is in index (M,), as (size,) float32; without asking the device for anything.
+
+    Whole numbers are exact in whatever order they are added.
+    """
     ones = torch.ones(len(index), device=index.device)
     return torch.zeros(size, device=index.device).index_add_(0, index, ones)
 

@@ -25,7 +25,7 @@ class Decoded(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with explicit weights on request.
+    """Weights of multi-head attention: queries, keys, values and output, each of one width.
 
     Query, key and value weights start as the three parts of one (3 D, D) matrix with Xavier's uniform start: bound
     sqrt(6 / (D + 3 D)), and not sqrt(6 / (D + D)) as each for itself would have. All biases start at zero.
@@ -49,48 +49,101 @@ class Attention(nn.Module):
             nn.init.zeros_(projection.bias)
         nn.init.zeros_(self.project_out.bias)
 
-    def forward(
-        self, x: Tensor, memory: Tensor, causal: Tensor | None = None, need_weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
+
+class SelfAttention(Attention):
+    """Attention among positions, each to itself and those before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend: (B, N, D) -> (B, N, D)."""
+        parts = (self.project_q, self.project_k, self.project_v)
+        weight, bias = (torch.cat([getattr(part, name) for part in parts]) for name in ('weight', 'bias'))
+        qkv = F.linear(x, weight, bias).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if x.device.type == 'cpu':
+            out = _CausalAttention.apply(*qkv.flatten(1, 2)).unflatten(0, (-1, self.num_heads))
+        else:
+            out = F.scaled_dot_product_attention(*qkv, is_causal=True)
+        return self.project_out(out.transpose(1, 2).flatten(2))
+
+
+def causal_blocks(count: int, blocks: int = 3) -> list[tuple[int, int]]:
+    """Queries from and to, of as many blocks, of so many; a block meets the keys up to its own last one."""
+    step = -(-count // blocks)
+    return [(first, min(first + step, count)) for first in range(0, count, step)]
+
+
+class _CausalAttention(torch.autograd.Function):
+    """softmax(q k^T / sqrt(C) + mask) v of many small matrices (M, N, C), as CPUs do it fastest.
+
+    It goes by ``causal_blocks``, so that of the square above the diagonal little is computed and nothing stored. The
+    fused kernel's backward pass takes twice as long.
+    """
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(M, N, C) each -> (M, N, C)."""
+        q = q * q.shape[-1] ** -0.5
+        blocks, out, weights = causal_blocks(q.shape[1]), torch.empty_like(v), []
+        mask = q.new_full((blocks[0][1],) * 2, float('-inf')).triu(1)
+        for first, last in blocks:
+            logits = torch.bmm(q[:, first:last], k[:, :last].transpose(1, 2))
+            logits[:, :, first:] += mask[: last - first, : last - first]
+            weights.append(logits.softmax(-1))
+            torch.bmm(weights[-1], v[:, :last], out=out[:, first:last])
+        ctx.save_for_backward(q, k, v, *weights)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of all three: with A the weights, dA = g v^T and dS = A (dA - sum A dA)."""
+        q, k, v, *weights = ctx.saved_tensors
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for (first, last), a in zip(causal_blocks(q.shape[1]), weights, strict=True):
+            g = grad[:, first:last]
+            s = torch._softmax_backward_data(torch.bmm(g, v[:, :last].transpose(1, 2)), a, -1, a.dtype)
+            torch.bmm(s, k[:, :last], out=grad_q[:, first:last])
+            grad_k[:, :last] += torch.bmm(s.transpose(1, 2), q[:, first:last])
+            grad_v[:, :last] += torch.bmm(a.transpose(1, 2), g)
+        return grad_q * q.shape[-1] ** -0.5, grad_k, grad_v
+
+
+class SlotCrossAttention(Attention):
+    """Attention of many positions to few slots.
+
+    Positions are many and slots few, so the weights of queries and output are applied to the slots: with keys k and
+    values v of a slot and head, ``(W_q x + b_q) . k = x . (W_q^T k) + b_q . k`` and ``W_o sum_k a_k v_k = sum_k a_k
+    (W_o v_k)``, which costs K H products of width D a position instead of D and is the same but for rounding.
+    """
+
+    def forward(self, x: Tensor, slots: Tensor, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
         """Attend.
 
         Args:
-            x: queries come from it, (B, N, D).
-            memory: keys and values come from it, (B, M, D).
-            causal: (N, M), added to the logits: 0, and minus infinity where position n must not see position m (those
-                after it); None for none.
+            x: positions, (B, N, D).
+            slots: (B, K, D).
             need_weights: whether weights are wanted.
 
         Returns:
-            (B, N, D), and weights (B, N, M) averaged over heads, or None.
+            (B, N, D), and weights (B, N, K) averaged over heads, or None.
         """
-        q = self.project_q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        k = self.project_k(memory).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        v = self.project_v(memory).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        weights = None
-        if need_weights or x.device.type == 'cpu':
-            out, attention = self._explicit(q, k, v, causal, exact=need_weights)
-            weights = attention.mean(dim=1) if need_weights else None
-        else:
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=causal is not None)
-        return self.project_out(out.transpose(1, 2).flatten(2)), weights
+        heads, size = self.num_heads, self.head_size
+        keys, values = (
+            project(slots).unflatten(-1, (heads, size)).permute(2, 0, 1, 3).flatten(1, 2)  # (H, B K, D / H)
+            for project in (self.project_k, self.project_v)
+        )
+        keys = keys * size**-0.5
+        into = self._of_slots(keys, self.project_q.weight.unflatten(0, (heads, size)), slots)
+        bias = self._of_slots(keys, self.project_q.bias.view(heads, size, 1), slots)
+        out = self._of_slots(values, self.project_out.weight.unflatten(1, (heads, size)).permute(1, 2, 0), slots)
+        logits = x @ into.transpose(1, 2) + bias.transpose(1, 2)  # (B, N, H K)
+        attention = logits.float().unflatten(-1, (heads, -1)).softmax(dim=-1)
+        mixed = attention.flatten(2).to(out.dtype) @ out + self.project_out.bias.to(out.dtype)
+        return mixed, attention.mean(dim=2) if need_weights else None
 
-    def _explicit(self, q: Tensor, k: Tensor, v: Tensor, causal: Tensor | None, exact: bool) -> tuple[Tensor, Tensor]:
-        """Attention step by step: on CPUs, its backward pass takes half the time of the fused kernel's.
-
-        Scale and mask are part of the product, and in bfloat16 the softmax reads and writes bfloat16 (it computes in
-        float32 all the same) unless ``exact`` asks for float32, so that no large tensor is written only to be cast.
-        """
-        batch, queries, keys = len(q), q.shape[2], k.shape[2]
-        q, k, v = (t.reshape(-1, *t.shape[2:]) for t in (q, k, v))
-        with torch.autocast(q.device.type, enabled=False):
-            nothing = causal is None
-            bias = q.new_zeros(()) if nothing else causal.to(q.dtype)
-            logits = torch.baddbmm(bias, q, k.transpose(1, 2), beta=0 if nothing else 1, alpha=self.head_size**-0.5)
-            attention = (logits.float() if exact else logits).softmax(dim=-1)
-            out = attention.to(v.dtype) @ v
-        heads = (batch, self.num_heads, queries)
-        return out.view(*heads, self.head_size), attention.view(*heads, keys)
+    @staticmethod
+    def _of_slots(vectors: Tensor, weight: Tensor, slots: Tensor) -> Tensor:
+        """Vectors (H, B K, D / H) of all slots through weights (H, D / H, W) -> (B, H K, W)."""
+        found = (vectors @ weight).view(len(weight), *slots.shape[:2], -1)
+        return found.transpose(0, 1).flatten(1, 2)
 
 
 def _as_autocast(x: Tensor) -> Tensor:
@@ -112,14 +165,14 @@ class DecoderLayer(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.norm_self, self.norm_cross, self.norm_mlp = (nn.LayerNorm(width) for _ in range(3))
-        self.self_attention = Attention(width, num_heads)
-        self.cross_attention = Attention(width, num_heads)
+        self.self_attention = SelfAttention(width, num_heads)
+        self.cross_attention = SlotCrossAttention(width, num_heads)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(inplace=True), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, slots: Tensor, causal: Tensor, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, slots: Tensor, need_weights: bool) -> tuple[Tensor, Tensor | None]:
         normed = _as_autocast(self.norm_self(x))
-        x = x + self.self_attention(normed, normed, causal)[0]
-        attended, weights = self.cross_attention(self.norm_cross(x), slots, need_weights=need_weights)
+        x = x + self.self_attention(normed)
+        attended, weights = self.cross_attention(self.norm_cross(x), slots, need_weights)
         x = x + attended
         return x + self.mlp(self.norm_mlp(x)), weights
 
@@ -163,7 +216,7 @@ class AutoregressiveDecoder(nn.Module):
             raise ValueError(f'num_orders must lie between 1 and 8, got {num_orders}')
         self.input_masking, self.num_orders = input_masking, num_orders
         self.begin_token = nn.Parameter(feature_size**-0.5 * torch.randn(num_orders, 1, feature_size))
-        self.mask_token = nn.Parameter(torch.rand(1, 1, feature_size))
+        self.mask_token = nn.Parameter(torch.rand(1, 1, feature_size), requires_grad=input_masking > 0)
         self.project_input = _projection(feature_size, feature_size)
         self.project_slots = _projection(slot_size, feature_size)
         self.layers = nn.ModuleList(DecoderLayer(feature_size, num_heads) for _ in range(num_layers))
@@ -192,14 +245,13 @@ class AutoregressiveDecoder(nn.Module):
                 evaluation mode if None.
         """
         batch, num_patches, _ = target_BND.shape
-        if order is None:
-            draw = self.training and self.num_orders > 1
-            order = int(torch.randint(self.num_orders, ()).item()) if draw else 0
-        before = target_BND
-        if order:
-            path = scan_orders(num_patches)[order].to(target_BND.device)
+        which, path, before = 0, None, target_BND
+        if order or (order is None and self.training and self.num_orders > 1):
+            # a tensor: torch.compile would make a model of its own for every number
+            which = torch.randint(self.num_orders, (1,)) if order is None else torch.tensor([order])
+            (path,) = scan_orders(num_patches)[which].to(target_BND.device)
             before = target_BND[:, path]
-        begin = self.begin_token[order].expand(batch, 1, -1).to(target_BND.dtype)
+        begin = self.begin_token[which].expand(batch, 1, -1).to(target_BND.dtype)
         x = self.project_input(torch.cat([begin, before[:, :-1]], dim=1))
         if hidden_BN is None and self.training and self.input_masking > 0:
             draw = distributed.rows(lambda count: torch.rand(count, num_patches, device=x.device), batch)
@@ -208,10 +260,9 @@ class AutoregressiveDecoder(nn.Module):
             x = torch.where(hidden_BN[..., None], self.mask_token.to(x.dtype), x)
         slots = self.project_slots(slots_BKd)
         weights = None
-        causal = x.new_full((num_patches, num_patches), float('-inf')).triu(1)
         for i, layer in enumerate(self.layers):
-            x, weights = layer(x, slots, causal, need_weights=need_masks and i == len(self.layers) - 1)
-        if order:
+            x, weights = layer(x, slots, need_weights=need_masks and i == len(self.layers) - 1)
+        if path is not None:
             back = path.argsort()
             x, weights = x[:, back], None if weights is None else weights[:, back]
         return Decoded(x, None if weights is None else weights.transpose(1, 2))

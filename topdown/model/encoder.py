@@ -72,10 +72,10 @@ def vit_toybox_patch8_96(pretrained: bool = False, **kwargs: object) -> VisionTr
 
 
 class FrozenEncoder(nn.Module):
-    """Patch tokens of one block of a frozen Vision Transformer.
+    """Patch tokens of one block of a frozen Vision Transformer, or of several together.
 
     Args:
-        config: which encoder, block and input size.
+        config: which encoder, blocks and input size.
 
     Attributes:
         num_patches: N.
@@ -93,7 +93,7 @@ class FrozenEncoder(nn.Module):
         self.config, self.precision = config, 'fp32'
         self.vit = _create(config)
         self.num_patches = self.vit.patch_embed.num_patches
-        self.feature_size = self.vit.embed_dim
+        self.feature_size = self.vit.embed_dim * (len(config.blocks) if config.join == 'concat' else 1)
         cfg = self.vit.pretrained_cfg
         self.register_buffer('mean', torch.tensor(cfg['mean']).view(1, 3, 1, 1))
         self.register_buffer('std', torch.tensor(cfg['std']).view(1, 3, 1, 1))
@@ -116,24 +116,29 @@ class FrozenEncoder(nn.Module):
         Raises:
             ValueError: if S is not the configured size.
         """
-        _check_size(images, self.config)
+        _check_size(images, self.config, 3)
         images = (images - self.mean) / self.std
         with precision.autocast(self.precision, images.device):
-            (tokens,) = self.vit.forward_intermediates(
+            found = self.vit.forward_intermediates(
                 images,
-                indices=[self.config.layer - 1],
+                indices=[block - 1 for block in self.config.blocks],
                 norm=self.config.final_norm,
                 stop_early=True,
                 output_fmt='NLC',
                 intermediates_only=True,
             )
             if self.config.final_norm and isinstance(self.vit.norm, nn.Identity):
-                tokens = self.vit.fc_norm(tokens)  # where the final norm comes after pooling
-        return tokens.float()
+                found = [self.vit.fc_norm(tokens) for tokens in found]  # where the final norm comes after pooling
+        found = [tokens.float() for tokens in found]
+        if self.config.join == 'concat':
+            return torch.cat(found, dim=-1)
+        return found[0] if len(found) == 1 else torch.stack(found).mean(0)
 
     def fingerprint(self) -> str:
-        """Hash of weights, block and norm: what tokens depend on besides the images."""
-        digest = hashlib.sha256(f'{self.config.name}/{self.config.layer}/{self.config.final_norm}'.encode())
+        """Hash of weights, blocks and norm: what tokens depend on besides the images."""
+        config = self.config
+        blocks = f'{config.join} of {config.layers}' if config.layers else config.layer
+        digest = hashlib.sha256(f'{config.name}/{blocks}/{config.final_norm}'.encode())
         for name, tensor in sorted(self.vit.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -141,25 +146,26 @@ class FrozenEncoder(nn.Module):
 
 
 class PixelEncoder(nn.Module):
-    """No encoder: a token is a pixel, its colour scaled to [-1, 1].
+    """No encoder: a token is a pixel, its colour scaled to [-1, 1], or a token that the data set holds, as it is.
 
     It stands where ``FrozenEncoder`` stands, so that images reach models of pixels the same way. Like it, it has
     frozen weights, which say on which device it is: the mean and spread that colours are scaled by.
 
     Args:
-        config: of which ``image_size`` counts.
+        config: of which ``image_size`` counts, and of encoder 'tokens' ``feature_size``.
 
     Attributes:
         num_patches: N, the pixels.
-        feature_size: D = 3.
+        feature_size: D, of pixels 3.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config, self.precision = config, 'fp32'
-        self.num_patches, self.feature_size = config.image_size**2, 3
-        self.mean = nn.Parameter(torch.tensor(0.5), requires_grad=False)
-        self.std = nn.Parameter(torch.tensor(0.5), requires_grad=False)
+        self.num_patches = config.image_size**2
+        self.feature_size, mean, std = (config.feature_size, 0.0, 1.0) if config.name == 'tokens' else (3, 0.5, 0.5)
+        self.mean = nn.Parameter(torch.tensor(mean), requires_grad=False)
+        self.std = nn.Parameter(torch.tensor(std), requires_grad=False)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -167,29 +173,29 @@ class PixelEncoder(nn.Module):
         return self.config.image_size, self.config.image_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S) with values in [0, 1] -> pixels (B, N, 3) in raster order, values in [-1, 1].
+        """Images (B, D, S, S), colours in [0, 1] -> tokens (B, N, D) in raster order, colours in [-1, 1].
 
         Raises:
-            ValueError: if S is not the configured size.
+            ValueError: if D or S is not the configured size.
         """
-        _check_size(images, self.config)
+        _check_size(images, self.config, self.feature_size)
         return ((images - self.mean) / self.std).flatten(2).transpose(1, 2)
 
     def fingerprint(self) -> str:
-        """Pixels depend on nothing but the images."""
-        return 'pixels'
+        """Pixels, and tokens that the data set holds, depend on nothing but the data set."""
+        return self.config.name
 
 
 Encoder = FrozenEncoder | PixelEncoder
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
-    """The encoder that a configuration names, or pixels as they are."""
-    return PixelEncoder(config) if config.name == 'pixels' else FrozenEncoder(config)
+    """The encoder that a configuration names, or pixels or tokens as they are."""
+    return PixelEncoder(config) if config.name in ('pixels', 'tokens') else FrozenEncoder(config)
 
 
 def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
-    """The experiment's encoder, on the (process's own) GPU if there is one; from now on torch uses its CPU threads.
+    """The experiment's encoder, on the (process's own) GPU if there is one; from now on torch computes as it says.
 
     Args:
         config: the experiment.
@@ -199,7 +205,12 @@ def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
     Raises:
         ValueError, RuntimeError: see ``FrozenEncoder``.
     """
-    precision.use_threads(config.train.threads)
+    if (config.encoder.name == 'tokens') != (config.data.dataset == 'tokens'):
+        raise ValueError(
+            "dataset='tokens' and encoder='tokens' belong together: set both or neither, got "
+            f'dataset={config.data.dataset!r} and encoder={config.encoder.name!r}'
+        )
+    precision.settle(config.train.threads)
     with distributed.main_first():  # one process downloads weights
         encoder = build_encoder(config.encoder)
     encoder.precision = computed_in or chosen_precision(config).name
@@ -222,12 +233,13 @@ def encode_all(encoder: Encoder, images: Tensor, batch: int = 32) -> Tensor:
     return torch.cat([encoder(part.to(device)).cpu() for part in images.split(batch)])
 
 
-def _check_size(images: Tensor, config: EncoderConfig) -> None:
-    size = config.image_size
-    if images.shape[-2:] != (size, size):
+def _check_size(images: Tensor, config: EncoderConfig, channels: int) -> None:
+    size, found = config.image_size, tuple(images.shape[1:])
+    if found != (channels, size, size):
+        remedy = 'tokens come from dataset=tokens' if config.name == 'tokens' else 'set image_size or resize them'
         raise ValueError(
-            f'the encoder takes {size} x {size} images, got {images.shape[-2]} x {images.shape[-1]}; '
-            'set image_size or resize them'
+            f'encoder {config.name} takes {channels} channels of {size} x {size}, got '
+            f'{found[0]} of {found[1]} x {found[2]}; {remedy}'
         )
 
 
@@ -253,7 +265,9 @@ def _create(config: EncoderConfig) -> nn.Module:
             options['pretrained_cfg_overlay'] = {'file': str(Path(config.weights).expanduser())}
         elif config.pretrained:
             _warn_of_activation(config.name)
-        return timm.create_model(config.name, pretrained=config.pretrained or bool(config.weights), **options)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)  # of an untrained encoder the weights are always the same, or no run could go on
+            return timm.create_model(config.name, pretrained=config.pretrained or bool(config.weights), **options)
 
 
 def _fitting_side(network: nn.Module, config: EncoderConfig) -> int:
@@ -285,8 +299,8 @@ def _check_network(network: nn.Module, config: EncoderConfig) -> None:
     if 'vitamin' in config.name:
         raise ValueError(f'{config.name} places its tokens half a patch off the grid: masks would be shifted')
     depth = len(network.blocks)
-    if config.layer > depth:
-        raise ValueError(f'layer={config.layer}, but {config.name} has {depth} blocks')
+    if config.blocks[-1] > depth:
+        raise ValueError(f'layer={config.blocks[-1]}, but {config.name} has {depth} blocks')
     norms = (getattr(network, name, None) for name in ('norm', 'fc_norm'))
     if config.final_norm and all(norm is None or isinstance(norm, nn.Identity) for norm in norms):
         raise ValueError(f'final_norm=True, but {config.name} has no final norm: set final_norm=False')
@@ -306,13 +320,14 @@ def _check_weights(config: EncoderConfig, own: dict[str, Tensor]) -> None:
     wrong = [
         f'{name}: {"missing" if name not in shapes else f"{shapes[name]}, needs {tuple(tensor.shape)}"}'
         for name, tensor in own.items()
-        if not name.startswith(('head', 'fc_norm', 'norm.')) and shapes.get(name) != tuple(tensor.shape)
-        and not (name.startswith(resized) and name in shapes)
-    ]  # fmt: skip
+        if shapes.get(name) != tuple(tensor.shape) and not (name.startswith(resized) and name in shapes)
+    ]
+    wrong += [f'{name}: the model has no such tensor' for name in sorted(shapes.keys() - own.keys())]
+    wrong = [text for text in wrong if not text.startswith('head')]  # a classifier, which nobody needs
     if wrong:
         raise ValueError(
-            f'weights={path} are not those of {config.name} as timm names them: {len(wrong)} of {len(own)} tensors do '
-            f'not fit, such as {"; ".join(wrong[:3])}; the file holds {", ".join(sorted(shapes)[:3])}, ...'
+            f'weights={path} are not those of {config.name} as timm names them: {len(wrong)} tensors do not '
+            f'fit, such as {"; ".join(wrong[:3])}; the file holds {", ".join(sorted(shapes)[:3])}, ...'
         )
 
 

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from topdown import precision
 from topdown.model.modulation import PLAIN, Scales
 
 EPS = 1e-8
@@ -148,7 +149,9 @@ class SlotAttention(nn.Module):
         updates = updates.transpose(1, 2).reshape(batch, num_slots, self.qkv_size)
         if scales.channel is not None:
             updates = updates * scales.channel
-        slots = self.gru(updates.flatten(0, 1), slots.flatten(0, 1)).view(batch, num_slots, slot_size)  # (4)
+        with precision.state(slots.device):
+            new = self.gru(updates.flatten(0, 1).to(slots.dtype), slots.flatten(0, 1))  # (4)
+        slots = new.view(batch, num_slots, slot_size)
         hidden = self.mlp[1](self.mlp[0](self.norm_mlp(slots)))
         if scales.mlp is not None:
             hidden = hidden * scales.mlp

@@ -24,14 +24,14 @@ from topdown.model.slot_attention import InputHead, SlotAttention, SlotInit
 
 @dataclass
 class Output:
-    """Everything one forward pass makes. Fields of the pathway are None where it is off."""
+    """Everything one forward pass makes. Fields of decoder and pathway are None where it is off."""
 
-    loss: Tensor  # (), reconstruction plus weighted commitment
-    reconstruction_loss: Tensor  # (), mean squared error to the tokens
-    reconstruction: Tensor  # (B, N, D)
     slots: Tensor  # (B, K, d), last pass
     attention: Tensor  # (B, K, N), last pass, sums to one over slots
-    masks: Tensor | None  # (B, K, N), from the decoder, sums to one over slots
+    loss: Tensor | None = None  # (), reconstruction plus weighted commitment
+    reconstruction_loss: Tensor | None = None  # (), mean squared error to the tokens
+    reconstruction: Tensor | None = None  # (B, N, D)
+    masks: Tensor | None = None  # (B, K, N), from the decoder, sums to one over slots
     first_slots: Tensor | None = None  # (B, K, d), first pass
     first_attention: Tensor | None = None  # (B, K, N), first pass
     code_index: Tensor | None = None  # (B, K) int64, of the first pass's slots
@@ -126,6 +126,7 @@ class SlotModel(nn.Module):
         noise_BKd: Tensor | None = None,
         need_masks: bool = True,
         hidden_BN: Tensor | None = None,
+        decode: bool = True,
     ) -> Output:
         """One image batch through both passes and the decoder.
 
@@ -134,12 +135,13 @@ class SlotModel(nn.Module):
             noise_BKd: standard normal noise of the slots' start; drawn if None.
             need_masks: whether the decoder's masks are wanted (training does without).
             hidden_BN: for the autoregressive decoder, which of its inputs are masked; drawn in training mode if None.
+            decode: whether the decoder is wanted at all; slots and attention do without.
         """
         with precision.autocast(self.precision, tokens_BND.device):
-            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN)
+            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN, decode)
 
     def _forward(
-        self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None
+        self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None, decode: bool
     ) -> Output:
         config = self.config
         target = tokens_BND.detach()
@@ -169,16 +171,18 @@ class SlotModel(nn.Module):
                 scales = self.modulation(codes, attention)
                 pathway['scales'] = scales
                 slots, attention = again(start, keys, values, scales)
+        if not decode:
+            return Output(slots, attention, **pathway)
         given = {} if hidden_BN is None else {'hidden_BN': hidden_BN}
         decoded: Decoded = self.decoder(slots, target, attention, need_masks, **given)
         exact = torch.promote_types(decoded.reconstruction.dtype, torch.float32)
         error = F.mse_loss(decoded.reconstruction.to(exact), target.to(exact))
         return Output(
+            slots,
+            attention,
             loss=error + config.commitment_weight * commitment,
             reconstruction_loss=error.detach(),
             reconstruction=decoded.reconstruction,
-            slots=slots,
-            attention=attention,
             masks=decoded.masks,
             **pathway,
         )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +17,11 @@ from topdown.config import Config
 from topdown.data.base import ImageSet, load
 from topdown.data.token_store import stored_tokens
 from topdown.model.encoder import Encoder, encode_all
+
+AHEAD = 4
+"""Batches of stored tokens that are read while one is used: enough for a disk's queue, and for a GPU not to wait."""
+
+T, U = TypeVar('T'), TypeVar('U')
 
 
 class TrainData:
@@ -70,9 +79,13 @@ class TrainData:
         device = next(self.encoder.parameters()).device
         plan = _Plan(self.dataset, config or self.config, first_step, last_step)
         if self.views:
-            for rows in plan:
-                views = [self.views[flip][index] for index, flip, _ in rows]
-                yield _send(torch.stack(views), device).float()
+
+            def read(rows: list[tuple]) -> Tensor:
+                found = torch.stack([self.views[flip][index] for index, flip, _ in rows])
+                return found.pin_memory() if device.type == 'cuda' else found
+
+            for tokens in ahead(read, plan, AHEAD if self.config.train.token_dir else 0):
+                yield tokens.to(device, non_blocking=True).float()
             return
         options = {'num_workers': self.config.train.num_workers, 'pin_memory': device.type == 'cuda'}
         for images in load(self.dataset, plan, **options):
@@ -94,7 +107,7 @@ class _Plan:
     def __len__(self) -> int:
         return self.last - self.first
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, tuple[float, float] | None]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, tuple[float, ...] | None]]]:
         batch, seed = self.config.train.batch_size, self.config.train.seed
         per_epoch = self.dataset.epoch_length // batch
         order, epoch = torch.empty(0), -1
@@ -103,17 +116,31 @@ class _Plan:
                 epoch = step // per_epoch
                 order = self.dataset.order(_generator(seed, 1, epoch))
             place = step % per_epoch * batch
-            draw = torch.rand(batch, 3, generator=_generator(seed, 2, step)).tolist()
+            source = _generator(seed, 2, step)
+            draw, form = (torch.rand(batch, count, generator=source).tolist() for count in (3, 2))
             rows = [
-                (int(i), int(self.config.data.flip and f < 0.5), (u, v) if self.config.data.random_crop else None)
-                for i, (f, u, v) in zip(order[place : place + batch], draw, strict=True)
+                (int(i), int(self.config.data.flip and f < 0.5), (*at, *more) if self.config.data.random_crop else None)
+                for i, (f, *at), more in zip(order[place : place + batch], draw, form, strict=True)
             ]
             yield rows[self.share]
 
 
-def _send(x: Tensor, device: torch.device) -> Tensor:
-    """To the device; to a GPU from pinned memory, so that nobody waits for it."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else x.to(device)
+def ahead(make: Callable[[T], U], items: Iterable[T], count: int) -> Iterator[U]:
+    """``make`` of all items, in their order; so many are being made by threads while one is used."""
+    if not count:
+        yield from map(make, items)
+        return
+    items, waiting = iter(items), deque()
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            waiting.extend(pool.submit(make, item) for item in itertools.islice(items, count))
+            while waiting:
+                found = waiting.popleft().result()
+                waiting.extend(pool.submit(make, item) for item in itertools.islice(items, 1))
+                yield found
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _generator(seed: int, stream: int, number: int) -> torch.Generator:

@@ -69,6 +69,12 @@ class Checkpoint:
             torch.cuda.set_rng_state(self.tensors['random_state_cuda'])
 
 
+def random_state() -> dict[str, Tensor]:
+    """States of torch's generators, of the CPU and of the GPU if there is one, by their names in a checkpoint."""
+    gpu = {'random_state_cuda': torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {'random_state': torch.get_rng_state(), **gpu}
+
+
 def save_checkpoint(
     path: str | Path,
     model: nn.Module,
@@ -96,9 +102,7 @@ def save_checkpoint(
     if model.codebook is not None:
         tensors['tally'] = model.codebook.tally.cpu()
     tensors |= {f'data.{split}': made.images for split, made in data.items()}
-    tensors['random_state'] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors['random_state_cuda'] = torch.cuda.get_rng_state()
+    tensors |= random_state()
     header = {
         'format': FORMAT, 'precision': model.precision, 'config': json.dumps(config.to_dict()), 'step': str(step),
         'encoder': encoder_fingerprint, 'feature_size': str(sizes[0]), 'num_patches': str(sizes[1]),

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 
 from topdown import distributed
-from topdown.config import Config, TrainConfig
+from topdown.config import Config
+from topdown.model.codebook import perplexity
+from topdown.model.encoder import Encoder
+from topdown.model.flops import encoder_flops, step_flops
 from topdown.model.slot_model import Output, SlotModel
-from topdown.precision import peak_memory
+from topdown.precision import ceiling, peak_memory
+from topdown.presets import PRESETS
 from topdown.train.batches import TrainData
 
 EARLY = 100
@@ -64,18 +68,25 @@ class Health:
             )
 
     def row(self, step: int, rate: float, out: Output, norm: Tensor) -> dict[str, float]:
-        """A row of the log; ``step_s``, ``images_per_s`` and ``waiting`` (for data, a share) are since the last one."""
+        """A row of the log; ``step_s``, ``images_per_s`` and ``waiting`` (for data, a share) are since the last one.
+
+        What codes are used for is counted over the epoch: ``perplexity``, ``codes_in_use`` and ``revived`` are since
+        the first row after its beginning.
+        """
         self.check()
-        used = revived = float('nan')
+        used = revived = spread = float('nan')
         if self.model.codebook is not None:
+            tally, options = self.model.codebook.tally, self.config.train
+            spread = perplexity(tally[:-2]).item()
             used, revived = (value.item() for value in self.model.codebook.usage())
-            self.model.codebook.tally.zero_()
+            epoch, before = self.data.dataset.epoch_length // options.batch_size, (step - 1) // options.log_every
+            if step // epoch != before * options.log_every // epoch:
+                tally.zero_()
         loss = distributed.mean(out.reconstruction_loss).item()  # waits for the device, so that the time is right
         spent = (time.perf_counter() - self.since) / max(1, self.steps)
         row = {
             'step': step, 'loss': loss, 'lr': rate, 'gradient_norm': norm.item(),
-            'perplexity': float('nan') if out.perplexity is None else out.perplexity.item(),
-            'codes_in_use': used, 'revived': revived, 'step_s': spent,
+            'perplexity': spread, 'codes_in_use': used, 'revived': revived, 'step_s': spent,
             'images_per_s': self.config.train.batch_size / spent, 'memory_gb': peak_memory(),
             'waiting': self.waited / (spent * self.steps),
         }  # fmt: skip
@@ -105,10 +116,54 @@ class Health:
                 yield text
 
 
-def doubts(options: TrainConfig) -> Iterator[str]:
-    """What is odd about a schedule, before it begins."""
+def doubts(config: Config, objects: list[int]) -> Iterator[str]:
+    """What is odd about an experiment, before it begins.
+
+    Args:
+        config: the experiment.
+        objects: how many there are in each validation image; of training images none are known.
+    """
+    options, slots = config.train, config.model.num_slots
     if options.warmup_steps >= options.steps:
         yield f'warmup_steps={options.warmup_steps} is not over at the end: lr={options.lr} is never reached'
     if options.lr_half_life > options.steps:
         end = 0.5 ** (options.steps / options.lr_half_life)
         yield f'lr_half_life={options.lr_half_life} is longer than the run: lr hardly falls, to {end:.0%}'
+    if crowded := sum(count > slots for count in objects):
+        yield (
+            f'{crowded} of {len(objects)} validation images hold more objects than num_slots={slots}, up to '
+            f'{max(objects)}: some must share a slot'
+        )
+    usual = PRESETS.get(config.name, config).train.batch_size
+    if options.batch_size != usual:
+        yield (
+            f'batch_size={options.batch_size} images a step, of all {distributed.world()} process(es) together, is not '
+            f'the {usual} of preset {config.name!r}, which its lr and steps are made for'
+        )
+    if not config.encoder.pretrained and not config.encoder.weights and config.encoder.name not in ('pixels', 'tokens'):
+        yield f'the weights of encoder {config.encoder.name} are random (pretrained=False): its tokens mean nothing'
+    if torch.backends.mps.is_available():
+        yield "Apple's GPU (mps) is not supported: the CPU computes"
+
+
+def price(config: Config, encoder: Encoder, images: int, steps: int) -> str:
+    """What so many steps cost: images, epochs, and the least time that this device takes for them.
+
+    The time is that of matrix products at the speed of the fastest one measured here: no run is shorter, and those of
+    small models take many times as long. Models of pixels are convolutions, and no time is given. ``images`` are those
+    of an epoch.
+    """
+    seen = steps * config.train.batch_size
+    text = f'{seen:,} in all, {seen / images:.1f} epochs'
+    if config.model.decoder == 'broadcast':
+        return text
+    flops = step_flops(config.model, encoder.feature_size, encoder.num_patches)
+    flops += 0 if config.train.cache_tokens else encoder_flops(encoder)
+    speed = ceiling(encoder.precision, next(encoder.parameters()).device, repeats=4)
+    seconds = seen * flops / speed / 1e12 / distributed.world()
+    return f'{text}, at least {duration(seconds)} here (its matrix products, at {speed:.2g} TFLOP/s)'
+
+
+def duration(seconds: float) -> str:
+    """Minutes, or hours from one and a half on."""
+    return f'{seconds / 60:.1f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'

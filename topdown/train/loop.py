@@ -25,17 +25,17 @@ from topdown.config import Config, TrainConfig
 from topdown.data import open_dataset
 from topdown.data.base import ImageSet
 from topdown.data.digest import difference, digest, made_of
-from topdown.evaluate.predict import evaluate_model
+from topdown.evaluate.predict import evaluate_model, object_categories
 from topdown.evaluate.truth import EvalSet, make_eval_set
 from topdown.files import locked, read_json, write_text
 from topdown.model.encoder import Encoder, chosen_precision, make_encoder
 from topdown.model.slot_model import SlotModel
 from topdown.origin import provenance
-from topdown.precision import use_threads
+from topdown.precision import settle
 from topdown.train.batches import TrainData
-from topdown.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from topdown.train.checkpoint import Checkpoint, load_checkpoint, random_state, save_checkpoint
 from topdown.train.ending import Stopped, on_request
-from topdown.train.health import Health, doubts
+from topdown.train.health import Health, doubts, duration, price
 from topdown.train.journal import Journal, open_board
 
 BEST, BEST_BY = 'best.safetensors', 'mbo_i'
@@ -55,7 +55,7 @@ class Run:
     config: Config
     model: SlotModel
     log: pd.DataFrame  # see ``Health.row``
-    evaluations: pd.DataFrame  # step, fg_ari, mbo_i, mbo_c, miou (percent)
+    evaluations: pd.DataFrame  # step, fg_ari, mbo_i, mbo_c, miou (percent); empty where there are no true masks
     seconds: float  # time spent training, evaluations included, over all resumed parts
     provenance: dict[str, object]  # commit, versions, device and so on of the process that finished it
 
@@ -69,6 +69,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def make_optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Adam:
     """Adam over all weights; fused: one pass over memory, on CPUs too."""
     return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+
+
+def compiled(model: torch.nn.Module) -> torch.nn.Module:
+    """The model compiled for one shape of batch, drawing the random numbers that it draws when it is not compiled."""
+    return torch.compile(model, dynamic=False, options={'fallback_random': True})
 
 
 def build_model(config: Config, encoder: Encoder) -> SlotModel:
@@ -91,7 +96,8 @@ def train_model(
     """Train to ``config.train.steps``, going on from ``folder/checkpoint.safetensors`` if it is there.
 
     ``log.csv`` and ``evaluations.csv`` grow as it goes. ``best.safetensors`` is the state that was evaluated best
-    (``BEST_BY``), kept where that is not the last. SIGINT, SIGTERM and SIGHUP save at the next step and stop.
+    (``BEST_BY``), kept where that is not the last. Where validation images have no true masks, neither is there.
+    SIGINT, SIGTERM and SIGHUP save at the next step and stop.
 
     Args:
         config: the experiment. A run that goes on may differ in ``config.CHANGEABLE``, and in ``steps``.
@@ -110,12 +116,22 @@ def train_model(
         raise ValueError(
             f'batch_size={config.train.batch_size} cannot be shared out to {distributed.world()} processes'
         )
+    if data is None and config.train.cache_tokens and not config.train.token_dir and distributed.world() > 1:
+        raise ValueError(
+            f'cache_tokens=True would keep all tokens in the memory of each of {distributed.world()} processes: set '
+            'token_dir, a folder that all of them read, or cache_tokens=False'
+        )
     progress = progress and distributed.is_main()
-    use_threads(config.train.threads)
+    settle(config.train.threads)
     with distributed.main_first():  # missing data is found out first, and leaves no folder behind
         train_set = open_dataset(config, 'train', progress) if data is None else data.dataset
         val_set = open_dataset(config, 'val', progress) if eval_set is None else eval_set.dataset
-    sets = {'train': train_set} | ({} if val_set is None else {'val': val_set})
+    sets = {'train': train_set, 'val': val_set}
+    if val_set.labelled and len(val_set) < distributed.world():
+        raise ValueError(
+            f'{len(val_set)} validation images cannot be shared out to {distributed.world()} processes: use fewer '
+            'processes, or more images (eval_images)'
+        )
     with locked(folder) if distributed.is_main() else contextlib.nullcontext():
         return _train(config, Path(folder), sets, encoder, data, eval_set, progress, stop_at)
 
@@ -141,22 +157,32 @@ def _train(
         for split in saved.data.keys() & sets.keys():
             if found := difference(saved.data[split], made[split], sets[split]):
                 raise ValueError(f'{path} was trained on other data: in {split}, {found}; choose another folder')
-    eval_set = eval_set or make_eval_set(config, encoder, dataset=sets['val'], progress=progress)
+    scored = sets['val'].labelled
+    first, last = saved.step if saved else 0, min(options.steps, stop_at or options.steps)
+    reason = 'as it began' if saved else chosen_precision(config).reason
+    report = _Progress(config, first, last, progress and first < last)
+    if report.show:
+        cost = price(config, encoder, sets['train'].epoch_length, last - first)
+        report.say(
+            f'steps {first + 1} to {last} of {options.batch_size} images, {cost}, {encoder.precision} ({reason}), '
+            f'{torch.get_num_threads()} thread(s)'
+        )
+    if scored and eval_set is None:
+        eval_set = make_eval_set(config, encoder, dataset=sets['val'], progress=progress, shared=True)
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
-    first, seconds = 0, 0.0
+    seconds = saved.seconds if saved else 0.0
     if saved:
         saved.load_model(model)
         saved.load_optimizer(model, optimizer)
         saved.load_random_state()
-        first, seconds = saved.step, saved.seconds
     call: torch.nn.Module = model
     if distributed.world() > 1:
-        # buffers are the codebook, which all processes update alike; the mask token may go unused
-        call = DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+        # The codebook is in buffers. All processes update it alike, but for the last bits on GPUs of several kinds, so
+        # every step begins with that of the first process.
+        call = DistributedDataParallel(model)
     if options.compile:
-        call = torch.compile(call)
-    last = min(options.steps, stop_at or options.steps)
+        call = compiled(call)
     if data is None and first < last:  # a finished run needs no tokens
         with distributed.main_first():
             data = TrainData(sets['train'], encoder, config, progress)
@@ -174,10 +200,10 @@ def _train(
 
     def save(step: int) -> None:
         health.check()
-        if model.codebook is not None and not distributed.same(model.codebook.codes):
+        if not distributed.same(torch.cat([*random_state().values()])):
             raise RuntimeError(
-                f'the processes hold different codebooks at step {step}: all must run the same torch on the same kind '
-                'of device; go on from the last checkpoint'
+                f'the processes have drawn different random numbers by step {step}: all must run the same version of '
+                'this package and of torch; go on from the last checkpoint'
             )
         if distributed.is_main():
             log.sync()
@@ -186,6 +212,8 @@ def _train(
 
     def evaluate(step: int) -> None:
         health.check()
+        if not scored:
+            return
         row, before = {'step': step, **evaluate_model(model, eval_set)}, evaluations.read()
         evaluations.add(row)
         if distributed.is_main() and not (len(before) and row[BEST_BY] <= before[BEST_BY].max()):
@@ -194,8 +222,11 @@ def _train(
             else:  # the checkpoint is the best
                 (folder / BEST).unlink(missing_ok=True)
 
-    reason = 'as it began' if saved else chosen_precision(config).reason
-    report = _Progress(config, first, last, f'{model.precision} ({reason})', progress and first < last)
+    if not scored and first < last:
+        report.warn('validation images have no true masks: nothing is evaluated along the way')
+    objects = distributed.gather_lists((object_categories(eval_set) > 0).sum(1).tolist()) if scored else []
+    for doubt in doubts(config, objects) if first < last else ():
+        report.warn(doubt)
     with on_request() as request, log, evaluations, report:
         batches = data.batches(first, last, config) if first < last else ()
         for step, tokens in enumerate(health.timed(batches), start=first):
@@ -286,27 +317,21 @@ class _Progress:
     Args:
         config: the experiment.
         first, last: steps done before, and at the end.
-        computed_in: precision and why.
         show: say anything at all.
     """
 
     SPEED, PAUSE = 10, 60.0  # steps before the first estimate; seconds between lines
 
-    def __init__(self, config: Config, first: int, last: int, computed_in: str, show: bool) -> None:
+    def __init__(self, config: Config, first: int, last: int, show: bool) -> None:
         self.title = f'{config.name} {"top-down" if config.model.top_down else "baseline"} seed {config.train.seed}'
         self.first, self.last, self.show = first, last, show
-        self.began = self.said = time.perf_counter()
-        terminal = show and sys.stderr.isatty()
-        if show:
-            self.say(
-                f'steps {first + 1} to {last} of {config.train.batch_size} images, {computed_in}, '
-                f'{torch.get_num_threads()} thread(s)'
-            )
-        for doubt in doubts(config.train) if first < last else ():
-            self.warn(doubt)
-        self.bar = tqdm(total=last, initial=first, desc=self.title, unit='step', disable=not terminal, mininterval=2)
 
     def __enter__(self) -> _Progress:
+        self.began = self.said = time.perf_counter()
+        self.bar = tqdm(
+            total=self.last, initial=self.first, desc=self.title, unit='step', mininterval=2,
+            disable=not (self.show and sys.stderr.isatty()),
+        )  # fmt: skip
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -327,14 +352,14 @@ class _Progress:
         self.bar.update()
         if self.show and done == self.first + self.SPEED:
             pace = (time.perf_counter() - self.began) / self.SPEED
-            self.say(f'{pace:.3f} s a step, about {self._left(done)}')
+            self.say(f'{pace:.3f} s a step, {self._left(done)}')
 
     def loss(self, done: int, loss: float) -> None:
         """Whenever the loss is known."""
         self.bar.set_postfix(loss=f'{loss:.4f}', refresh=False)
         if self.show and self.bar.disable and time.perf_counter() - self.said > self.PAUSE:
-            self.say(f'step {done} of {self.last}, loss {loss:.4f}, about {self._left(done)}')
+            self.say(f'step {done} of {self.last}, loss {loss:.4f}, {self._left(done)}')
 
     def _left(self, done: int) -> str:
         seconds = (time.perf_counter() - self.began) / (done - self.first) * (self.last - done)
-        return f'{seconds / 60:.1f} min to go' if seconds < 5400 else f'{seconds / 3600:.1f} h to go'
+        return f'about {duration(seconds)} to go'
