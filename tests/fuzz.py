@@ -62,6 +62,8 @@ from topdown.data import clevr, fetch, movi, tfrecord
 from topdown.data.base import ImageSet, crop_image, read_image_file, read_labels
 from topdown.data.coco import CocoInstances
 from topdown.data.labels import Ade20k, VocSegmentation
+from topdown.data.own import TokenFolder
+from topdown.data.panoptic import Panoptic
 from topdown.data.predictions import read_predictions
 from topdown.data.records import NoMask, decode_counts, encode_mask
 from topdown.data.token_store import stored_tokens
@@ -322,6 +324,41 @@ def coco_files(folder: Path) -> Attempt:
             assert truth.masks[0].sum() == 16
             assert truth.masks[1].sum() == 20
             assert truth.crowd.tolist() == [False, True]
+
+    return attempt
+
+
+@parser('panoptic segments', 20_000, r'panoptic|a\.png')
+def panoptic_files(folder: Path) -> Attempt:
+    """Things are objects, and the map's file lies in its folder."""
+    base = {
+        'categories': [{'id': 1, 'isthing': 1}, {'id': 9, 'isthing': 0}],
+        'annotations': [
+            {'image_id': 4, 'file_name': 'a.png', 'segments_info': [
+                {'id': 3, 'category_id': 1}, {'id': 70_000, 'category_id': 1}, {'id': 5, 'category_id': 9},
+            ]},
+        ],
+    }  # fmt: skip
+    ids = np.zeros((9, 12), np.int32)
+    ids[:3], ids[3:6], ids[7:] = 3, 70_000, 5
+    content = png(np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8))
+    path, place = folder / 'panoptic.json', folder / 'panoptic' / 'a.png'
+    place.parent.mkdir()
+    Image.new('RGB', (12, 9)).save(folder / 'a.png')  # outside
+
+    def attempt(rng: Source) -> None:
+        path.write_bytes(text_of(rng, change(rng, base)))
+        place.write_bytes(broken_png(rng, content) if rng.random() < 0.3 else content)
+        rng.whole = path.read_bytes() == json.dumps(base).encode() and place.read_bytes() == content
+        found = Panoptic(path)
+        for name, _ in found.maps.values():
+            (folder / 'panoptic' / name).resolve().relative_to(folder / 'panoptic')
+        truth = found.annotation(4, (9, 12))
+        assert truth.masks.shape == (len(truth.categories), 9, 12)
+        if rng.whole:
+            assert (truth.masks == [ids == 3, ids == 70_000]).all()
+            assert truth.categories.tolist() == [1, 1]
+            assert truth.void.sum() == 12
 
     return attempt
 
@@ -708,6 +745,36 @@ def token_stores(folder: Path) -> Attempt:
             if kind != 1:
                 path.write_bytes(broken)
         assert torch.equal(stored(), truth)
+
+    return attempt
+
+
+@parser('tokens that anybody made, npy', 20_000, r'/a\.npy')
+def token_files(folder: Path) -> Attempt:
+    """Finite numbers of a square grid."""
+    (folder / 'train' / 'tokens').mkdir(parents=True)
+    path, tokens = folder / 'train' / 'tokens' / 'a.npy', np.random.default_rng(0).random((16, 3)).astype(np.float32)
+
+    def attempt(rng: Source) -> None:
+        shape = rng.choice(((16, 3), (16, 3), (4, 4, 3), (48,), (3, 16), (0, 3), (1, 1, 48), (2, 2, 2, 6)))
+        given = tokens.reshape(shape) if shape != (0, 3) else tokens[:0]
+        given = given.astype(rng.choice(('f4', 'f4', 'f2', '>f8', 'i4', '?', 'c8', 'U2', 'O')))
+        if rng.random() < 0.2 and given.size and given.dtype.kind == 'f':
+            given.flat[0] = rng.choice((math.nan, math.inf, 6e4))
+        buffer = io.BytesIO()
+        np.save(buffer, given, allow_pickle=True)
+        content = buffer.getvalue()
+        broken = damage(rng, content) if rng.random() < 0.6 else content
+        if rng.random() < 0.2:  # a header that promises more than there is
+            promised = rng.choice(((10**6, 10**6), (2**62,), (-4, 3), (2**32, 2**32, 3), (0, 10**12)))
+            broken = broken.replace(str(given.shape).encode(), str(promised).encode())
+        path.write_bytes(broken)
+        rng.whole = broken == content and given.tobytes() == tokens.tobytes() and shape in ((16, 3), (4, 4, 3))
+        found = TokenFolder(folder, 'train', 4, 8).read_image(0)
+        assert found.ndim == 3
+        assert found.dtype == torch.float32
+        assert found.isfinite().all()
+        assert not rng.whole or (found.permute(1, 2, 0).reshape(16, 3).numpy() == tokens).all()
 
     return attempt
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from topdown.data.base import Annotation, ImageSet, read_labels
 from topdown.data.labels import LabelFolder, names_below, need_folders, part_of
 from topdown.datasets import DATASETS
+from topdown.files import brief
 
 HELD_OUT = 0.1
 """Share of images that validation has, where nobody parted them."""
@@ -100,8 +101,8 @@ class TokenFolder(LabelFolder):
         """(R, R, D), memory-mapped."""
         try:
             found = np.lib.format.open_memmap(self.path(i), mode='r')  # unlike np.load, it never unpickles
-        except (OSError, ValueError) as error:
-            raise ValueError(f'{self.path(i)} is not a NumPy file of numbers ({error})') from error
+        except Exception as error:  # whatever a damaged file makes NumPy stumble over
+            raise ValueError(f'{self.path(i)} is not a NumPy file of numbers ({brief(error)})') from error
         grid = found.shape[:-1]
         side = math.isqrt(math.prod(grid))
         if found.dtype.kind != 'f' or not found.size or grid not in ((side * side,), (side, side)):

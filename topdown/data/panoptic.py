@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from topdown.data.base import Annotation, opened
-from topdown.data.records import inside
-from topdown.files import read_json
+from topdown.data.base import Annotation, check_masks, opened
+from topdown.data.records import inside, whole
+from topdown.files import brief, read_json
 
 HELP = (
     'unpack panoptic_annotations_trainval2017.zip, of http://images.cocodataset.org/annotations/, into data_root, and '
@@ -34,13 +34,13 @@ class Panoptic:
             raise FileNotFoundError(f'{file} is missing, from which this protocol takes the truth of COCO: {HELP}')
         self.file, content = file, read_json(file, HELP)
         try:
-            self.things = {row['id'] for row in content['categories'] if row['isthing']}
-            self.maps = {
-                row['image_id']: (inside(row['file_name']), {s['id']: s['category_id'] for s in row['segments_info']})
-                for row in content['annotations']
-            }
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f'{file} is not a file of panoptic segments ({error!r}): {HELP}') from error
+            self.things = {whole(row, 'id') for row in content['categories'] if row['isthing']}
+            self.maps = {}
+            for row in content['annotations']:
+                segments = {whole(s, 'id'): whole(s, 'category_id') for s in row['segments_info']}
+                self.maps[whole(row, 'image_id')] = (inside(row['file_name']), segments)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f'{file} is not a file of panoptic segments ({brief(repr(error))}): {HELP}') from error
 
     def annotation(self, image: int | str, size: tuple[int, int]) -> Annotation:
         """The truth of an image of that id, height and width.
@@ -56,5 +56,6 @@ class Panoptic:
         if labels.shape != size or not set(present) <= set(categories):
             raise ValueError(f'{path} does not fit its image, {size[0]} x {size[1]} pixels, or its segments: {HELP}')
         things = [segment for segment in present if categories[segment] in self.things]
+        check_masks(path, len(things), labels.size)
         masks, classes = labels == np.array(things, int)[:, None, None], [categories[thing] for thing in things]
         return Annotation(masks, np.array(classes, np.int64), np.zeros(len(things), bool), labels == 0)
