@@ -215,7 +215,8 @@ untaught = {
 }  # fmt: skip
 side_by_side = pd.DataFrame(untaught | trained.protocols).T
 side_by_side.to_csv(folder / 'protocols.csv')
-side_by_side.dropna(axis=1, how='all').round(1)
+shown = side_by_side.loc[:, pd.IndexSlice[:, ['fg_ari', 'mbo_i', 'miou']]]
+shown.dropna(axis=1, how='all').round(1)
 
 # %% [markdown]
 # ## Masks on held-out images
