@@ -1,5 +1,7 @@
 """Costs by formula against torch's own counter, and the bounds they must keep."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -129,3 +131,26 @@ def test_no_formula_is_made_up_for_an_unknown_decoder():
     object.__setattr__(config, 'decoder', 'else')
     with pytest.raises(ValueError, match='count_flops'):
         forward_flops(config, 8, 4)
+
+
+def test_growth_of_the_pathway_by_formula():
+    """Codes grow with E and K, a second pass with K and N, and neither with anything squared; bytes with the batch."""
+    base = preset('coco').model
+
+    def pathway(patches=196, **changes):
+        found = forward_flops(dataclasses.replace(base, **changes), 768, patches)
+        return found['codes and scales'] + found['second pass']
+
+    def second_difference(make, values):
+        a, b, c = (make(v) for v in values)
+        return c - 2 * b + a
+
+    for name, values in (('num_slots', (4, 8, 12)), ('codebook_size', (256, 512, 768))):
+        assert second_difference(lambda v, name=name: pathway(**{name: v}), values) == 0
+    assert second_difference(lambda n: pathway(n), (100, 200, 300)) == 0
+    whole = [sum(forward_flops(base, 768, n).values()) for n in (100, 200, 300)]
+    assert whole[2] - 2 * whole[1] + whole[0] > 0  # the decoder's own attention
+    assert pathway(num_slots=14) <= 2 * pathway()
+    model = SlotModel(dataclasses.replace(base, slot_size=32, decoder_layers=1), 64, 16)
+    few, many = (activation_bytes(model.train(), torch.randn(batch, 16, 64)) for batch in (2, 4))
+    assert many == pytest.approx(2 * few, rel=0.2)

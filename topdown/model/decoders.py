@@ -135,7 +135,8 @@ class SlotCrossAttention(Attention):
         bias = self._of_slots(keys, self.project_q.bias.view(heads, size, 1), slots)
         out = self._of_slots(values, self.project_out.weight.unflatten(1, (heads, size)).permute(1, 2, 0), slots)
         logits = x @ into.transpose(1, 2) + bias.transpose(1, 2)  # (B, N, H K)
-        attention = logits.to(torch.promote_types(logits.dtype, torch.float32)).unflatten(-1, (heads, -1)).softmax(dim=-1)
+        exact = torch.promote_types(logits.dtype, torch.float32)
+        attention = logits.to(exact).unflatten(-1, (heads, -1)).softmax(dim=-1)
         mixed = attention.flatten(2).to(out.dtype) @ out + self.project_out.bias.to(out.dtype)
         return mixed, attention.mean(dim=2) if need_weights else None
 
