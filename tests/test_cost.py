@@ -151,6 +151,6 @@ def test_growth_of_the_pathway_by_formula():
     whole = [sum(forward_flops(base, 768, n).values()) for n in (100, 200, 300)]
     assert whole[2] - 2 * whole[1] + whole[0] > 0  # the decoder's own attention
     assert pathway(num_slots=14) <= 2 * pathway()
-    model = SlotModel(dataclasses.replace(base, slot_size=32, decoder_layers=1), 64, 16)
+    model = SlotModel(dataclasses.replace(base, slot_size=32, decoder_layers=1, top_down=False), 64, 16)
     few, many = (activation_bytes(model.train(), torch.randn(batch, 16, 64)) for batch in (2, 4))
     assert many == pytest.approx(2 * few, rel=0.2)
