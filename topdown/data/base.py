@@ -495,7 +495,7 @@ def short_side(height: int, width: int, size: int, resize: str = 'bicubic') -> t
 
 
 def crop_square(image, size: tuple[int, int], resize: str, at: tuple[float, ...] | None = None):
-    """(..., H, W) tensor or array -> (..., *size)."""
+    """(..., H, W) tensor or array -> (..., height, width)."""
     top, left = _centre(image.shape[-2:], size, resize)
     if at is not None:
         top, left = (round(at[n] * (image.shape[n - 2] - size[n])) for n in (0, 1))
