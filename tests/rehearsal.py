@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -179,9 +180,9 @@ def stages(notebook: Path, watched: Watched) -> list[dict[str, object]]:
     return list(rows.values())
 
 
-def rehearse(options: argparse.Namespace) -> list[dict[str, object]]:
+def rehearse(options: argparse.Namespace) -> Iterator[dict[str, object]]:
     """All stages, each a row; raises RuntimeError at the first that fails."""
-    work, rows = options.work, []
+    work = options.work
     root = make_coco(work / 'coco', options.val, options.train)
     changes = {'pretrained': False, 'eval_images': 0, 'eval_every': 0, 'checkpoint_every': 10, **options.changes}
     out, runs = work / 'out.ipynb', work / 'runs'
@@ -205,20 +206,19 @@ def rehearse(options: argparse.Namespace) -> list[dict[str, object]]:
         '-p', 'seeds', '1', '-p', 'steps', str(options.steps), '-p', 'models', options.models,
         '-y', json.dumps({'changes': changes}),
     ])  # fmt: skip
-    rows += [*stages(out, found), row('notebook 03, whole', found)]
+    yield from (*stages(out, found), row('notebook 03, whole', found))
     (folder,) = (runs / 'coco').glob(f'{options.models.split(",")[-1]}-seed0-*')
     flags = [f'--{name.replace("_", "-")}={value}' for name, value in changes.items()]
     found = run('topdown train, resumed', [
         sys.executable, '-m', 'topdown', 'train', '--preset', 'coco', '--folder', str(folder), '--data-root', str(root),
         '--steps', str(options.steps + 10), *flags,
     ])  # fmt: skip
-    rows.append(row('topdown train, resumed', found))
+    yield row('topdown train, resumed', found)
     command = ['evaluate', str(folder / 'checkpoint.safetensors'), '--table', str(work / 'rows.csv')]
     found = run('topdown evaluate', [sys.executable, '-m', 'topdown', *command])
-    rows.append(row('topdown evaluate', found))
     if len(pd.read_csv(work / 'rows.csv')) != options.val:
         raise RuntimeError('topdown evaluate left images out')
-    return rows
+    yield row('topdown evaluate', found)
 
 
 def main() -> None:
@@ -235,15 +235,21 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     options.work = options.work.resolve()
-    rows = pd.DataFrame(rehearse(options))
-    origin = provenance(preset('coco'), 0.0, '')
-    rows = rows.assign(
+    origin, found = provenance(preset('coco'), 0.0, ''), []
+    for row in rehearse(options):
+        found.append(row)
+        write(found, options, origin)
+
+
+def write(found: list[dict[str, object]], options: argparse.Namespace, origin: dict[str, object]) -> None:
+    """The rows so far."""
+    rows = pd.DataFrame(found).assign(
         changes=json.dumps(options.changes), val=options.val, train=options.train, steps=options.steps,
         processor=processor(), commit=origin['commit'], date=origin['date'],
     )  # fmt: skip
     names = {'stage': 'stage', 'seconds': 'seconds', 'own_gb': 'own GB', 'address_space_gb': 'address space GB'}
     shown = rows[list(names)].rename(columns=names)
-    print(shown.to_string(index=False))
+    print(shown.to_string(index=False), flush=True)
     if options.table:
         write_text(options.table, rows.to_csv(index=False))
         write_text(options.table.with_name(f'{options.table.stem}_summary.csv'), shown.to_csv(index=False))

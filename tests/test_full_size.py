@@ -158,9 +158,9 @@ def test_rehearsal_in_small(tmp_path):
 
     changes = {'encoder': 'vit_toybox_patch8_96', 'image_size': 96, 'layer': 5, 'slot_size': 32, 'decoder_layers': 1,
                'decoder_heads': 4, 'batch_size': 4, 'codebook_size': 8, 'num_workers': 1}  # fmt: skip
-    rows = rehearse(argparse.Namespace(
+    rows = list(rehearse(argparse.Namespace(
         work=tmp_path, val=10, train=12, steps=4, models='baseline,top-down', limit=10.0, changes=changes,
-    ))  # fmt: skip
+    )))  # fmt: skip
     known = {row['stage']: row for row in rows}
     assert {'baselines', 'training and evaluation', 'topdown train, resumed', 'topdown evaluate'} <= set(known)
     assert all(0 < row['own_gb'] < row['address_space_gb'] < 10 for row in rows)
