@@ -956,11 +956,10 @@ def parameters(folder: Path) -> Attempt:
         config = preset(chosen, **changes)
         all_typed(config)
         toybox_config(config.data.toybox)
-        assert all(
-            config.settings()[name] == (float(value) if isinstance(config.settings()[name], float) else value)
-            for name, value in changes.items()
-            if name not in ('seeds', 'toybox', 'keep_crowd')
-        )
+        settings = config.settings()
+        for name in set(changes) - {'seeds', 'toybox', 'keep_crowd'}:
+            kind = type(settings[name])
+            assert settings[name] == (kind(changes[name]) if kind in (float, tuple) else changes[name]), name
 
     return attempt
 
