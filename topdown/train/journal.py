@@ -36,7 +36,8 @@ class Journal:
             return
         text = path.read_bytes().decode(errors='replace') if path.is_file() else ''
         lines = list(csv.reader(text.splitlines()))
-        if lines and ('step' not in lines[0] or not all(lines[0]) or len(set(lines[0])) < len(lines[0])):  # damaged
+        names = lines[0] if lines else ['step']
+        if 'step' not in names or len(set(names)) < len(names) or not all(map(str.isidentifier, names)):  # damaged
             lines = path.unlink() or []
         self.columns = lines[0] if lines else list(known[0]) if known else []
         rows = [dict(zip(self.columns, line)) for line in lines[1:] if len(line) == len(self.columns)]
