@@ -45,8 +45,10 @@ def kmeans(data: EvalSet, features: Tensor, count: int, seed: int = 0) -> Rows:
 def patch_colours(data: EvalSet) -> Tensor:
     """Mean colour of every patch (V, N, 3)."""
     size = data.dataset.image_size // data.grid[0]
-    parts = (F.avg_pool2d(data.images[batch], size) for batch in _batches(data))
-    return torch.cat([part.flatten(2).transpose(1, 2) for part in parts])
+    found = torch.empty(len(data), data.grid[0] * data.grid[1], 3)  # small pieces between large ones would fragment
+    for batch in _batches(data):
+        found[batch] = F.avg_pool2d(data.images[batch], size).flatten(2).transpose(1, 2)
+    return found
 
 
 def pooled_truth(data: EvalSet) -> Rows:
