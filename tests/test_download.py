@@ -253,6 +253,24 @@ def test_names_in_a_zip_cannot_leave_the_folder(server, tmp_path):
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*') if p.is_file()] == ['root/data/a']
 
 
+@pytest.mark.parametrize('kind', [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize(('name', 'target'), [('d/', '..'), ('d', '..'), ('d', '/'), ('d/e/', '../..')])
+def test_links_in_a_tar_are_left_out(tmp_path, kind, name, target):
+    path = tmp_path / 'root' / 'a.tar'
+    path.parent.mkdir()
+    with tarfile.open(path, 'w') as file:
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = kind, target
+        file.addfile(link)
+        for place in (f'{name.rstrip("/")}/out', 'data/a'):
+            info = tarfile.TarInfo(place)
+            info.size = 1
+            file.addfile(info, io.BytesIO(b'a'))
+    fetch_module._unpack(path, tmp_path / 'root')
+    found = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*') if p.is_symlink() or p.is_file()]
+    assert sorted(found) == sorted(['root/a.tar', 'root/data/a', f'root/{name.rstrip("/")}/out'])
+
+
 class Full(io.FileIO):
     """A file on a disk that takes 1000 bytes."""
 
