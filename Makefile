@@ -57,7 +57,7 @@ lint: install
 unit: install
 	$(BIN)/pytest tests
 
-# About half an hour on one core. It goes on where it stopped, unless the code has changed.
+# A quarter of an hour or more on one core. It goes on where it stopped, unless the code has changed.
 fuzz: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 
