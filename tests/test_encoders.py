@@ -202,8 +202,10 @@ def test_another_models_weights_are_refused(weights, tmp_path, change, message):
 
 def test_a_classifier_of_other_classes_does_not_matter(weights, tmp_path):
     torch.manual_seed(1)
-    save_file(timm.create_model('vit_tiny_patch16_224', num_classes=7).state_dict(), weights)
-    FrozenEncoder(EncoderConfig('vit_tiny_patch16_224', 64, layer=12, weights=str(weights)))
+    given = timm.create_model('vit_tiny_patch16_224', num_classes=7).state_dict()
+    save_file(given, weights)
+    found = FrozenEncoder(EncoderConfig('vit_tiny_patch16_224', 64, layer=12, weights=str(weights))).vit.state_dict()
+    assert torch.equal(found['blocks.3.mlp.fc1.weight'], given['blocks.3.mlp.fc1.weight'])
 
 
 def test_files_that_are_no_weights_are_named(tmp_path):
