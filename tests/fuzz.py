@@ -69,7 +69,7 @@ from topdown.data.records import NoMask, decode_counts, encode_mask
 from topdown.data.token_store import stored_tokens
 from topdown.datasets import Bucket
 from topdown.evaluate import metrics
-from topdown.model.encoder import TOYBOX_WEIGHTS, build_encoder
+from topdown.model.encoder import WEIGHTS, build_encoder
 from topdown.model.slot_model import SlotModel
 from topdown.presets import PRESETS
 from topdown.toybox.scenes import toybox_config
@@ -675,7 +675,8 @@ def checkpoint_files(folder: Path) -> Attempt:
 def weights(folder: Path) -> Attempt:
     """Another bit of the shipped ones is noticed; given ones that do not fit are refused."""
     path = folder / 'w.safetensors'
-    content, tensors = TOYBOX_WEIGHTS.read_bytes(), load_file(TOYBOX_WEIGHTS)
+    shipped = 'vit_toybox_patch8_96.safetensors'
+    content, tensors = (WEIGHTS / shipped).read_bytes(), load_file(WEIGHTS / shipped)
     config = preset('smoke').encoder
     given = preset('smoke', weights=str(path), pretrained=False).encoder
 
@@ -691,7 +692,8 @@ def weights(folder: Path) -> Attempt:
             path.write_bytes(damage(rng, content, (0, 1, 1, 2) if kind else (1,)))
         rng.whole = path.read_bytes() == content
         if kind == 0:
-            with unittest.mock.patch('topdown.model.encoder.TOYBOX_WEIGHTS', path):
+            path.rename(folder / shipped)
+            with unittest.mock.patch('topdown.model.encoder.WEIGHTS', folder):
                 build_encoder(config)
             assert rng.whole
         else:

@@ -147,11 +147,12 @@ def checkpoint_bits(root: Path) -> Callable[[], bool]:
 
 def weight_bits(root: Path) -> Callable[[], bool]:
     """One bit of the shipped encoder: refused."""
-    content, path = encoders.TOYBOX_WEIGHTS.read_bytes(), root / 'weights.safetensors'
+    name = 'vit_toybox_patch8_96.safetensors'
+    content, path = (encoders.WEIGHTS / name).read_bytes(), root / name
 
     def attempt() -> bool:
         path.write_bytes(flipped(content))
-        with unittest.mock.patch.object(encoders, 'TOYBOX_WEIGHTS', path):
+        with unittest.mock.patch.object(encoders, 'WEIGHTS', root):
             return refused(lambda: encoders.vit_toybox_patch8_96(pretrained=True), ValueError)
 
     return attempt

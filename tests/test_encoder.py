@@ -3,15 +3,17 @@
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
 from topdown.config import EncoderConfig
 from topdown.model import encoder as encoder_module
-from topdown.model.encoder import TOYBOX_WEIGHTS, FrozenEncoder
+from topdown.model.encoder import SHIPPED, WEIGHTS, FrozenEncoder
 from topdown.presets import preset
 
 
-def test_shipped_encoder():
-    encoder = FrozenEncoder(preset('toybox').encoder)
+@pytest.mark.parametrize('name', SHIPPED)
+def test_shipped_encoders(name):
+    encoder = FrozenEncoder(preset('toybox', encoder=name).encoder)
     assert (encoder.num_patches, encoder.feature_size, encoder.grid) == (144, 128, (12, 12))
     images = torch.rand(2, 3, 96, 96)
     tokens = encoder(images)
@@ -21,16 +23,17 @@ def test_shipped_encoder():
     assert not encoder.train().vit.training
     normed = (images - 0.65) / 0.25
     torch.testing.assert_close(tokens, encoder.vit.forward_features(normed))
-    assert TOYBOX_WEIGHTS.stat().st_size < 10e6
+    assert sum((WEIGHTS / f'{name}.safetensors').stat().st_size for name in SHIPPED) < 10e6
 
 
-def test_shipped_tokens_are_standardised():
+@pytest.mark.parametrize('name', SHIPPED)
+def test_shipped_tokens_are_standardised(name):
     """Over Toybox images every channel has mean near zero and variance near one (``pretrain.calibrate``)."""
     from topdown.toybox.scenes import ToyboxConfig, scene_at
 
     scenes = [scene_at(ToyboxConfig(size=96), 'train', i).image for i in range(48)]
     images = torch.stack([torch.from_numpy(s).permute(2, 0, 1) for s in scenes]).float() / 255
-    tokens = FrozenEncoder(preset('toybox').encoder)(images).flatten(0, 1)
+    tokens = FrozenEncoder(preset('toybox', encoder=name).encoder)(images).flatten(0, 1)
     assert tokens.mean(0).abs().mean() < 0.15
     assert (tokens.std(0) - 1).abs().mean() < 0.15
 
@@ -91,6 +94,18 @@ def test_no_network_is_explained(monkeypatch):
 
 
 def test_missing_shipped_weights_are_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(encoder_module, 'TOYBOX_WEIGHTS', tmp_path / 'gone.safetensors')
-    with pytest.raises(FileNotFoundError, match=r'gone.safetensors is missing'):
+    monkeypatch.setattr(encoder_module, 'WEIGHTS', tmp_path)
+    with pytest.raises(FileNotFoundError, match=r'vit_toybox_patch8_96.safetensors is missing'):
         FrozenEncoder(preset('toybox').encoder)
+
+
+def test_given_weights_take_the_place_of_shipped_ones(tmp_path):
+    own = load_file(WEIGHTS / 'vit_toybox_patch8_96.safetensors')
+    own['norm.bias'] = own['norm.bias'] + 1
+    save_file(own, tmp_path / 'own.safetensors')
+    images = torch.rand(2, 3, 96, 96)
+    usual, given = (
+        FrozenEncoder(preset('toybox', weights=path).encoder)(images)
+        for path in ('', str(tmp_path / 'own.safetensors'))
+    )
+    torch.testing.assert_close(given, usual + 1)

@@ -496,12 +496,14 @@ def test_headers_that_do_not_fit_have_one_message(checkpoint, change, message):
 
 
 def test_shipped_weights_are_verified(tmp_path, monkeypatch):
-    content = bytearray(encoders.TOYBOX_WEIGHTS.read_bytes())
-    content[-1] ^= 1
-    (tmp_path / 'weights.safetensors').write_bytes(content)
-    monkeypatch.setattr(encoders, 'TOYBOX_WEIGHTS', tmp_path / 'weights.safetensors')
-    with pytest.raises(ValueError, match=r'is damaged .* reinstall'):
-        encoders.vit_toybox_patch8_96(pretrained=True)
+    for name in encoders.SHIPPED:
+        content = bytearray((encoders.WEIGHTS / f'{name}.safetensors').read_bytes())
+        content[-1] ^= 1
+        (tmp_path / f'{name}.safetensors').write_bytes(content)
+    monkeypatch.setattr(encoders, 'WEIGHTS', tmp_path)
+    for name in encoders.SHIPPED:
+        with pytest.raises(ValueError, match=rf'{name}.* is damaged .* reinstall'):
+            getattr(encoders, name)(pretrained=True)
 
 
 # ------------------------------------------------------------------------------------------------------- torchrun

@@ -421,34 +421,65 @@ class Config:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Settings of the pretraining; the defaults made the shipped weights."""
+    """Settings of the pretraining; with objective category the defaults made the shipped weights."""
 
-    clips: int = 12_000
+    objective: str = 'fate'
+    """fate: masked colours and common fate, from scratch; category: masked colours and agreement across views, from the
+    shipped weights of the former."""
+    steps: int = 5000
+    """Steps; the cosine schedule of the learning rate ends with them."""
+    clips: int = 3000
     """Clips of three frames."""
     image_size: int = 112
-    """Rendered side; 96-pixel windows and mirror images are shown."""
-    minutes: float = 20.0
-    """Time spent training, without rendering. The cosine schedule of the learning rate follows it."""
-    batch_size: int = 20
-    """Images a step."""
+    """Rendered side; of category, views are cut from it; of fate, 96-pixel windows and mirror images are shown."""
+    batch_size: int = 24
+    """Images a step; with objective category two views each of half as many."""
     lr: float = 1e-3
     """AdamW's learning rate after warm-up."""
     weight_decay: float = 0.05
     """Of weights, not of biases and norms."""
-    warmup_steps: int = 200
+    warmup_steps: int = 50
     """Linear warm-up."""
-    masked: float = 0.4
+    masked: float = 0.25
     """Share of patches blanked."""
     block: int = 2
     """Side, in patches, of the blanked blocks."""
     fate_weight: float = 0.3
-    """Weight of the common-fate loss; 0 leaves masked colour prediction alone."""
+    """Of objective fate, the weight of the common-fate loss; 0 leaves masked colour prediction alone."""
     temperature: float = 0.2
     """Of the common-fate loss."""
+    colour_weight: float = 1.0
+    """Of objective category, the weight of masked colours beside agreement across views."""
+    view_temperature: float = 0.1
+    """Of the loss across views."""
+    turn: float = 25.0
+    """Largest turn of a view, degrees."""
+    zoom: float = 0.8
+    """Least side of a view, as a share of the network's 96 pixels; the largest is 1.1."""
+    precision: str = 'bf16'
+    """bf16 or fp32: fixed, so that the same settings give the same bits on processors of one kind."""
     calibration_views: int = 1024
     """Images over which the final norm is recalibrated."""
     seed: int = 0
-    """Of weights, clips' order and masks."""
+    """Of weights, clips' order, views and masks."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.objective in ('fate', 'category'), f"objective must be 'fate' or 'category', got {self.objective!r}"
+        )
+        _check(self.precision in ('bf16', 'fp32'), f"precision must be 'bf16' or 'fp32', got {self.precision!r}")
+        for name in ('steps', 'clips', 'batch_size', 'warmup_steps', 'block', 'calibration_views'):
+            _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
+        _check(
+            self.image_size >= 96 and self.image_size % 8 == 0,
+            f'image_size must be a multiple of 8 from 96 on, got {self.image_size}',
+        )
+        _check(0 <= self.masked < 1, f'masked must lie in [0, 1), got {self.masked}')
+        _check(0 < self.zoom <= 1.1, f'zoom must lie in (0, 1.1], got {self.zoom}')
+        even = self.objective == 'fate' or self.batch_size % 2 == 0
+        _check(
+            even, f"batch_size must be even with objective='category', whose views come in pairs, got {self.batch_size}"
+        )
 
 
 PARTS: dict[str, type] = {'data': DataConfig, 'encoder': EncoderConfig, 'model': ModelConfig, 'train': TrainConfig}

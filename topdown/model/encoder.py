@@ -1,7 +1,8 @@
 """The frozen encoder: images to patch tokens, with any timm Vision Transformer.
 
-Importing this module registers ``vit_toybox_patch8_96`` with timm, the small encoder that ships with the package.
-It was pretrained on Toybox-like images without labels or masks (``topdown.pretrain``).
+Importing this module registers ``vit_toybox_patch8_96`` and ``vit_toybox_category_patch8_96`` with timm, the small
+encoders that ship with the package: one network with two sets of weights. Both were pretrained on Toybox-like images
+without labels or masks (``topdown pretrain``).
 """
 
 from __future__ import annotations
@@ -30,8 +31,14 @@ from topdown import distributed, precision
 from topdown.config import Config, EncoderConfig
 from topdown.precision import Precision
 
-TOYBOX_WEIGHTS = Path(__file__).parent / 'weights' / 'vit_toybox_patch8_96.safetensors'
-TOYBOX_SHA256 = '5c7d740c2c8d7bbb2e49ede25ac3afb5f4897a47f177562047675ed194a1e960'
+SHIPPED = {
+    'vit_toybox_patch8_96': '5c7d740c2c8d7bbb2e49ede25ac3afb5f4897a47f177562047675ed194a1e960',
+    'vit_toybox_category_patch8_96': '',
+}
+"""Encoders that ship with the package -> SHA-256 of their weights, which lie in ``WEIGHTS``."""
+
+
+WEIGHTS = Path(__file__).parent / 'weights'
 
 
 TOYBOX_MEAN, TOYBOX_STD = (0.65, 0.65, 0.65), (0.25, 0.25, 0.25)
@@ -51,19 +58,30 @@ class ConvPatchEmbed(PatchEmbed):
 
 @register_model
 def vit_toybox_patch8_96(pretrained: bool = False, **kwargs: object) -> VisionTransformer:
-    """The shipped encoder: 96-pixel images, 8-pixel patches (N = 144), width 128, 5 blocks of 4 heads."""
-    kwargs = {name: kwargs[name] for name in ('img_size', 'drop_rate') if name in kwargs}
+    """The embedded encoder: 96-pixel images, 8-pixel patches (N = 144), width 128, 5 blocks of 4 heads."""
+    return _shipped('vit_toybox_patch8_96', pretrained, kwargs)
+
+
+@register_model
+def vit_toybox_category_patch8_96(pretrained: bool = False, **kwargs: object) -> VisionTransformer:
+    """The same network, trained on until its tokens carried categories from image to image."""
+    return _shipped('vit_toybox_category_patch8_96', pretrained, kwargs)
+
+
+def _shipped(name: str, pretrained: bool, kwargs: dict[str, object]) -> VisionTransformer:
+    own = {option: kwargs[option] for option in ('img_size', 'drop_rate') if option in kwargs}
     model = VisionTransformer(
-        **{'img_size': 96, **kwargs}, patch_size=8, embed_dim=128, depth=5, num_heads=4, class_token=False,
+        **{'img_size': 96, **own}, patch_size=8, embed_dim=128, depth=5, num_heads=4, class_token=False,
         global_pool='', num_classes=0, embed_layer=ConvPatchEmbed,
     )  # fmt: skip
     model.pretrained_cfg = {'mean': TOYBOX_MEAN, 'std': TOYBOX_STD, 'input_size': (3, 96, 96)}
     if pretrained:
-        if not TOYBOX_WEIGHTS.exists():
-            raise FileNotFoundError(f'{TOYBOX_WEIGHTS} is missing from the installation: reinstall topdown')
-        content = TOYBOX_WEIGHTS.read_bytes()
-        if hashlib.sha256(content).hexdigest() != TOYBOX_SHA256:
-            raise ValueError(f'{TOYBOX_WEIGHTS} is damaged (its checksum is another): reinstall topdown')
+        path, given = WEIGHTS / f'{name}.safetensors', (kwargs.get('pretrained_cfg_overlay') or {}).get('file')
+        if not given and not path.exists():
+            raise FileNotFoundError(f'{path} is missing from the installation: reinstall topdown')
+        content = Path(given or path).read_bytes()
+        if not given and hashlib.sha256(content).hexdigest() != SHIPPED[name]:
+            raise ValueError(f'{path} is damaged (its checksum is another): reinstall topdown')
         weights = load(content)
         grid = model.patch_embed.grid_size
         weights['pos_embed'] = resample_abs_pos_embed(weights['pos_embed'], grid, num_prefix_tokens=0)
@@ -348,7 +366,7 @@ def _fetching(config: EncoderConfig) -> Iterator[None]:
     offline = huggingface_hub.constants.HF_HUB_OFFLINE
     needs_hub = (config.pretrained and not config.weights) or config.name.startswith(('hf-hub:', 'hf_hub:'))
     try:
-        if needs_hub and not offline and config.name != 'vit_toybox_patch8_96' and not _hub_answers():
+        if needs_hub and not offline and config.name not in SHIPPED and not _hub_answers():
             huggingface_hub.constants.HF_HUB_OFFLINE = True  # what is in the cache is found all the same
         yield
     except TypeError as error:

@@ -33,6 +33,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from timm.layers import set_fused_attn
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -59,6 +60,14 @@ UNKNOWN = -1
 STILL_SHARE = 0.35
 
 
+LEAST = 4
+"""Patches that a thing needs in both views."""
+
+
+LEEWAY = 0.25
+"""How far views move at least, as a share of half a frame; what lies outside is mirrored."""
+
+
 class Pretrainer(nn.Module):
     """The encoder and its colour head.
 
@@ -69,30 +78,42 @@ class Pretrainer(nn.Module):
     def __init__(self, config: PretrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.vit = vit_toybox_patch8_96()
+        self.vit = vit_toybox_patch8_96(pretrained=config.objective == 'category')
         width = self.vit.embed_dim
         self.side = self.vit.patch_embed.grid_size[0]
         self.patch = SIZE // self.side
-        self.vit.pos_embed.data.copy_(0.5 * sincos_position(self.side, width))
+        if config.objective == 'fate':
+            self.vit.pos_embed.data.copy_(0.5 * sincos_position(self.side, width))
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.colour_head = nn.Linear(width, 3 * (self.patch // 4) ** 2)
 
     def forward(self, images: Tensor, shifts_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images (B, 3, 96, 96) and patch shifts (B, N) -> colour loss, common-fate loss."""
+        """Colour loss, and common-fate loss or loss across views.
+
+        Args:
+            images: normalised (B, 3, 96, 96); with objective category the first half are the first views of frames,
+                the second half their second views, whose patches see nothing but what moves as they do.
+            shifts_BN: patch shifts, indices into ``SHIFTS`` or ``UNKNOWN``.
+        """
         hidden = self.draw_mask(len(images))
         pixels = hidden.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)[:, None]
         hidden = hidden.flatten(1)
-        x = self.vit.patch_embed(images.masked_fill(pixels, 0.0)) + hidden[..., None] * self.mask_token
-        x = x + self.vit.pos_embed
-        for block in self.vit.blocks:
-            x = block(x)
-        tokens = self.vit.norm(x)
+        with precision.autocast(self.config.precision, 'cpu'):
+            x = self.vit.patch_embed(images.masked_fill(pixels, 0.0)) + hidden[..., None] * self.mask_token
+            x = x + self.vit.pos_embed
+            seen = alone(shifts_BN) if self.config.objective == 'category' else None
+            for block in self.vit.blocks:
+                x = block(x, attn_mask=seen)
+            tokens = self.vit.norm(x)
+        tokens = tokens.float()
         colours = F.avg_pool2d(images, 4)
         cells = self.patch // 4
         colours = colours.unflatten(-1, (self.side, cells)).unflatten(-3, (self.side, cells))
         colours = colours.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (B, N, 3 cells^2)
-        colour_loss = (self.colour_head(tokens).float() - colours)[hidden].abs().mean()
-        return colour_loss, common_fate_loss(tokens.float(), shifts_BN, self.config.temperature)
+        colour_loss = (self.colour_head(tokens) - colours)[hidden].abs().mean()
+        if self.config.objective == 'fate':
+            return colour_loss, common_fate_loss(tokens, shifts_BN, self.config.temperature)
+        return colour_loss, across_views_loss(tokens, shifts_BN, self.config.view_temperature)
 
     def draw_mask(self, batch: int) -> Tensor:
         """Random blocks, the block grid shifted at random (around the edges): (B, side, side) bool."""
@@ -101,6 +122,34 @@ class Pretrainer(nn.Module):
         mask = (order < int(count**2 * self.config.masked)).view(batch, count, count)
         mask = mask.repeat_interleave(block, 1).repeat_interleave(block, 2)
         return mask.roll(tuple(torch.randint(0, block, (2,)).tolist()), (1, 2))
+
+
+def alone(shifts_BN: Tensor) -> Tensor:
+    """What keeps patches of second views from attending to what moves otherwise: (B, 1, N, N), added to the logits."""
+    other = shifts_BN[:, :, None] != shifts_BN[:, None]
+    other[: len(other) // 2] = False
+    return torch.zeros(other.shape).masked_fill(other, -1e4)[:, None]
+
+
+def across_views_loss(tokens_BND: Tensor, shifts_BN: Tensor, temperature: float) -> Tensor:
+    """From the mean token of a thing in one view, which mean token of the other views is its own, and back (InfoNCE).
+
+    A thing is what moves with one shift in one frame and has ``LEAST`` patches at least in both views.
+
+    Args:
+        tokens_BND: tokens, the first half of first views, the second half of second views of the same frames.
+        shifts_BN: index of every patch's shift; what is ``STILL`` or ``UNKNOWN`` is no thing.
+        temperature: divides cosines.
+    """
+    member = F.one_hot(shifts_BN + 1, len(SHIFTS) + 1).to(tokens_BND)
+    member[..., [UNKNOWN + 1, STILL + 1]] = 0
+    size = member.sum(1)
+    means = F.normalize(member.transpose(1, 2) @ tokens_BND, dim=-1)
+    both = (size >= LEAST).view(2, -1, size.shape[1]).all(0)
+    first, second = (view[both] for view in means.chunk(2))
+    logits, own = first @ second.T / temperature, torch.arange(len(first))
+    total = F.cross_entropy(logits, own, reduction='sum') + F.cross_entropy(logits.T, own, reduction='sum')
+    return total / max(2 * len(own), 1)
 
 
 def common_fate_loss(tokens_BND: Tensor, shifts_BN: Tensor, temperature: float) -> Tensor:
@@ -215,6 +264,39 @@ def draw_views(frames: Tensor, shifts: Tensor, batch: int, patch: int = 8) -> tu
     return (images - mean) / std, moves.flatten(1)
 
 
+def draw_pairs(frames: Tensor, shifts: Tensor, batch: int, config: PretrainConfig) -> tuple[Tensor, Tensor]:
+    """Two views each of half as many frames: moved, turned, scaled, mirrored and in other colours.
+
+    Returns:
+        Normalised images (B, 3, 96, 96), first all first views, and patch shifts (B, N), ``UNKNOWN`` outside the frame.
+    """
+    index = torch.randint(len(frames), (batch // 2,)).repeat(2)
+    images = frames[index].permute(0, 3, 1, 2).float() / 255
+    turn = torch.empty(batch).uniform_(-config.turn, config.turn).deg2rad()
+    scale = SIZE / frames.shape[1] * torch.empty(batch).uniform_(config.zoom, 1.1)
+    mirror = torch.where(torch.rand(batch) < 0.5, -1.0, 1.0)
+    rows = torch.stack([turn.cos() * mirror, -turn.sin(), turn.sin() * mirror, turn.cos()], 1).view(-1, 2, 2)
+    offset = torch.empty(batch, 2, 1).uniform_(-1, 1) * (1 - scale).clamp(min=LEEWAY)[:, None, None]
+    window = torch.cat([rows * scale[:, None, None], offset], 2)
+    grid = F.affine_grid(window, [batch, 1, SIZE, SIZE], align_corners=False)
+    views = F.grid_sample(images, grid, padding_mode='reflection', align_corners=False)
+    side = SIZE * shifts.shape[1] // frames.shape[1]
+    grid = F.affine_grid(window, [batch, 1, side, side], align_corners=False)
+    known = (shifts[index, None] - UNKNOWN).float()  # what lies outside the frame is sampled as 0
+    moves = F.grid_sample(known, grid, 'nearest', align_corners=False).flatten(1).long() + UNKNOWN
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (TOYBOX_MEAN, TOYBOX_STD))
+    return (recoloured(views) - mean) / std, moves
+
+
+def recoloured(images: Tensor) -> Tensor:
+    """Every image in colours of its own: a random smooth map of colours to colours, mixed with what they were."""
+    batch = len(images)
+    first, second = 4 * torch.randn(batch, 6, 3), torch.randn(batch, 3, 6)
+    phase = 2 * math.pi * torch.rand(batch, 6, 1)
+    mapped = 0.6 + 0.2 * (second @ torch.sin(first @ images.flatten(2) + phase)).view_as(images)
+    return torch.lerp(images, mapped, torch.rand(batch, 1, 1, 1)).clamp(0, 1)
+
+
 @torch.no_grad()
 def calibrate(vit: nn.Module, images: Tensor) -> None:
     """Fold a standardisation of every channel over normalised ``images`` into the final norm's weight and bias."""
@@ -225,8 +307,13 @@ def calibrate(vit: nn.Module, images: Tensor) -> None:
 
 
 def pretrain(config: PretrainConfig, folder: Path) -> nn.Module:
-    """Train, calibrate, and write ``folder/vit_toybox_patch8_96.safetensors``; the log goes to ``folder/log.jsonl``."""
+    """Train, calibrate, and write the weights to ``folder``; the log goes to ``folder/log.jsonl``.
+
+    On processors of one kind the same settings give the same bits: torch computes on one thread, in a fixed precision.
+    """
     frames, shifts = render_clips(config, folder)
+    set_fused_attn(False)  # explicit softmax is the faster one on CPU
+    precision.settle(1)
     torch.manual_seed(config.seed)
     model = Pretrainer(config)
     decayed = [p for n, p in model.named_parameters() if p.ndim > 1 and 'pos_embed' not in n]
@@ -236,36 +323,32 @@ def pretrain(config: PretrainConfig, folder: Path) -> nn.Module:
         lr=config.lr,
         betas=(0.9, 0.98),
     )
-    chosen = precision.choose('auto')
-    computing = precision.autocast(chosen.name, 'cpu')
-    print(f'{config.minutes} minutes in {chosen.name}: {chosen.reason}')
-    log = (folder / 'log.jsonl').open('w')
-    log.write(json.dumps(asdict(config) | {'precision': chosen.name}) + '\n')
-    step, began, average, next_log = 0, time.perf_counter(), None, 0.0
-    while (done := (time.perf_counter() - began) / (60 * config.minutes)) < 1:
-        rate = config.lr * min(1, (step + 1) / config.warmup_steps) * (0.51 + 0.49 * math.cos(math.pi * done))
-        for group in optimizer.param_groups:
-            group['lr'] = rate
-        with computing:
-            colour_loss, fate_loss = model(*draw_views(frames, shifts, config.batch_size))
-        optimizer.zero_grad()
-        (colour_loss + config.fate_weight * fate_loss).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses = np.array([colour_loss.item(), fate_loss.item()])
-        average = losses if average is None else 0.99 * average + 0.01 * losses
-        step += 1
-        if done >= next_log:
-            row = {'step': step, 'minutes': done * config.minutes, 'colour': average[0], 'fate': average[1]}
-            log.write(json.dumps(row) + '\n')
-            log.flush()
-            save_file(model.vit.state_dict(), folder / 'last.safetensors')
-            next_log += 0.02
-    log.close()
+    category = config.objective == 'category'
+    weights = torch.tensor([config.colour_weight, 1.0] if category else [1.0, config.fate_weight])
+    average, began = None, time.perf_counter()
+    with (folder / 'log.jsonl').open('w', buffering=1) as log:
+        log.write(json.dumps(asdict(config)) + '\n')
+        for step in tqdm(range(config.steps), 'pretraining', mininterval=10):
+            rate = min(1, (step + 1) / config.warmup_steps) * (0.51 + 0.49 * math.cos(math.pi * step / config.steps))
+            for group in optimizer.param_groups:
+                group['lr'] = config.lr * rate
+            batch = config.batch_size
+            views = draw_pairs(frames, shifts, batch, config) if category else draw_views(frames, shifts, batch)
+            losses = torch.stack(model(*views))
+            optimizer.zero_grad()
+            (weights @ losses).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            found = losses.detach()
+            average = found if average is None else 0.99 * average + 0.01 * found
+            if (step + 1) % 100 == 0 or step + 1 == config.steps:
+                minutes = (time.perf_counter() - began) / 60
+                named = zip(('colour', 'views' if category else 'fate'), average.tolist(), strict=True)
+                log.write(json.dumps({'step': step + 1, 'minutes': minutes, **dict(named)}) + '\n')
     model.eval()
     torch.manual_seed(config.seed)
     calibrate(model.vit, draw_views(frames, shifts, config.calibration_views)[0])
-    weights = folder / 'vit_toybox_patch8_96.safetensors'
-    save_file(model.vit.state_dict(), weights)
-    print(f'{weights}: {weights.stat().st_size / 1e6:.1f} MB')
+    path = folder / f'vit_toybox_{"category_" if category else ""}patch8_96.safetensors'
+    save_file(model.vit.state_dict(), path)
+    print(f'{path}: {path.stat().st_size / 1e6:.1f} MB')
     return model.vit
