@@ -1,14 +1,16 @@
-"""Trials of pretraining, all judged alike: ``python -m tests.encoder_trials FOLDER [TRIAL ...]``.
+"""Encoders of Toybox side by side: ``python -m tests.encoder_trials [NAME FOLDER [SETTING=VALUE ...]]``.
 
-Every trial is pretrained below FOLDER, where rendered clips and weights are kept, and gets a row of
-figures/tables/encoder_trials_category.csv. Without names all trials are run that have no row yet. True masks and labels
-serve this judgement only.
+Without arguments the shipped encoders are judged, at several blocks. With a name, an encoder is pretrained in FOLDER
+with changed settings of ``topdown pretrain``, unless the folder holds its weights already, and judged. Rows go to
+figures/tables/encoder_trials_category.csv, in the place of rows of the same name; those of trials whose code was not
+kept stay as they are. True masks and labels serve this judgement only.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from topdown.evaluate.baselines import kmeans, patch_shares, truth_at_token_mean
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import object_categories, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
-from topdown.model.encoder import make_encoder
+from topdown.model.encoder import SHIPPED, make_encoder
 from topdown.presets import preset
 from topdown.toybox.pretrain import pretrain
 
@@ -34,14 +36,16 @@ PATCHES = 4000
 def judge(data: EvalSet, count: int = 7) -> dict[str, float]:
     """What tokens of a set give: percent, but for AMI and the share of variance.
 
-    ``k-means``: on the tokens of each image, ``count`` clusters. ``bound``: truth at token means. ``probe of toys``: the
-    category from the mean token of every true toy; ``of patches``: from single patches that a toy covers by more than
-    half. ``AMI 64`` and ``16``: of so many k-means clusters of mean tokens with the category. ``between``: the share of
-    the variance of tokens on toys that lies between toys, not within them.
+    ``k-means``: on the tokens of each image, ``count`` clusters. ``bound``: truth at token means. ``probe of toys``:
+    the category from the mean token of every true toy; ``of patches``: from single patches that a toy covers by more
+    than half. ``AMI 64`` and ``16``: of so many k-means clusters of mean tokens with the category. ``between``: the
+    share of the variance of tokens on toys that lies between toys, not within them.
     """
-    scores = {name: summarize(score(labels, data)) for name, labels in (
-        ('k-means', kmeans(data, data.tokens, count)), ('bound', truth_at_token_means(data)),
-    )}  # fmt: skip
+    segmented = {'k-means': kmeans(data, data.tokens, count), 'bound': truth_at_token_means(data)}
+    found = {}
+    for name, labels in segmented.items():
+        means = summarize(score(labels, data))
+        found |= {f'{name} FG-ARI': means['fg_ari'], f'{name} mBO_i': means['mbo_i']}
     categories = object_categories(data)
     most = categories.shape[1] + 1
     shares = torch.cat([F.pad(part, (0, 0, 0, most - part.shape[1])) for part in patch_shares(data)])  # (V, C, N)
@@ -61,13 +65,13 @@ def judge(data: EvalSet, count: int = 7) -> dict[str, float]:
     centre /= toy.bincount()[:, None]
     mean = tokens.mean(0)
     return {
-        **{f'{name} {title}': scores[name][key] for name in scores for key, title in (('fg_ari', 'FG-ARI'), ('mbo_i', 'mBO_i'))},
+        **found,
         'probe of toys': 100 * probe(means, truth, image).mean(),
         'probe of patches': 100 * probe(tokens[some].numpy(), category[some], where.numpy()[some]).mean(),
         'AMI 64': agreement(truth, cluster(means, 64))['ami'],
         'AMI 16': agreement(truth, cluster(means, 16))['ami'],
         'between': float(((centre[toy] - mean) ** 2).sum() / ((tokens - mean) ** 2).sum()),
-    }  # fmt: skip
+    }
 
 
 def judged(**changes: object) -> dict[str, float]:
@@ -76,35 +80,37 @@ def judged(**changes: object) -> dict[str, float]:
     return judge(make_eval_set(config, make_encoder(config), progress=False))
 
 
-if __name__ == '__main__':
-    from tests.trial_list import TRIALS
+def trial(folder: Path, changes: dict[str, object]) -> dict[str, float]:
+    """Pretrain, if that was not done, and judge."""
+    if not list(folder.glob('vit_*.safetensors')):
+        pretrain(PretrainConfig(**changes), folder)
+    last = json.loads((folder / 'log.jsonl').read_text().splitlines()[-1])
+    return {'steps': last['step'], 'minutes': last['minutes'], **judged(weights=str(next(folder.glob('vit_*'))))}
 
-    folder = Path(sys.argv[1])
-    done = pd.read_csv(TABLE)['trial'].tolist() if TABLE.exists() else []
-    for name in sys.argv[2:] or [name for name in TRIALS if name not in done]:
-        changes = dict(TRIALS[name])
-        row = {'trial': name, 'steps': 0, 'minutes': 0.0}
-        seen = {
-            key: changes.pop(key)
-            for key in ('encoder', 'layer', 'layers', 'join', 'final_norm', 'weights')
-            if key in changes
-        }
-        if changes:
-            own = folder / name.replace(' ', '-').replace(',', '')
-            own.mkdir(parents=True, exist_ok=True)
-            for clips in folder.glob('clips-*.safetensors'):
-                link = own / clips.name
-                link.exists() or link.symlink_to(clips.resolve())
-            torch.set_num_threads(1)
-            pretrain(PretrainConfig(**changes), own)
-            last = json.loads((own / 'log.jsonl').read_text().splitlines()[-1])
-            row |= {
-                'steps': last['step'],
-                'minutes': last['minutes'],
-                'losses': str([round(x, 3) for x in last['losses']]),
-            }
-            seen['weights'] = str(next(own.glob('vit*.safetensors')))
-        row |= judged(**seen)
-        print(json.dumps(row), flush=True)
-        with (folder / 'rows.jsonl').open('a') as f:
-            f.write(json.dumps(row | {'settings': TRIALS[name]}) + '\n')
+
+def write(rows: list[dict[str, object]], table: Path = TABLE) -> None:
+    """Put rows into the table, in the place of those of the same name."""
+    known = pd.read_csv(table, dtype=str) if table.exists() else pd.DataFrame(columns=['trial'])
+    found = pd.DataFrame(rows)
+    for name in found.select_dtypes('float'):
+        digits = 2 if name.startswith(('AMI', 'between')) else 1
+        found[name] = [f'{value:.{digits}f}' if np.isfinite(value) else '–' for value in found[name]]
+    fresh = {row['trial']: row for row in found.astype(str).to_dict('records')}
+    kept = [fresh.pop(row['trial'], row) for row in known.to_dict('records')]
+    pd.DataFrame([*kept, *fresh.values()]).fillna('–').to_csv(table, index=False)
+
+
+if __name__ == '__main__':
+    if sys.argv[1:]:
+        name, folder, *words = sys.argv[1:]
+        settings = dict(word.split('=') for word in words)
+        kinds = {field.name: type(field.default) for field in fields(PretrainConfig)}
+        found = [{'trial': name, **trial(Path(folder), {key: kinds[key](value) for key, value in settings.items()})}]
+    else:
+        found = [
+            {'trial': f'{name}, block {block}', **judged(encoder=name, layer=block)}
+            for name in SHIPPED
+            for block in (5, 4, 3)
+        ]
+    write(found)
+    print(pd.DataFrame(found).to_string(index=False))

@@ -357,7 +357,7 @@ def watch(folder: Positional[Path], seconds: float = 5.0) -> None:
 
 @app.command
 def pretrain(settings: Annotated[PretrainConfig, arg(name='')], folder: Path = Path('runs/pretrain')) -> None:
-    """Pretrain the embedded encoder on Toybox clips, without labels; the defaults made the shipped weights.
+    """Pretrain an embedded encoder on Toybox clips, without labels; with --objective category as the shipped one was.
 
     Args:
         folder: where weights and log go.

@@ -124,9 +124,9 @@ class EncoderConfig:
     """The frozen features."""
 
     name: str = 'vit_base_patch16_224.dino'
-    """Any timm model of tokens on one grid (``hf-hub:`` and ``local-dir:`` names, too); ``vit_toybox_patch8_96`` ships
-    with the package; ``pixels`` for none: the model then takes the image itself, scaled to [-1, 1], a pixel a token;
-    ``tokens`` for those of dataset tokens, as they are."""
+    """Any timm model of tokens on one grid (``hf-hub:`` and ``local-dir:`` names, too); ``vit_toybox_patch8_96`` and
+    ``vit_toybox_category_patch8_96`` ship with the package; ``pixels`` for none: the model then takes the image itself,
+    scaled to [-1, 1], a pixel a token; ``tokens`` for those of dataset tokens, as they are."""
     image_size: int = 224
     """Side of the square input, in pixels; of encoder tokens, in tokens."""
     feature_size: int = 0
@@ -426,7 +426,7 @@ class PretrainConfig:
     objective: str = 'fate'
     """fate: masked colours and common fate, from scratch; category: masked colours and agreement across views, from the
     shipped weights of the former."""
-    steps: int = 5000
+    steps: int = 3000
     """Steps; the cosine schedule of the learning rate ends with them."""
     clips: int = 3000
     """Clips of three frames."""

@@ -1,8 +1,8 @@
-"""Self-supervised pretraining of the embedded encoder: no labels, no masks.
+"""Self-supervised pretraining of the embedded encoders: no labels, no masks.
 
-``topdown pretrain --folder runs/pretrain`` makes the shipped weights. It watches three-frame clips of
-Toybox scenes (a stream of their own, disjoint from training and validation images) in which every toy moves
-steadily. Two losses share one masked forward pass over the middle frame:
+``topdown pretrain --folder runs/pretrain`` watches three-frame clips of Toybox scenes (a stream of their own, disjoint
+from training and validation images) in which every toy moves steadily. The encoder itself only ever sees the middle
+frame. With objective fate, two losses share one masked forward pass:
 
 * masked colour prediction: pixels of random 2 x 2 blocks of patches are blanked, and from the final tokens of the
   blanked patches the mean colours of their 4 x 4 pixel cells are predicted (L1). Blocks, not single patches, so that
@@ -10,7 +10,14 @@ steadily. Two losses share one masked forward pass over the middle frame:
 * common fate: patches that moved alike belong together. Block matching between the frames, on pixels alone, gives
   the shift of every patch where it is unambiguous; the tokens of the single, partly blanked frame must then be
   similar where shifts are equal and dissimilar where they differ (a supervised-contrastive loss, Khosla et al. 2020,
-  within each image, with shifts in place of labels). The encoder itself only ever sees still images.
+  within each image, with shifts in place of labels).
+
+With objective category, which goes on from the weights that fate gave, there are two views of every frame, each in
+colours of its own, and agreement across views takes the place of common fate: the mean token of what moved alike must
+be nearer to its mean token in the other view than to those of all other things. In the second view a thing is seen
+alone, without the ground and the other things, which would tell one image from another better than toys do. What is
+left to agree on is the shape, and that is what toys of a category share. A mean says little of single tokens: parts of
+a toy may stay unlike.
 
 The patch embedding is a stack of three strided convolutions: with it and blocks, the category probe rose
 faster than with the usual linear one. The trials are in the book's page on the encoder.
