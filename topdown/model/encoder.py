@@ -33,7 +33,7 @@ from topdown.precision import Precision
 
 SHIPPED = {
     'vit_toybox_patch8_96': '5c7d740c2c8d7bbb2e49ede25ac3afb5f4897a47f177562047675ed194a1e960',
-    'vit_toybox_category_patch8_96': '',
+    'vit_toybox_category_patch8_96': '2129603ca33bfb0b0f966ff5d3c3de30a255dbd265ad04362b8d74794038ae25',
 }
 """Encoders that ship with the package -> SHA-256 of their weights, which lie in ``WEIGHTS``."""
 
