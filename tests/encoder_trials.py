@@ -2,8 +2,8 @@
 
 Without arguments the shipped encoders are judged, at several blocks. With a name, an encoder is pretrained in FOLDER
 with changed settings of ``topdown pretrain``, unless the folder holds its weights already, and judged. Rows go to
-figures/tables/encoder_trials_category.csv, in the place of rows of the same name; those of trials whose code was not
-kept stay as they are. True masks and labels serve this judgement only.
+figures/tables/encoder_trials_category.csv, into rows of the same name if there are such; those of trials whose code was
+not kept stay as they are. True masks and labels serve this judgement only.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ def trial(folder: Path, changes: dict[str, object]) -> dict[str, float]:
 
 
 def write(rows: list[dict[str, object]], table: Path = TABLE) -> None:
-    """Put rows into the table, in the place of those of the same name."""
+    """Put rows into the table, over what is there under the same name."""
     known = pd.read_csv(table, dtype=str) if table.exists() else pd.DataFrame(columns=['trial'])
     found = pd.DataFrame(rows)
     for name in found.select_dtypes('float'):
         digits = 2 if name.startswith(('AMI', 'between')) else 1
         found[name] = [f'{value:.{digits}f}' if np.isfinite(value) else '–' for value in found[name]]
     fresh = {row['trial']: row for row in found.astype(str).to_dict('records')}
-    kept = [fresh.pop(row['trial'], row) for row in known.to_dict('records')]
+    kept = [{**row, **fresh.pop(row['trial'], {})} for row in known.to_dict('records')]
     pd.DataFrame([*kept, *fresh.values()]).fillna('–').to_csv(table, index=False)
 
 
