@@ -108,9 +108,9 @@ class Pretrainer(nn.Module):
         with precision.autocast(self.config.precision, 'cpu'):
             x = self.vit.patch_embed(images.masked_fill(pixels, 0.0)) + hidden[..., None] * self.mask_token
             x = x + self.vit.pos_embed
-            seen = alone(shifts_BN) if self.config.objective == 'category' else None
+            seen = {'attn_mask': alone(shifts_BN)} if self.config.objective == 'category' else {}
             for block in self.vit.blocks:
-                x = block(x, attn_mask=seen)
+                x = block(x, **seen)
             tokens = self.vit.norm(x)
         tokens = tokens.float()
         colours = F.avg_pool2d(images, 4)
