@@ -479,6 +479,37 @@ def show_lines(
     return figure
 
 
+def show_intervals(panels: dict[str, pd.DataFrame], xlabel: str, ticks: dict[float, str], columns: int = 3) -> Figure:
+    """Means with their intervals along a number, one line per variant; filled where the interval excludes zero.
+
+    Args:
+        panels: title -> x, variant, mean, low, high.
+        xlabel: name of the horizontal axes.
+        ticks: x -> its label.
+        columns: panels beside each other.
+    """
+    lines = -(-len(panels) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(2.6 * columns, 2.4 * lines + 0.4), squeeze=False)
+    variants = list(dict.fromkeys(name for frame in panels.values() for name in frame.variant))
+    colours, step = palette(variants), 0.012 * (max(ticks) - min(ticks))
+    for axis, (title, frame) in zip(axes.flat, panels.items()):
+        axis.axhline(0, color='0.6', linewidth=1)
+        for number, name in enumerate(variants):
+            part, colour = frame[frame.variant == name].dropna(subset='mean').sort_values('x'), colours[name]
+            at = part.x + step * (number - (len(variants) - 1) / 2)
+            axis.plot(at, part['mean'], color=colour, linewidth=1.2, label=name)
+            axis.vlines(at, part.low, part.high, color=colour, linewidth=1.2)
+            for x, row in zip(at, part.itertuples()):
+                fill = colour if row.low > 0 or row.high < 0 else 'white'
+                axis.plot(x, row.mean, 'o', color=colour, markersize=4.5, markerfacecolor=fill)
+        axis.set_xticks(list(ticks), list(ticks.values()))
+        axis.set(title=title, xlabel=xlabel)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=min(4, len(variants)))
+    return figure
+
+
 def show_rows(frame: pd.DataFrame, y: str, metrics: dict[str, str], hue: str) -> Figure:
     """Metrics of named cases, one row per case and one panel per metric: runs as points, their mean as a line.
 
