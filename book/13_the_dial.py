@@ -186,7 +186,9 @@ shown
 # %% [markdown]
 # The verdict goes by a rule that was fixed before the runs. *Helps* at a level: in one kind of masks and one metric,
 # the intervals of top-down minus the baseline, minus six iterations and minus shuffled codes all lie above zero.
-# *Harms*: the interval of top-down minus the baseline lies below zero.
+# *Harms*: those of top-down minus the baseline and minus six iterations both lie below, so that what is only the harm
+# of more iterations is not laid at the pathway's door. A single interval lies off zero by chance once in twenty times,
+# and there are many here.
 
 # %%
 needed = rivals[:3]
@@ -206,7 +208,7 @@ for level in LEVELS:
         said[tables.NOT_RUN].append(label)
         continue
     helps = any((case[list(needed)] == 1).all() for case in cases)
-    harms = any(case['baseline'] == -1 for case in cases)
+    harms = any((case[list(needed[:2])] == -1).all() for case in cases)
     for word, holds in {'helps': helps, 'harms': harms}.items():
         said[word] += [label] if holds else []
     said['neither'] += [label] if not (helps or harms) else []
@@ -229,7 +231,9 @@ checks['levels and models are those of the plan'] = set(runs.evidence) <= set(
 once = runs.drop_duplicates(['evidence', 'variant', 'seed'])
 checks['no run is there twice'] = len(once) == len(runs)
 scores = runs.reindex(columns=[*metrics, *(f'slots_{m}' for m in metrics)])
-checks['metrics are percentages'] = bool(scores.stack().between(-100, 100).all())
+checks['metrics are percentages'] = bool(
+    scores.stack().dropna().between(-100, 100).all()
+)
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 

@@ -1,10 +1,19 @@
 """Tokens with a dial: what they tell of the category, that they are the same again, and what is refused."""
 
+import runpy
+import warnings
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+import topdown
 from tests.conftest import TINY
+from topdown.book import plots
 from topdown.book.codes import probe
 from topdown.book.plan import CONTROLS, LEVELS, plan
 from topdown.config import ModelConfig
@@ -198,3 +207,99 @@ def test_a_model_trains_on_them(toybox_root, tmp_path):
     run = train_model(config, tmp_path, progress=False)
     assert run.log.loss.iloc[-1] < run.log.loss.iloc[0]
     assert run.evaluations.fg_ari.between(0, 100).all()
+
+
+# --------------------------------------------------------------------------------------------------------- the chapter
+
+CHAPTER = Path(__file__).parent.parent / 'book' / '13_the_dial.py'
+SCORES = ['fg_ari', 'mbo_i', 'slots_fg_ari', 'slots_mbo_i']
+
+
+def made_up(gains, seeds=3):
+    """Rows as tables hold them: top-down gains so much at a level over the others, which are alike but for noise."""
+    rows = []
+    for job in plan('dial'):
+        level = job.changes['evidence']
+        if job.seed < seeds:
+            gain = gains.get(level, 0.0) if job.variant == 'top-down' else 0.0
+            row = {'experiment': 'dial', 'variant': job.variant, 'setting': job.setting, 'seed': job.seed}
+            noise = 0.1 * (job.seed - 1) * CONTROLS.index(job.variant)  # adds up to nothing
+            row |= {name: 50 + gain + noise for name in SCORES}
+            coded = job.variant in ('top-down', 'shuffled codes')
+            row |= {'code_category_ami': level / 2 if coded else np.nan, 'perplexity': 30.0 if coded else np.nan}
+            rows.append({**row, 'evidence': level})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def read_chapter(tmp_path, monkeypatch, capsys):
+    """What the chapter prints, and its names, with this table."""
+
+    def read(table):
+        (tmp_path / 'tables').mkdir(exist_ok=True)
+        if table is not None:
+            table.to_csv(tmp_path / 'tables' / 'dial.csv', index=False)
+        monkeypatch.setattr(topdown, 'figures_dir', lambda: tmp_path)
+        mpl.use('Agg')
+        with mpl.rc_context(), warnings.catch_warnings():
+            warnings.simplefilter('error', RuntimeWarning)
+            names = runpy.run_path(str(CHAPTER))
+        plt.close('all')
+        return capsys.readouterr().out, names
+
+    return read
+
+
+def test_the_chapter_says_where_the_pathway_helps_and_where_it_harms(read_chapter):
+    said, names = read_chapter(made_up({0.0: -5.0, 0.35: 5.0}))
+    assert 'helps where one patch is right in: 86 %\n' in said
+    assert 'harms where one patch is right in: 6 %\n' in said
+    assert 'neither where one patch is right in: 20 %, 46 %, 100 %\n' in said
+    assert 'There are settings in which top-down information helps' in said
+    assert 'at evidence 0, 0.50 at 1' in said
+    assert names['shown'].loc[(0.35, 'six-iterations'), ('decoder', 'FG-ARI')].startswith('+5')
+    said, _ = read_chapter(made_up({}))
+    assert 'In no setting that was run does top-down information help' in said
+
+
+def test_the_pathway_does_not_help_where_six_iterations_or_other_slots_codes_do_as_well(read_chapter):
+    for rival in ('six-iterations', 'shuffled codes'):
+        table = made_up({0.35: 5.0})
+        alike = (table.variant == rival) & (table.evidence == 0.35)
+        table.loc[alike, SCORES] += 5.0
+        said, _ = read_chapter(table)
+        assert 'helps where' not in said
+        assert 'In no setting that was run does top-down information help' in said
+
+
+def test_what_six_iterations_lose_as_well_is_not_the_pathways_harm(read_chapter):
+    table = made_up({0.0: -5.0})
+    table.loc[(table.variant == 'six-iterations') & (table.evidence == 0), SCORES] -= 5.0
+    said, _ = read_chapter(table)
+    assert 'harms where' not in said
+
+
+def test_the_chapter_works_on_what_there_is(read_chapter):
+    said, names = read_chapter(None)
+    assert said.count('not run\n') == 2
+    assert 'not run where one patch is right in: 6 %, 20 %, 46 %, 86 %, 100 %' in said
+    assert names['means'].runs.tolist() == ['not run']
+    whole = made_up({0.35: 5.0})
+    said, _ = read_chapter(whole[(whole.seed == 0) & whole.variant.isin(['baseline', 'top-down'])])
+    assert 'not run where one patch is right in: 6 %, 20 %, 46 %, 86 %, 100 %' in said
+    said, _ = read_chapter(whole[(whole.evidence < 0.3) & (whole.variant != 'without quantization')])
+    assert 'not run where one patch is right in: 86 %, 100 %' in said
+    said, names = read_chapter(whole[whole.seed == 0].drop(columns=['slots_fg_ari', 'code_category_ami', 'perplexity']))
+    assert 'neither where one patch is right in: 6 %, 20 %, 46 %, 86 %, 100 %' in said  # one seed decides nothing
+
+
+def test_intervals_along_a_number_are_filled_where_they_exclude_zero():
+    frame = pd.DataFrame({'x': [0.1, 0.9], 'variant': 'top-down', 'mean': [0.2, 3.0], 'low': [-1, 2], 'high': [1, 4]})
+    one = frame.assign(low=np.nan, high=np.nan, variant='six-iterations')
+    figure = plots.show_intervals({'a': frame, 'b': one}, 'right', {0.1: '10', 0.9: '90'})
+    assert [axis.get_title() or axis.get_title(loc='left') for axis in figure.axes] == ['a', 'b', '']
+    for axis, expected in zip(figure.axes, ([True, False], [True, True]), strict=False):
+        points = [line for line in axis.lines if line.get_marker() == 'o']
+        assert [point.get_markerfacecolor() == 'white' for point in points] == expected
+        assert [label.get_text() for label in axis.get_xticklabels()] == ['10', '90']
+    plt.close(figure)
