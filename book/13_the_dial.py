@@ -63,7 +63,7 @@ if 'evidence' not in runs:
 metrics = ('fg_ari', 'mbo_i')
 by_masks = {
     'decoder': runs,
-    'slots': runs.assign(**{m: runs.get(f'slots_{m}', float('nan')) for m in metrics}),
+    'slot': runs.assign(**{m: runs.get(f'slots_{m}', float('nan')) for m in metrics}),
 }
 controls = [variant for variant in CONTROLS if variant not in ('baseline', 'top-down')]
 checks = {}

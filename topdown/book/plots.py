@@ -20,7 +20,8 @@ STYLE = Path(__file__).parents[2] / 'figures' / 'topdown.mplstyle'
 METHOD_COLOURS = {
     'baseline': '#0072B2', 'top-down': '#D55E00', 'six-iterations': '#009E73', 'codes': '#CC79A7',
     'k-means on slots': '#E69F00', 'k-means on tokens': '#E69F00', 'k-means on colours': '#F0E442',
-    'released_default': '#56B4E9', 'codes, shuffled': '#444444', 'random slots': '#999999', 'block grid': '#666666',
+    'released_default': '#56B4E9', 'codes, shuffled': '#444444', 'shuffled codes': '#444444',
+    'random slots': '#999999', 'block grid': '#666666',
 }  # fmt: skip
 """Method -> its one colour in every figure (Okabe and Ito's palette)."""
 
@@ -506,7 +507,7 @@ def show_intervals(panels: dict[str, pd.DataFrame], xlabel: str, ticks: dict[flo
         axis.set(title=title, xlabel=xlabel)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=min(4, len(variants)))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=columns)
     return figure
 
 
