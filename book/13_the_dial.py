@@ -245,13 +245,14 @@ compared = signs[signs.rival == 'baseline']
 for masks, part in compared.groupby('masks', sort=False):
     for metric, found in part.groupby('metric', sort=False):
         best = found.loc[found.difference.idxmax()]
+        right = f'{100 * accuracy(best.evidence):.0f} %'
         effect = tables.effect_text(best.difference, best.low, best.high)
         print(
             tables.wrap(
                 f'{masks} masks, {tables.NAMES[metric]}: top-down minus baseline is '
-                f'largest where one patch is right in {100 * accuracy(best.evidence):.0f}'
-                f' %: {effect}; above zero at {(found.sign == 1).sum()}, below at '
-                f'{(found.sign == -1).sum()} of {len(found)} levels.'
+                f'largest where one patch is right in {right}: {effect}; above zero at '
+                f'{(found.sign == 1).sum()}, below at {(found.sign == -1).sum()} of '
+                f'{len(found)} levels.'
             )
         )
 agree = panels['AMI of codes and category']

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.collections import PathCollection
 
 import topdown
 from tests.conftest import TINY
@@ -102,6 +103,11 @@ def test_appearance_and_position_have_their_weights(opened):
     position = data._position.double().numpy()
     np.testing.assert_allclose(position.mean(1), 0, atol=1e-6)
     np.testing.assert_allclose(position.std(1, ddof=1), POSITION, rtol=1e-5)
+    grid = position.T.reshape(12, 12, WIDTH)
+    beside = [np.linalg.norm(np.diff(grid, axis=axis), axis=-1) for axis in (0, 1)]
+    far = np.linalg.norm(grid[[0, 0, 11]][:, [0, 11]] - grid[5, 5], axis=-1)
+    assert min(d.min() for d in beside) > 0.2  # every step along rows and columns can be seen,
+    assert max(d.max() for d in beside) < far.min()  # and neighbours are alike
     appearance = (rest - position).transpose(1, 0, 2).reshape(WIDTH, -1)  # these images are the sample itself
     np.testing.assert_allclose(appearance.mean(1), 0, atol=1e-4)
     np.testing.assert_allclose(appearance.std(1, ddof=1), 1, rtol=1e-3)
@@ -299,7 +305,7 @@ def test_intervals_along_a_number_are_filled_where_they_exclude_zero():
     figure = plots.show_intervals({'a': frame, 'b': one}, 'right', {0.1: '10', 0.9: '90'})
     assert [axis.get_title() or axis.get_title(loc='left') for axis in figure.axes] == ['a', 'b', '']
     for axis, expected in zip(figure.axes, ([True, False], [True, True]), strict=False):
-        points = [line for line in axis.lines if line.get_marker() == 'o']
-        assert [point.get_markerfacecolor() == 'white' for point in points] == expected
+        (drawn,) = [c for c in axis.collections if isinstance(c, PathCollection) and len(c.get_offsets())]
+        assert [mpl.colors.to_hex(fill) == '#ffffff' for fill in drawn.get_facecolors()] == expected
         assert [label.get_text() for label in axis.get_xticklabels()] == ['10', '90']
     plt.close(figure)

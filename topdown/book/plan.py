@@ -133,8 +133,7 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     """
     base = preset(preset_name)
     toybox, dial = (base.data.dataset == name for name in ('toybox', 'toybox_dial'))
-    known = EXPERIMENTS[1:-1] if toybox else EXPERIMENTS[: 3 if preset_name == 'coco' else 1]
-    known = ('dial',) if dial else known
+    known = ('dial',) if dial else EXPERIMENTS[1:-1] if toybox else EXPERIMENTS[: 3 if preset_name == 'coco' else 1]
     chosen = list(known if only is None else only)
     for name in chosen:
         if name not in known:

@@ -500,9 +500,8 @@ def show_intervals(panels: dict[str, pd.DataFrame], xlabel: str, ticks: dict[flo
             at = part.x + step * (number - (len(variants) - 1) / 2)
             axis.plot(at, part['mean'], color=colour, linewidth=1.2, label=name)
             axis.vlines(at, part.low, part.high, color=colour, linewidth=1.2)
-            for x, row in zip(at, part.itertuples()):
-                fill = colour if row.low > 0 or row.high < 0 else 'white'
-                axis.plot(x, row.mean, 'o', color=colour, markersize=4.5, markerfacecolor=fill)
+            fills = np.where((part.low > 0) | (part.high < 0), colour, 'white')
+            axis.scatter(at, part['mean'], 20, c=fills, edgecolors=colour, zorder=3)
         axis.set_xticks(list(ticks), list(ticks.values()))
         axis.set(title=title, xlabel=xlabel)
     for axis in axes.flat[len(panels) :]:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from scipy.stats import norm
 from torch import Tensor
 
-from topdown.data.base import crop_image, read_image_file
+from topdown.data.base import read_image_file
 from topdown.data.coco import CocoInstances
 from topdown.data.own import TokenFolder
 from topdown.toybox.catalogue import CATEGORIES
@@ -31,21 +31,15 @@ WIDTH, GRID, PATCH = 64, 12, 8
 """D of the tokens, R where nobody says otherwise, and the pixels of a patch's side."""
 POSITION, STRENGTH = 0.5, 1.0
 """Weights of position and evidence beside appearance."""
-SAMPLE = 64
-"""Training images over which appearance is standardised."""
-VERSION = 1
-"""Raised whenever tokens of unchanged settings change."""
+SAMPLE, VERSION = 64, 1
+"""Training images over which appearance is standardised; raised whenever tokens of unchanged settings change."""
 
 
 def accuracy(evidence: float, patches: int = 1) -> float:
     """Share of right answers to what category a patch is of, from its evidence alone, by the nearest rho u_y.
 
-    All categories are as likely and as far from each other, so it is the chance that one of equally many normal
-    variables, ahead by rho |u| / sqrt(1 - rho^2) standard deviations, is the largest.
-
-    Args:
-        evidence: rho.
-        patches: of one category, over which evidence is averaged first.
+    Categories are as far from each other, so it is the chance that one of as many normal variables, which is ahead by
+    rho |u| / sqrt(1 - rho^2) standard deviations, is the largest. Evidence is averaged over so many ``patches`` first.
     """
     if evidence == 1:
         return 1.0
@@ -64,9 +58,6 @@ class DialTokens(CocoInstances):
         evidence: rho.
         feature_size: ``WIDTH``; 0 where nothing is said of tokens: R is ``GRID`` then.
 
-    Attributes:
-        vectors: (17, D) u_y of the ground and all categories.
-
     Raises:
         ValueError: if ``feature_size`` is another.
     """
@@ -81,21 +72,22 @@ class DialTokens(CocoInstances):
         super().__init__(root, split, PATCH * self.side, *sizes, **options)
         self.evidence, self.recipe = evidence, f'dial {VERSION}, evidence {evidence}'
         draw = np.random.default_rng(VERSION)
+        # (17, D) u_y of the ground and all categories
         self.vectors = np.linalg.qr(draw.standard_normal((WIDTH, 1 + len(CATEGORIES))))[0].T * WIDTH**0.5
         self._projection = torch.from_numpy(draw.standard_normal((2, WIDTH, 12)).astype(np.float32))
         paths = sorted((self.root / 'train2017').iterdir())[:SAMPLE]
-        sample = torch.stack([self._colours(self._square(read_image_file(path))) for path in paths])
+        sample = torch.stack([self._colours(read_image_file(path)) for path in paths])
         self._spread = torch.std_mean(self._projection[0] @ sample.movedim(1, 0).flatten(1), 1, keepdim=True)
-        phase = torch.arange(self.side) / self.side * torch.pi * torch.tensor([[0.5], [1.0], [2.0]])
-        waves = torch.cat([phase.sin(), phase.cos()])  # (6, R)
-        both = torch.stack([waves[:, :, None].expand(-1, -1, self.side), waves[:, None].expand(-1, self.side, -1)])
-        position = self._projection[1] @ both.reshape(12, -1)
+        phase = torch.outer(torch.tensor([0.5, 1.0, 2.0]), torch.arange(self.side) * torch.pi / self.side)
+        waves = torch.cat([phase.sin(), phase.cos()]).repeat(1, self.side)  # (6, N), along a row
+        down = waves.unflatten(1, (self.side, -1)).transpose(1, 2).flatten(1)
+        position = self._projection[1] @ torch.cat([waves, down])
         self._position = POSITION * (position - position.mean(1, keepdim=True)) / position.std(1, keepdim=True)
 
     def read_image(self, i: int) -> Tensor:
         """Tokens (D, R, R) float32."""
-        spread, mean = self._spread
-        appearance = (self._projection[0] @ self._colours(self.shown(i)).flatten(1) - mean) / spread.clamp(min=1e-6)
+        (spread, mean), colours = self._spread, self._colours(super().read_image(i)).flatten(1)
+        appearance = (self._projection[0] @ colours - mean) / spread.clamp(min=1e-6)
         noise = np.random.default_rng([self.split == 'val', self.ids[i]]).standard_normal((self.side**2, WIDTH))
         found = self.evidence * self.vectors[self.patch_categories(i).ravel()] + (1 - self.evidence**2) ** 0.5 * noise
         tokens = appearance + self._position + STRENGTH * torch.from_numpy(found.T.astype(np.float32))
@@ -112,14 +104,11 @@ class DialTokens(CocoInstances):
 
     def shown(self, i: int) -> Tensor:
         """The image (3, S, S), of ``PATCH`` pixels a token."""
-        return self._square(super().read_image(i))
+        return super().cut(super().read_image(i), False, None)
 
-    def _square(self, image: Tensor) -> Tensor:
-        return crop_image(image, self.image_size, None, self.protocol.image_resize)
-
-    def _colours(self, square: Tensor) -> Tensor:
+    def _colours(self, image: Tensor) -> Tensor:
         """Mean colours (12, R, R) of the four cells of every patch."""
-        return F.pixel_unshuffle(F.avg_pool2d(square, PATCH // 2), 2)
+        return F.pixel_unshuffle(F.avg_pool2d(super().cut(image, False, None), PATCH // 2), 2)
 
     def _read_fast(self, i: int, at: tuple[float, ...] | None) -> None:
         """Tokens are made of images as Pillow reads them."""
