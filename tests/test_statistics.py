@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from topdown.evaluate.statistics import bootstrap_interval, compare, ratio_interval, seed_interval
+from topdown.evaluate.statistics import (
+    bootstrap_interval,
+    compare,
+    ratio_interval,
+    seed_interval,
+    smallest_difference,
+)
 
 
 def test_bootstrap_agrees_with_the_normal_interval_for_many_values():
@@ -79,3 +85,20 @@ def test_shares_count_items_and_draw_images():
         ratio_interval([1], [1, 2])
     with pytest.raises(ValueError, match='no values'):
         ratio_interval([0], [0])
+
+
+@pytest.mark.parametrize(('count', 'power'), [(3, 0.8), (5, 0.8), (5, 0.5), (20, 0.9)])
+def test_the_smallest_difference_is_seen_as_often_as_asked(count, power):
+    delta = smallest_difference(2.0, count, power=power)
+    drawn = np.random.default_rng(0).normal(delta, 2.0, (4000, count))
+    seen = np.mean([seed_interval(values).low > 0 for values in drawn])
+    assert seen == pytest.approx(power, abs=4 * (power * (1 - power) / len(drawn)) ** 0.5)
+
+
+def test_more_pairs_and_less_spread_show_smaller_differences():
+    assert smallest_difference(1.0, 5) < smallest_difference(1.0, 3)
+    assert smallest_difference(2.0, 5) == pytest.approx(2 * smallest_difference(1.0, 5))
+    assert math.isnan(smallest_difference(1.0, 1))
+    for wrong in ({'count': 0}, {'spread': -1.0}, {'power': 1.0}, {'level': 0.0}):
+        with pytest.raises(ValueError, match='level and power'):
+            smallest_difference(**{'spread': 1.0, 'count': 5, **wrong})

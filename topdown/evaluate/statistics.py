@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 
 class Interval(NamedTuple):
@@ -139,6 +139,38 @@ def prediction_interval(values: np.ndarray, count: int = 1, level: float = 0.95)
     width = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1)
     half = float(width * (1 / len(values) + 1 / count) ** 0.5)
     return Interval(mean, mean - half, mean + half)
+
+
+def smallest_difference(spread: float, count: int, level: float = 0.95, power: float = 0.8) -> float:
+    """The smallest true difference that an interval over so many pairs would tell from zero this often.
+
+    The interval is ``seed_interval``'s. With a true difference delta, its statistic has a non-central t distribution::
+
+        P(t_{R-1}(delta sqrt(R) / spread) > t_{R-1, (1 + level) / 2}) = power
+
+    Args:
+        spread: standard deviation of a pair's difference. Of two models that scatter alike and have nothing to do with
+            each other, it is sqrt(2) times that of one.
+        count: R, pairs.
+        level: of confidence, in (0, 1).
+        power: share of repetitions in which the interval lies above zero, in (0, 1).
+
+    Returns:
+        In the unit of ``spread``; NaN for a single pair, which has no interval.
+
+    Raises:
+        ValueError: if ``level``, ``power``, ``count`` or ``spread`` is out of range.
+    """
+    if not (0 < level < 1 and 0 < power < 1 and count >= 1 and spread >= 0):
+        raise ValueError(
+            'level and power must lie between 0 and 1, count be 1 at least and spread not negative, got '
+            f'level={level}, power={power}, count={count}, spread={spread}'
+        )
+    if count == 1:
+        return float('nan')
+    free, bound = count - 1, stats.t.ppf((1 + level) / 2, count - 1)
+    shift = optimize.brentq(lambda shift: stats.nct.sf(bound, free, shift) - power, 0, 10 * bound)
+    return float(shift * spread / count**0.5)
 
 
 def _clean(values: np.ndarray, level: float = 0.95) -> np.ndarray:
