@@ -261,6 +261,7 @@ def test_the_chapter_says_where_the_pathway_helps_and_where_it_harms(read_chapte
     assert 'helps where one patch is right in: 86 %\n' in said
     assert 'harms where one patch is right in: 6 %\n' in said
     assert 'neither where one patch is right in: 20 %, 46 %, 100 %\n' in said
+    assert names['words'].loc['86 %', 'shuffled codes'] == 'above'
     assert 'There are settings in which top-down information helps' in said
     assert 'at evidence 0, 0.50 at 1' in said
     assert names['shown'].loc[(0.35, 'six-iterations'), ('decoder', 'FG-ARI')].startswith('+5')
@@ -278,6 +279,19 @@ def test_the_pathway_does_not_help_where_six_iterations_or_other_slots_codes_do_
         assert 'In no setting that was run does top-down information help' in said
 
 
+def test_the_rule_wants_both_metrics_of_the_decoders_masks(read_chapter):
+    table = made_up({})
+    mine = (table.variant == 'top-down') & (table.evidence == 0.2)
+    table.loc[mine, ['fg_ari', 'slots_fg_ari', 'slots_mbo_i']] += 5.0
+    said, names = read_chapter(table)
+    assert names['words'].loc['46 %'].tolist() == ['above in part'] * 4
+    assert 'helps where one patch is right in: 46 %\n' in said
+    table.loc[mine, 'mbo_i'] -= 5.0
+    assert (read_chapter(table)[1]['words'].loc['46 %'] == 'undecided').all()
+    table.loc[mine, 'fg_ari'] -= 5.0
+    assert (read_chapter(table)[1]['words'].loc['46 %'] == 'below in part').all()
+
+
 def test_what_six_iterations_lose_as_well_is_not_the_pathways_harm(read_chapter):
     table = made_up({0.0: -5.0})
     table.loc[(table.variant == 'six-iterations') & (table.evidence == 0), SCORES] -= 5.0
@@ -287,7 +301,8 @@ def test_what_six_iterations_lose_as_well_is_not_the_pathways_harm(read_chapter)
 
 def test_the_chapter_works_on_what_there_is(read_chapter):
     said, names = read_chapter(None)
-    assert said.count('not run\n') == 2
+    assert (names['words'] == 'not run').all(axis=None)
+    assert said.count('not run\n') == 3
     assert 'not run where one patch is right in: 6 %, 20 %, 46 %, 86 %, 100 %' in said
     assert names['means'].runs.tolist() == ['not run']
     whole = made_up({0.35: 5.0})
@@ -296,7 +311,8 @@ def test_the_chapter_works_on_what_there_is(read_chapter):
     said, _ = read_chapter(whole[(whole.evidence < 0.3) & (whole.variant != 'without quantization')])
     assert 'not run where one patch is right in: 86 %, 100 %' in said
     said, names = read_chapter(whole[whole.seed == 0].drop(columns=['slots_fg_ari', 'code_category_ami', 'perplexity']))
-    assert 'neither where one patch is right in: 6 %, 20 %, 46 %, 86 %, 100 %' in said  # one seed decides nothing
+    assert 'neither where one patch is right in: 6 %, 20 %, 46 %, 86 %, 100 %' in said
+    assert (names['words'] == 'too few seeds to say').all(axis=None)
 
 
 def test_intervals_along_a_number_are_filled_where_they_exclude_zero():
