@@ -80,15 +80,15 @@ _PIXELS = Config(
 _DIAL = Config(
     name='dial',
     data=DataConfig(
-        dataset='toybox_dial', mask_size=192, flip=False, toybox={'num_train': 1500, 'num_val': 300}, evidence=0.2
+        dataset='toybox_dial', mask_size=192, flip=False, toybox={'num_train': 1500, 'num_val': 300}, evidence=0.3
     ),
-    encoder=EncoderConfig(name='tokens', image_size=12, feature_size=64),
+    encoder=EncoderConfig(name='tokens', image_size=12, feature_size=144),
     model=ModelConfig(
         num_slots=7, slot_size=64, codebook_size=64, dead_code_threshold=0.3, decoder_layers=1, decoder_heads=4,
         input_masking=0.5,
     ),
     train=TrainConfig(
-        steps=3000, batch_size=16, lr=1e-3, warmup_steps=300, lr_half_life=1500, num_workers=0, cache_tokens=True,
+        steps=2000, batch_size=16, lr=2e-3, warmup_steps=300, lr_half_life=1500, num_workers=0, cache_tokens=True,
         threads=1, eval_every=500, checkpoint_every=500, log_every=10,
     ),
     seeds=3,

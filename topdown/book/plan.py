@@ -41,7 +41,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 """Settings of the experiment on difficulty, as changes to a Toybox preset."""
 
 
-LEVELS = (0.0, 0.1, 0.2, 0.35, 1.0)
+LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
 """Evidence of the experiment with the dial."""
 
 
