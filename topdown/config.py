@@ -106,6 +106,8 @@ class DataConfig:
     """Validation images used; 0 means all."""
     toybox: dict = field(default_factory=dict)
     """Changes to ToyboxConfig, such as {'dissimilarity': 0.5}."""
+    evidence: float = 0.0
+    """Of dataset toybox_dial: how much a patch's token tells of its category, from 0, noise alone, to 1, certain."""
 
     def __post_init__(self) -> None:
         _check(self.dataset in DATASETS, f'dataset must be one of {", ".join(DATASETS)}, got {self.dataset!r}')
@@ -116,6 +118,7 @@ class DataConfig:
         get_protocol(self.protocol)
         _check(self.void in ('background', 'ignore'), f"void must be 'background' or 'ignore', got {self.void!r}")
         _check(self.mask_size > 0, f'mask_size must be positive, got {self.mask_size}')
+        _check(0 <= self.evidence <= 1, f'evidence must lie in [0, 1], got {self.evidence}')
         _check(self.eval_images >= 0, f'eval_images must not be negative, got {self.eval_images}')
 
 
@@ -189,6 +192,8 @@ class ModelConfig:
     """Scale the hidden units of the slots' MLP in the second pass, too: h <- m^f h, m^f = f_f(code)."""
     quantize: bool = True
     """Predict the scales from codes; off: from the slots themselves."""
+    shuffle_codes: bool = False
+    """A control: give every slot the code of the next slot of its image, so that codes are there but not whose."""
     predictor: str = 'linear'
     """f: linear, or mlp (d, d / 4, GELU)."""
     feedback_rounds: int = 1
@@ -505,11 +510,12 @@ NEEDS: dict[str, dict[str, tuple]] = {
     'toybox': {'dataset': tuple(name for name, known in DATASETS.items() if known.make)},
     **dict.fromkeys(('train_annotations', 'train_images', 'val_annotations', 'val_images'), _reading('annotations')),
     'void_label': _reading('void'),
+    'evidence': _reading('evidence'),
     **dict.fromkeys(('layers', 'final_norm', 'pretrained'), _TOKENS),
     'layer': {**_TOKENS, 'layers': ((),)},
     'feature_size': {'encoder': ('tokens',)},
     **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
-    **dict.fromkeys(('quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
+    **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
     'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
     **dict.fromkeys(('codebook_size', 'ema_decay', 'dead_code_threshold', 'commitment_weight'), _CODES),
     **dict.fromkeys(('decoder_layers', 'decoder_heads', 'input_masking', 'patch_order'), _SEQUENCE),
@@ -520,8 +526,8 @@ NEEDS: dict[str, dict[str, tuple]] = {
 """Setting -> the settings, and their values, without which it has no effect. A change to it is refused then."""
 
 OFF = (
-    'toybox', 'void_label', 'layers', 'feature_size', 'feedback_rounds', 'share_weights', 'commitment_weight',
-    'patch_order',
+    'toybox', 'void_label', 'evidence', 'layers', 'feature_size', 'shuffle_codes', 'feedback_rounds', 'share_weights',
+    'commitment_weight', 'patch_order',
 )  # fmt: skip
 """Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
 

@@ -131,6 +131,12 @@ DATASETS = {
         fixed={'name': 'toybox_clips'},
         make='topdown.data.standins:make_clips',
     ),
+    'toybox_dial': DataSet(
+        Source('Toybox as tokens that tell the category, the better the larger evidence is', 'Apache-2.0'),
+        'topdown.data.dial:DialTokens',
+        settings=('evidence', 'feature_size'),
+        make='topdown.toybox.make:make_toybox',
+    ),
     'coco': DataSet(
         Source(
             'COCO 2017',

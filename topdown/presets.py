@@ -77,6 +77,24 @@ _PIXELS = Config(
 )  # fmt: skip
 
 
+_DIAL = Config(
+    name='dial',
+    data=DataConfig(
+        dataset='toybox_dial', mask_size=192, flip=False, toybox={'num_train': 1500, 'num_val': 300}, evidence=0.3
+    ),
+    encoder=EncoderConfig(name='tokens', image_size=12, feature_size=144),
+    model=ModelConfig(
+        num_slots=7, slot_size=64, codebook_size=64, dead_code_threshold=0.3, decoder_layers=1, decoder_heads=4,
+        input_masking=0.5,
+    ),
+    train=TrainConfig(
+        steps=2000, batch_size=16, lr=2e-3, warmup_steps=300, lr_half_life=1500, num_workers=0, cache_tokens=True,
+        threads=1, eval_every=500, checkpoint_every=500, log_every=10,
+    ),
+    seeds=3,
+)  # fmt: skip
+
+
 VARIANTS: dict[str, dict[str, object]] = {
     'baseline': {'top_down': False},
     'top-down': {},
@@ -86,6 +104,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     'spatial only': {'channel_modulation': False},
     'without shifting': {'shift_attention': False},
     'without quantization': {'quantize': False},
+    'shuffled codes': {'shuffle_codes': True},
     'mlp predictor': {'predictor': 'mlp'},
     'two rounds': {'feedback_rounds': 2},
     'three rounds': {'feedback_rounds': 3},
@@ -144,10 +163,13 @@ PRESETS: dict[str, Config] = {
     'voc_toybox': _WIDE,
     'voc_smoke': _smoke('voc_smoke', _WIDE, seeds=1),
     'movi_toybox': _CLIPS,
+    'dial': _DIAL,
+    'dial_smoke': _smoke('dial_smoke', _DIAL, seeds=1),
     'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0, seeds=1),
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; ``voc_toybox``, ``movi_toybox`` and
-``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, each with a ``_smoke`` of seconds;
+``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, and ``dial`` the tokens of the chapter on the
+dial, each with a ``_smoke`` of seconds;
 ``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of
 SPOT (the book's page on differences says what of both is not the same here); the rest the released configurations of
 the paper. All but the embedded ones need the data set and, in practice, a GPU."""

@@ -9,7 +9,7 @@ from topdown.book.places import from_project
 from topdown.config import RENAMED, Config, parse_object
 from topdown.presets import VARIANTS, preset
 
-EXPERIMENTS = ('main', 'ablation', 'codebook', 'categories', 'difficulty')
+EXPERIMENTS = ('main', 'ablation', 'codebook', 'categories', 'difficulty', 'dial')
 
 
 MAIN = ('baseline', 'top-down', 'six-iterations')
@@ -41,8 +41,15 @@ SETTINGS: dict[str, dict[str, object]] = {
 """Settings of the experiment on difficulty, as changes to a Toybox preset."""
 
 
-SEEDS = {'main': 1, 'ablation': 5, 'codebook': 3, 'categories': 1, 'difficulty': 2}
-"""Seeds of every experiment on Toybox; presets of the paper's scale, and ``smoke``, get one."""
+LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
+"""Evidence of the experiment with the dial."""
+
+
+CONTROLS = (*MAIN, 'without quantization', 'shuffled codes')
+
+
+SEEDS = {'main': 1, 'ablation': 5, 'codebook': 3, 'categories': 1, 'difficulty': 2, 'dial': 3}
+"""Seeds of every experiment on Toybox; presets of the paper's scale, and those of seconds, get one."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,9 @@ def revival(base: Config, slots: int, codebook_size: int) -> float:
 def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     """The runs that the experiments ask for, in the order of their tables.
 
-    Toybox presets have all experiments but ``main``, whose models are among the ablation's; ``coco`` has the paper's
-    main table, ablation and codebook sizes; other presets the main table.
+    Toybox presets have all experiments but ``main``, whose models are among the ablation's, and ``dial``, which is the
+    one of presets with the dial; ``coco`` has the paper's main table, ablation and codebook sizes; other presets the
+    main table.
 
     Args:
         preset_name: a preset.
@@ -124,13 +132,13 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
         ValueError: for an unknown preset or experiment, or one that the preset does not have.
     """
     base = preset(preset_name)
-    toybox = base.data.dataset == 'toybox'
-    known = EXPERIMENTS[1:] if toybox else EXPERIMENTS[: 3 if preset_name == 'coco' else 1]
+    toybox, dial = (base.data.dataset == name for name in ('toybox', 'toybox_dial'))
+    known = ('dial',) if dial else EXPERIMENTS[1:-1] if toybox else EXPERIMENTS[: 3 if preset_name == 'coco' else 1]
     chosen = list(known if only is None else only)
     for name in chosen:
         if name not in known:
             raise ValueError(f'preset {preset_name!r} has no experiment {name!r}; it has {", ".join(known)}')
-    many = toybox and preset_name != 'smoke'
+    many = (toybox or dial) and preset_name not in ('smoke', 'dial_smoke')
     jobs = []
     for name in known:
         if name in chosen:
@@ -157,6 +165,10 @@ def _cases(name: str, toybox: bool) -> Iterator[tuple[str, dict[str, object], st
             known = {} if count == 16 else {'toybox': {'categories': count}}
             for size in CATEGORY_SIZES:
                 yield 'top-down', {'codebook_size': size, **known}, f'{count} categories, E = {size}'
+    elif name == 'dial':
+        for level in LEVELS:
+            for variant in CONTROLS:
+                yield variant, {'evidence': level}, f'evidence {level:g}'
     else:
         for setting, changes in SETTINGS.items():
             for variant in ('baseline', 'top-down')[setting == 'tiny codebook' :]:

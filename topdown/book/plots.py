@@ -20,7 +20,8 @@ STYLE = Path(__file__).parents[2] / 'figures' / 'topdown.mplstyle'
 METHOD_COLOURS = {
     'baseline': '#0072B2', 'top-down': '#D55E00', 'six-iterations': '#009E73', 'codes': '#CC79A7',
     'k-means on slots': '#E69F00', 'k-means on tokens': '#E69F00', 'k-means on colours': '#F0E442',
-    'released_default': '#56B4E9', 'codes, shuffled': '#444444', 'random slots': '#999999', 'block grid': '#666666',
+    'released_default': '#56B4E9', 'codes, shuffled': '#444444', 'shuffled codes': '#444444',
+    'random slots': '#999999', 'block grid': '#666666',
 }  # fmt: skip
 """Method -> its one colour in every figure (Okabe and Ito's palette)."""
 
@@ -476,6 +477,36 @@ def show_lines(
             axis.minorticks_off()
         axis.set(title=title, xlabel=xlabel)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside right upper')
+    return figure
+
+
+def show_intervals(panels: dict[str, pd.DataFrame], xlabel: str, ticks: dict[float, str], columns: int = 3) -> Figure:
+    """Means with their intervals along a number, one line per variant; filled where the interval excludes zero.
+
+    Args:
+        panels: title -> x, variant, mean, low, high.
+        xlabel: name of the horizontal axes.
+        ticks: x -> its label.
+        columns: panels beside each other.
+    """
+    lines = -(-len(panels) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(2.6 * columns, 2.4 * lines + 0.4), squeeze=False)
+    variants = list(dict.fromkeys(name for frame in panels.values() for name in frame.variant))
+    colours, step = palette(variants), 0.012 * (max(ticks) - min(ticks))
+    for axis, (title, frame) in zip(axes.flat, panels.items()):
+        axis.axhline(0, color='0.6', linewidth=1)
+        for number, name in enumerate(variants):
+            part, colour = frame[frame.variant == name].dropna(subset='mean').sort_values('x'), colours[name]
+            at = part.x + step * (number - (len(variants) - 1) / 2)
+            axis.plot(at, part['mean'], color=colour, linewidth=1.2, label=name)
+            axis.vlines(at, part.low, part.high, color=colour, linewidth=1.2)
+            fills = np.where((part.low > 0) | (part.high < 0), colour, 'white')
+            axis.scatter(at, part['mean'], 20, c=fills, edgecolors=colour, zorder=3)
+        axis.set_xticks(list(ticks), list(ticks.values()))
+        axis.set(title=title, xlabel=xlabel)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=columns)
     return figure
 
 

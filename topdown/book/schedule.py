@@ -220,7 +220,8 @@ def run_cluster(
 def collect(jobs: Iterable[Job], places: Places, tables: Path) -> pd.DataFrame:
     """Gather rows into one table per experiment, one row per run in the order of the plan; missing runs are left out.
 
-    An experiment without a row gets no table. The main table is called after the preset alone.
+    An experiment without a row gets no table. The main table, and that of an experiment of the preset's own name, are
+    called after the preset alone.
 
     Returns:
         experiment, runs found and missing, and the file.
@@ -243,8 +244,10 @@ def collect(jobs: Iterable[Job], places: Places, tables: Path) -> pd.DataFrame:
             }  # fmt: skip
             if config.data.dataset == 'toybox':
                 first['categories'] = config.data.toybox.get('categories', 16)
+            elif name == 'dial':
+                first['evidence'] = config.data.evidence
             rows.append({**first, **{key: value for key, value in row.items() if key not in first}})
-        path = tables / (f'{places.preset}.csv' if name == 'main' else f'{places.preset}_{name}.csv')
+        path = tables / (f'{places.preset}.csv' if name in ('main', places.preset) else f'{places.preset}_{name}.csv')
         if rows:
             _write_table(path, rows)
         summary.append([name, len(rows), len(mine) - len(rows), str(path) if rows else '-'])

@@ -51,7 +51,11 @@ def standing(figures: str | Path) -> pd.DataFrame:
         runs = runs.assign(setting=runs.setting.fillna('') if 'setting' in runs else '')
         found = {'became': _became(row, runs)}
         for metric in row.metrics.split():
-            values = runs.pivot_table(index='seed', columns=['setting', 'variant'], values=metric) if metric in runs else None
+            values = (
+                runs.pivot_table(index='seed', columns=['setting', 'variant'], values=metric)
+                if metric in runs
+                else None
+            )
             before = _spread(searched, metric) * 2**0.5
             found |= {
                 f'could_show {metric}': smallest_difference(before, row.seeds) if np.isfinite(before) else np.nan,
@@ -66,7 +70,9 @@ def _became(row: tuple, runs: pd.DataFrame) -> str:
     if not len(wanted[wanted.variant == row.variant]):
         return NOT_RUN
     counts = wanted.groupby(['setting', 'variant']).seed.nunique()
-    full = (counts.unstack('variant', fill_value=0) >= row.seeds).reindex(columns=[row.variant, row.against]).all(axis=1)
+    full = (
+        (counts.unstack('variant', fill_value=0) >= row.seeds).reindex(columns=[row.variant, row.against]).all(axis=1)
+    )
     early = 'date' in wanted and (wanted.date.astype(str) < row.date).any()
     if early:
         return 'runs are older than the statement'
@@ -92,6 +98,9 @@ def _shown(values: pd.DataFrame | None, row: tuple) -> float:
 
 def show_standing(found: pd.DataFrame) -> pd.DataFrame:
     """``standing`` for readers."""
-    names = {f'{kind} {metric}': f'{said} {name}' for metric, name in NAMES.items()
-             for kind, said in (('could_show', 'smallest, expected:'), ('can_show', 'smallest, found:'))}
+    names = {
+        f'{kind} {metric}': f'{said} {name}'
+        for metric, name in NAMES.items()
+        for kind, said in (('could_show', 'smallest, expected:'), ('can_show', 'smallest, found:'))
+    }
     return found.rename(columns=names).round(1)

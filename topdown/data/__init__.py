@@ -34,7 +34,8 @@ def open_dataset(config: Config, split: str, progress: bool = True, strict: bool
     elif not root:
         raise FileNotFoundError(f'dataset {data.dataset!r} needs data_root, the folder that holds it. {known.help}')
     limit = data.eval_images if split == 'val' else 0
-    given = {'strict': strict, 'void': data.void_label, 'feature_size': config.encoder.feature_size, **place}
+    given = {'strict': strict, 'void': data.void_label, 'evidence': data.evidence, **place}
+    given['feature_size'] = config.encoder.feature_size
     found = pkgutil.resolve_name(known.reader)(
         root, split, config.encoder.image_size, data.mask_size, limit, data.protocol,
         **{name: given[name] for name in known.settings}, **known.fixed,

@@ -103,6 +103,9 @@ class ImageSet(ABC):
     labelled = True
     """Whether there are true masks; without them, nothing can be scored."""
 
+    recipe = ''
+    """What decides, beside files and cutting, what is read of an image; stored tokens are told apart by it."""
+
     def keeps_crowd(self, setting: str, protocol: str = 'oclf') -> bool:
         """Whether crowd regions are objects, by the setting ``keep_crowd``: auto drops those of official files."""
         rule = get_protocol(protocol).crowd

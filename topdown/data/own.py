@@ -123,7 +123,7 @@ class TokenFolder(LabelFolder):
     def cut(self, image: Tensor, flip: bool, at: tuple[float, float] | None) -> Tensor:
         """Tokens as they are."""
         if flip or at is not None:
-            raise ValueError('tokens in files are of images as they are: set flip=False and random_crop=False')
+            raise ValueError('tokens are of images as they are: set flip=False and random_crop=False')
         return image
 
     def shown(self, i: int) -> Tensor:

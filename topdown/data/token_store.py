@@ -46,6 +46,7 @@ def store_key(data: ImageSet, fingerprint: str) -> str:
     content = json.dumps({
         'version': VERSION, 'encoder': fingerprint, 'size': data.image_size, 'protocol': data.protocol.name,
         'images': hashlib.sha256(json.dumps(names).encode()).hexdigest(),
+        **({'recipe': data.recipe} if data.recipe else {}),
     }, sort_keys=True)  # fmt: skip
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

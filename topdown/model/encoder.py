@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from topdown import distributed, precision
 from topdown.config import Config, EncoderConfig
+from topdown.datasets import DATASETS
 from topdown.precision import Precision
 
 SHIPPED = {
@@ -223,10 +224,10 @@ def make_encoder(config: Config, computed_in: str | None = None) -> Encoder:
     Raises:
         ValueError, RuntimeError: see ``FrozenEncoder``.
     """
-    if (config.encoder.name == 'tokens') != (config.data.dataset == 'tokens'):
+    if (config.encoder.name == 'tokens') != ('feature_size' in DATASETS[config.data.dataset].settings):
         raise ValueError(
-            "dataset='tokens' and encoder='tokens' belong together: set both or neither, got "
-            f'dataset={config.data.dataset!r} and encoder={config.encoder.name!r}'
+            "dataset='tokens' and encoder='tokens' belong together (toybox_dial holds tokens, too): set both or "
+            f'neither, got dataset={config.data.dataset!r} and encoder={config.encoder.name!r}'
         )
     precision.settle(config.train.threads)
     with distributed.main_first():  # one process downloads weights

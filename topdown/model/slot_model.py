@@ -168,7 +168,7 @@ class SlotModel(nn.Module):
                     commitment = commitment + distance / config.feedback_rounds
                     if number == 0:
                         pathway |= {'code_index': index, 'perplexity': perplexity}
-                scales = self.modulation(codes, attention)
+                scales = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
                 pathway['scales'] = scales
                 slots, attention = again(start, keys, values, scales)
         if not decode:
