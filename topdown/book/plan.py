@@ -9,7 +9,7 @@ from topdown.book.places import from_project
 from topdown.config import RENAMED, Config, parse_object
 from topdown.presets import VARIANTS, preset
 
-EXPERIMENTS = ('main', 'ablation', 'codebook', 'categories', 'difficulty', 'dial')
+EXPERIMENTS = ('main', 'search', 'ablation', 'codebook', 'categories', 'difficulty', 'dial')
 
 
 MAIN = ('baseline', 'top-down', 'six-iterations')
@@ -48,8 +48,22 @@ LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
 CONTROLS = (*MAIN, 'without quantization', 'shuffled codes')
 
 
-SEEDS = {'main': 1, 'ablation': 5, 'codebook': 3, 'categories': 1, 'difficulty': 2, 'dial': 3}
-"""Seeds of every experiment on Toybox; presets of the paper's scale, and those of seconds, get one."""
+SEARCH: dict[str, dict[str, object]] = {
+    'as it is': {},
+    '3,000 steps at twice the rate': {'lr': 2e-3, 'steps': 3000, 'warmup_steps': 300, 'lr_half_life': 1500},
+    'the same, 30 % masked': {
+        'lr': 2e-3, 'steps': 3000, 'warmup_steps': 300, 'lr_half_life': 1500, 'input_masking': 0.3,
+    },
+}  # fmt: skip
+"""The search for settings of the autoregressive decoder, with the baseline alone, as changes to the preset."""
+
+
+SEEDS = {
+    'main': range(1), 'search': range(10, 11), 'ablation': range(5), 'codebook': range(3), 'categories': range(1),
+    'difficulty': range(2), 'dial': range(3),
+}  # fmt: skip
+"""Seeds of every experiment on Toybox, those of the search in no other; presets of the paper's scale, and those of
+seconds, get one."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ The token of a patch n whose majority belongs to category y (0 for the ground, w
 
     t_n = [ x_n,  STRENGTH * (rho u_y + sqrt(1 - rho^2) noise_n) ]
 
-x_n is the shipped encoder's token, all channels of mean 0 and variance 1 (``vit_toybox_patch8_96``); beside it stands
-the *evidence*, in channels of its own: u_y are the corners of a simplex, as long as the noise is, and the noise is fresh
-in every patch. rho, the setting ``evidence``, is the dial; it leaves the variance of tokens as it is. Evidence that says
+x_n is the token of the encoder ``vit_toybox_patch8_96``, all channels of mean 0 and variance 1; beside it stands the
+*evidence*, in channels of its own: u_y are the corners of a simplex, as long as the noise is, and the noise is fresh in
+every patch. rho, the setting ``evidence``, is the dial; it leaves the variance of tokens as it is. Evidence that says
 little in one patch says much in the mean over a toy, where the noise averages out: a slot can know what a patch cannot.
 """
 
