@@ -42,7 +42,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 
 
 SEEDS = {'main': 1, 'ablation': 5, 'codebook': 3, 'categories': 1, 'difficulty': 2}
-"""Seeds of every experiment on Toybox; presets of the paper's scale, and ``smoke``, get one."""
+"""Seeds of every experiment on Toybox; ``smoke`` gets one, and presets of other data as many as they say."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,13 @@ def revival(base: Config, slots: int, codebook_size: int) -> float:
     return round(model.dead_code_threshold * (slots / model.num_slots) * (model.codebook_size / codebook_size), 6)
 
 
+def seeds_of(base: Config, experiment: str) -> int:
+    """How many seeds an experiment of a preset has."""
+    if base.data.dataset != 'toybox':
+        return base.seeds
+    return 1 if base.name == 'smoke' else SEEDS[experiment]
+
+
 # --------------------------------------------------------------------------------------------------------- plan
 
 
@@ -130,16 +137,14 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     for name in chosen:
         if name not in known:
             raise ValueError(f'preset {preset_name!r} has no experiment {name!r}; it has {", ".join(known)}')
-    many = toybox and preset_name != 'smoke'
     jobs = []
     for name in known:
         if name in chosen:
             cases = list(_cases(name, toybox))
-            seeds = SEEDS[name] if many else 1
             jobs += [
                 Job(name, variant, seed, _complete(base, changes), setting)
                 for variant, changes, setting in cases
-                for seed in range(seeds)
+                for seed in range(seeds_of(base, name))
             ]
     return jobs
 
