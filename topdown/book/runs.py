@@ -168,9 +168,8 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
 def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', progress: bool = True) -> pd.DataFrame:
     """What can be read linearly off slots, codes and tokens of the ablation's top-down runs, see ``probe_table``.
 
-    Over the validation images, which the models have never seen, and, of data sets that are made here, over the
-    training images, which they have seen without labels: these are more, and a probe that is fitted on more objects
-    finds more of what is there.
+    Over the validation images, which no model has seen, and, of data sets made here, the training images, seen without
+    labels: these are more, and a probe that is fitted on more objects finds more of what is there.
 
     Runs that are there are used; others are trained, where the ablation will find them.
 
