@@ -192,6 +192,21 @@ def prepare(
 
 
 @data.command
+def subset(name: Positional[Literal['coco']], ids: Path, data_root: Path, out: Path) -> None:
+    """Make a data set of some of COCO's images, linked or copied, with their annotations; goes on where it stopped.
+
+    Args:
+        ids: CSV file with the columns file_name and split (train or val: of the new data set).
+        data_root: folder that holds COCO 2017.
+        out: folder of the new data set.
+    """
+    from topdown.data.subset import make_subset
+
+    for split, (images, objects) in make_subset(ids, data_root, out).items():
+        print(f'{out}, {split}: {images} images, {objects} annotations')
+
+
+@data.command
 def check(
     parameters: LabelParameters, name: Positional[Known], root: Positional[Path | None] = None,
     splits: tuple[Split, ...] = (),

@@ -23,6 +23,15 @@ _TOYBOX = Config(
 )  # fmt: skip
 
 
+_CATEGORY = dataclasses.replace(
+    _TOYBOX.with_(
+        encoder='vit_toybox_category_patch8_96', decoder='autoregressive', decoder_layers=1, input_masking=0.5,
+        steps=5000, lr=1e-3, warmup_steps=500, lr_half_life=3000, eval_every=500, seeds=5,
+    ),
+    name='toybox_category',
+)  # fmt: skip
+
+
 _PAPER = Config(name='coco')
 
 
@@ -95,6 +104,17 @@ _DIAL = Config(
 )  # fmt: skip
 
 
+_PHOTOS = dataclasses.replace(
+    _PAPER.with_(
+        encoder='vit_small_patch14_dinov2.lvd142m', weights='runs/vit_small_focus.safetensors', image_size=168,
+        layer=10, codebook_size=128, dead_code_threshold=0.15, decoder_layers=1, decoder_heads=6, input_masking=0.5,
+        batch_size=16, steps=10_000, lr=1e-3, warmup_steps=1_000, lr_half_life=4_000, num_workers=0, cache_tokens=True,
+        threads=1, eval_every=2_500, checkpoint_every=500, seeds=3,
+    ),
+    name='photos',
+)  # fmt: skip
+
+
 VARIANTS: dict[str, dict[str, object]] = {
     'baseline': {'top_down': False},
     'top-down': {},
@@ -132,6 +152,7 @@ PRESETS: dict[str, Config] = {
     'toybox_long': dataclasses.replace(
         _TOYBOX.with_(steps=8000, lr_half_life=2500, eval_every=2000, seeds=5), name='toybox_long'
     ),
+    'toybox_category': _CATEGORY,
     'coco': _PAPER,
     'voc': dataclasses.replace(_PAPER.with_(dataset='voc', num_slots=6, steps=250_000, random_crop=True), name='voc'),
     'coco_short': _SHORT,
@@ -158,6 +179,7 @@ PRESETS: dict[str, Config] = {
         ),
         name='clevr6',
     ),
+    'photos': _PHOTOS,
     'clevr6_toybox': _PIXELS,
     'clevr6_smoke': _smoke('clevr6_smoke', _PIXELS, cnn_size=8, seeds=1),
     'voc_toybox': _WIDE,
@@ -169,7 +191,8 @@ PRESETS: dict[str, Config] = {
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; ``voc_toybox``, ``movi_toybox`` and
 ``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, and ``dial`` the tokens of the chapter on the
-dial, each with a ``_smoke`` of seconds;
+dial, each with a ``_smoke`` of seconds; ``toybox_category`` the paper's decoder on tokens that carry categories;
+``photos`` photographs in COCO's layout, some thousands, on a CPU (the page on them says which encoder's file it reads);
 ``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of
 SPOT (the book's page on differences says what of both is not the same here); the rest the released configurations of
 the paper. All but the embedded ones need the data set and, in practice, a GPU."""

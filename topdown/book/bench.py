@@ -57,7 +57,7 @@ GROWTH: dict[str, tuple[int, ...]] = {
 def token_shape(config: Config) -> tuple[int, int, tuple[int, int]]:
     """N, D and the grid of an experiment's tokens, without making the encoder's weights."""
     with torch.device('meta'):
-        encoder = build_encoder(dataclasses.replace(config.encoder, pretrained=False))
+        encoder = build_encoder(dataclasses.replace(config.encoder, pretrained=False, weights=''))
     return encoder.num_patches, encoder.feature_size, encoder.grid
 
 
@@ -225,7 +225,7 @@ def _memory_of(job: str) -> dict[str, float]:
 @torch.no_grad()
 def evaluation_times(config: Config, device: str = 'cpu', count: int = 8, repeats: int = 3) -> dict[str, float]:
     """Seconds an image of evaluation: the encoder, the model with masks, label maps, and all metrics together."""
-    encoder = build_encoder(dataclasses.replace(config.encoder, pretrained=False)).to(device)
+    encoder = build_encoder(dataclasses.replace(config.encoder, pretrained=False, weights='')).to(device)
     model = SlotModel(config.model, encoder.feature_size, encoder.num_patches).to(device)
     size, side = config.data.mask_size, config.encoder.image_size
     images = torch.rand(count, 3, side, side, device=device)

@@ -59,11 +59,11 @@ SEARCH: dict[str, dict[str, object]] = {
 
 
 SEEDS = {
-    'main': range(1), 'search': range(10, 11), 'ablation': range(5), 'codebook': range(3), 'categories': range(1),
-    'difficulty': range(2), 'dial': range(3),
+    'search': range(10, 11), 'main': range(5), 'ablation': range(5), 'codebook': range(3), 'categories': range(1),
+    'difficulty': range(2),
 }  # fmt: skip
-"""Seeds of every experiment on Toybox, those of the search in no other; presets of the paper's scale, and those of
-seconds, get one."""
+"""Seeds of every experiment on Toybox, those of the search in no other; ``smoke`` gets one, and presets of other data
+as many as they say."""
 
 
 @dataclass(frozen=True)
@@ -128,15 +128,22 @@ def revival(base: Config, slots: int, codebook_size: int) -> float:
     return round(model.dead_code_threshold * (slots / model.num_slots) * (model.codebook_size / codebook_size), 6)
 
 
+def seeds_of(base: Config, experiment: str) -> range:
+    """The seeds of a preset's experiment."""
+    if base.data.dataset != 'toybox':
+        return range(base.seeds)
+    return range(1) if base.name == 'smoke' else SEEDS[experiment]
+
+
 # --------------------------------------------------------------------------------------------------------- plan
 
 
 def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     """The runs that the experiments ask for, in the order of their tables.
 
-    Toybox presets have all experiments but ``main``, whose models are among the ablation's, and ``dial``, which is the
-    one of presets with the dial; ``coco`` has the paper's main table, ablation and codebook sizes; other presets the
-    main table.
+    Toybox presets have all experiments but ``main``, whose models are among the ablation's; ``toybox_category`` has the
+    search and the main table, presets with the dial have ``dial``, ``coco`` has the paper's main table, ablation and
+    codebook sizes, and others have the main table.
 
     Args:
         preset_name: a preset.
@@ -146,22 +153,25 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
         ValueError: for an unknown preset or experiment, or one that the preset does not have.
     """
     base = preset(preset_name)
-    toybox, dial = (base.data.dataset == name for name in ('toybox', 'toybox_dial'))
-    known = ('dial',) if dial else EXPERIMENTS[1:-1] if toybox else EXPERIMENTS[: 3 if preset_name == 'coco' else 1]
+    toybox = base.data.dataset == 'toybox'
+    known = {
+        'coco': ['main', 'ablation', 'codebook'],
+        'toybox_category': ['search', 'main'],
+        'toybox': ['ablation', 'codebook', 'categories', 'difficulty'],
+        'toybox_dial': ['dial'],
+    }.get(preset_name if preset_name in ('coco', 'toybox_category') else base.data.dataset, ['main'])
     chosen = list(known if only is None else only)
     for name in chosen:
         if name not in known:
             raise ValueError(f'preset {preset_name!r} has no experiment {name!r}; it has {", ".join(known)}')
-    many = (toybox or dial) and preset_name not in ('smoke', 'dial_smoke')
     jobs = []
     for name in known:
         if name in chosen:
             cases = list(_cases(name, toybox))
-            seeds = SEEDS[name] if many else 1
             jobs += [
                 Job(name, variant, seed, _complete(base, changes), setting)
                 for variant, changes, setting in cases
-                for seed in range(seeds)
+                for seed in seeds_of(base, name)
             ]
     return jobs
 
@@ -171,6 +181,9 @@ def _cases(name: str, toybox: bool) -> Iterator[tuple[str, dict[str, object], st
     if name in ('main', 'ablation'):
         for variant in MAIN if name == 'main' else ABLATION:
             yield variant, {}, ''
+    elif name == 'search':
+        for setting, changes in SEARCH.items():
+            yield 'baseline', changes, setting
     elif name == 'codebook':
         for size in SIZES if toybox else PAPER_SIZES:
             yield 'top-down', {'codebook_size': size}, f'E = {size}'

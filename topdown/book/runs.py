@@ -10,11 +10,12 @@ import pandas as pd
 import torch
 
 from topdown.book.codes import code_meaning, probe_table
-from topdown.book.plan import SEEDS, Job
+from topdown.book.plan import Job, seeds_of
 from topdown.book.summaries import mean_and_spread
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.data.digest import digest, made_of
+from topdown.datasets import DATASETS
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import interventions, predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
@@ -167,21 +168,21 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
 def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', progress: bool = True) -> pd.DataFrame:
     """What can be read linearly off slots, codes and tokens of the ablation's top-down runs, see ``probe_table``.
 
-    Over the validation images, which the models have never seen, and over the training images, which they have seen
-    without labels: these are more, and a probe that is fitted on more objects finds more of what is there.
+    Over the validation images, which no model has seen, and, of data sets made here, the training images, seen without
+    labels: these are more, and a probe that is fitted on more objects finds more of what is there.
 
     Runs that are there are used; others are trained, where the ablation will find them.
 
     Returns:
         One row per split, seed, set of features and target, with the run's provenance.
     """
-    rows, encoder, eval_sets = [], None, {}
-    many = preset(preset_name).data.dataset == 'toybox' and preset_name != 'smoke'
-    for seed in range(SEEDS['ablation'] if many else 1):
+    rows, encoder, eval_sets, base = [], None, {}, preset(preset_name)
+    splits = ('val', 'train') if DATASETS[base.data.dataset].make else ('val',)
+    for seed in range(seeds_of(base, 'ablation')):
         job = Job('ablation', 'top-down', seed)
         config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
         encoder = encoder or make_encoder(config)
-        for split in ('val', 'train'):
+        for split in splits:
             if split not in eval_sets:
                 eval_sets[split] = make_eval_set(config, encoder, split, progress=progress)
         run = train_model(config, job_folder(run_dir, config), encoder, eval_set=eval_sets['val'], progress=progress)

@@ -44,7 +44,7 @@ def standing(figures: str | Path) -> pd.DataFrame:
         the spread expected, and ``can_show``, by the spread found (NaN where there is nothing to know it from).
     """
     figures = Path(figures)
-    searched = read_runs(figures / 'tables', 'toybox_search')
+    searched = read_runs(figures / 'tables', 'toybox_category_search')
     rows = []
     for row in read_stated(figures).itertuples(index=False):
         runs = read_runs(figures / 'tables', row.table)
