@@ -154,12 +154,9 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     """
     base = preset(preset_name)
     toybox = base.data.dataset == 'toybox'
-    known = {
-        'coco': ['main', 'ablation', 'codebook'],
-        'toybox_category': ['search', 'main'],
-        'toybox': ['ablation', 'codebook', 'categories', 'difficulty'],
-        'toybox_dial': ['dial'],
-    }.get(preset_name if preset_name in ('coco', 'toybox_category') else base.data.dataset, ['main'])
+    by_preset = {'coco': ['main', 'ablation', 'codebook'], 'toybox_category': ['search', 'main']}
+    by_data = {'toybox': ['ablation', 'codebook', 'categories', 'difficulty'], 'toybox_dial': ['dial']}
+    known = by_preset.get(preset_name) or by_data.get(base.data.dataset) or ['main']
     chosen = list(known if only is None else only)
     for name in chosen:
         if name not in known:
