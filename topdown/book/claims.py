@@ -10,7 +10,19 @@ import numpy as np
 import pandas as pd
 
 from topdown.book.codebook_size import choose_codebook_size
-from topdown.book.tables import NAMES, NOT_RUN, NOTHING, effect_text, effects, read, read_runs, sign, with_codebook_size
+from topdown.book.stated import SEARCHED, show_standing, standing
+from topdown.book.tables import (
+    NAMES,
+    NOT_RUN,
+    NOTHING,
+    effect_text,
+    effects,
+    means_table,
+    read,
+    read_runs,
+    sign,
+    with_codebook_size,
+)
 from topdown.evaluate.statistics import seed_interval
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = 'reproduced here', 'reproduced here in part', 'not reproduced here'
@@ -193,8 +205,17 @@ def read_all(folder: str | Path) -> dict[str, pd.DataFrame]:
 
 
 def write_claims(figures: str | Path) -> pd.DataFrame:
-    """Write ``figures/tables/claims.csv`` from the other tables, and return it."""
+    """Write ``figures/tables/claims.csv`` from the other tables, and return it.
+
+    Beside it: what became of the statements, ``stated.csv``, and the means of the search, ``search_summary.csv``.
+    """
     figures = Path(figures)
+    if (figures / 'stated.csv').is_file():
+        show_standing(standing(figures)).to_csv(figures / 'tables' / 'stated.csv', index=False)
+    searched = read_runs(figures / 'tables', SEARCHED)
+    if len(searched):
+        columns = ('fg_ari', 'mbo_i', 'slots_fg_ari', 'slots_mbo_i')
+        means_table(searched, columns, 'setting').to_csv(figures / 'tables' / 'search_summary.csv')
     table = verdicts(read(figures / 'paper' / 'claims.csv'), read_all(figures / 'tables'))
     table.to_csv(figures / 'tables' / 'claims.csv', index=False)
     return table

@@ -6,6 +6,7 @@ with how many seeds and by which metrics and masks. Whatever stands in no row is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,11 @@ from topdown.evaluate.statistics import smallest_difference
 
 COLUMNS = ['date', 'table', 'variant', 'against', 'settings', 'seeds', 'metrics', 'masks']
 
-AS_STATED, EXPLORATORY = 'as stated', 'exploratory'
+AS_STATED, OLDER = 'as stated', 'runs are older than the statement'
+
+
+SEARCHED = 'toybox_category_search'
+"""Table whose baselines tell, before the runs, how much seeds scatter."""
 
 
 def read_stated(figures: str | Path) -> pd.DataFrame:
@@ -35,65 +40,44 @@ def read_stated(figures: str | Path) -> pd.DataFrame:
 def standing(figures: str | Path) -> pd.DataFrame:
     """Every statement with what became of it, and the smallest differences that it can show.
 
-    The expected spread of a difference is sqrt(2) times that of the baseline's runs, in the statement's own table or,
-    before there is one, in the search for the decoder's settings; the found one is that of the differences by seed.
-
     Returns:
-        The statements' columns, and ``became`` ('as stated', 'not run', or what is missing); for each metric
-        ``could_show``, the smallest true difference, in points, that four of five repetitions would tell from zero, by
-        the spread expected, and ``can_show``, by the spread found (NaN where there is nothing to know it from).
+        The statements' columns, and ``became`` ('as stated', 'not run', or what is missing); for each metric the
+        smallest true difference, in points, that four of five repetitions would tell from zero: ``could_show``, by the
+        scatter that was to be expected, sqrt(2) times that of the search's baselines, and ``can_show``, by the scatter
+        of the differences found (both pooled over settings; NaN where there is nothing to know it from).
     """
-    figures = Path(figures)
-    searched = read_runs(figures / 'tables', 'toybox_category_search')
+    tables = Path(figures) / 'tables'
+    searched = [part for _, part in _by_setting(read_runs(tables, SEARCHED))]
     rows = []
     for row in read_stated(figures).itertuples(index=False):
-        runs = read_runs(figures / 'tables', row.table)
-        runs = runs.assign(setting=runs.setting.fillna('') if 'setting' in runs else '')
-        found = {'became': _became(row, runs)}
+        runs = read_runs(tables, row.table)
+        runs = runs[runs.variant.isin([row.variant, row.against])]
+        parts = [part for _, part in _by_setting(runs) if part.variant.nunique() == 2]
+        whole = sum(part.groupby('variant').seed.nunique().min() >= row.seeds for part in parts)
+        became = AS_STATED if whole >= row.settings else f'{whole} of {row.settings} settings have all seeds'
+        if not parts:
+            became = NOT_RUN
+        elif 'date' in runs and (runs.date.astype(str) < row.date).any():
+            became = OLDER
+        found = {'became': became}
         for metric in row.metrics.split():
-            values = (
-                runs.pivot_table(index='seed', columns=['setting', 'variant'], values=metric)
-                if metric in runs
-                else None
-            )
-            before = _spread(searched, metric) * 2**0.5
-            found |= {
-                f'could_show {metric}': smallest_difference(before, row.seeds) if np.isfinite(before) else np.nan,
-                f'can_show {metric}': _shown(values, row),
-            }
+            before = _pooled([part[metric] for part in searched]) * 2**0.5
+            pairs = [part.pivot_table(index='seed', columns='variant', values=metric) for part in parts]
+            after = _pooled([pair[row.variant] - pair[row.against] for pair in pairs])
+            found[f'could_show {metric}'] = smallest_difference(before, row.seeds)
+            found[f'can_show {metric}'] = smallest_difference(after, row.seeds)
         rows.append({**row._asdict(), **found})
     return pd.DataFrame(rows)
 
 
-def _became(row: tuple, runs: pd.DataFrame) -> str:
-    wanted = runs[runs.variant.isin([row.variant, row.against])]
-    if not len(wanted[wanted.variant == row.variant]):
-        return NOT_RUN
-    counts = wanted.groupby(['setting', 'variant']).seed.nunique()
-    full = (
-        (counts.unstack('variant', fill_value=0) >= row.seeds).reindex(columns=[row.variant, row.against]).all(axis=1)
-    )
-    early = 'date' in wanted and (wanted.date.astype(str) < row.date).any()
-    if early:
-        return 'runs are older than the statement'
-    return AS_STATED if full.sum() >= row.settings else f'{int(full.sum())} of {row.settings} settings have all seeds'
+def _by_setting(runs: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    return runs.groupby(runs.setting.fillna('') if 'setting' in runs else lambda _: '')
 
 
-def _spread(runs: pd.DataFrame, metric: str) -> float:
-    """Standard deviation over seeds of the baseline, pooled over settings; NaN if it cannot be known."""
-    if metric not in runs or 'setting' not in runs:
-        return float('nan')
-    variances = runs[runs.variant == 'baseline'].groupby('setting')[metric].var()
-    return float(variances.mean() ** 0.5)
-
-
-def _shown(values: pd.DataFrame | None, row: tuple) -> float:
-    if values is None:
-        return float('nan')
-    settings = [s for s in values.columns.levels[0] if {(s, row.variant), (s, row.against)} <= set(values.columns)]
-    variances = [(values[s, row.variant] - values[s, row.against]).var() for s in settings]
-    spread = float(np.nanmean(variances) ** 0.5) if np.isfinite(variances).any() else float('nan')
-    return smallest_difference(spread, row.seeds) if np.isfinite(spread) else float('nan')
+def _pooled(samples: list[pd.Series]) -> float:
+    """Standard deviation within samples, from the mean of their variances; NaN if none has two values."""
+    variances = [sample.var() for sample in samples if sample.count() > 1]
+    return float(np.mean(variances) ** 0.5) if variances else float('nan')
 
 
 def show_standing(found: pd.DataFrame) -> pd.DataFrame:

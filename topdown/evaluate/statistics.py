@@ -156,17 +156,17 @@ def smallest_difference(spread: float, count: int, level: float = 0.95, power: f
         power: share of repetitions in which the interval lies above zero, in (0, 1).
 
     Returns:
-        In the unit of ``spread``; NaN for a single pair, which has no interval.
+        In the unit of ``spread``; NaN if that is NaN, or for a single pair, which has no interval.
 
     Raises:
         ValueError: if ``level``, ``power``, ``count`` or ``spread`` is out of range.
     """
-    if not (0 < level < 1 and 0 < power < 1 and count >= 1 and spread >= 0):
+    if not (0 < level < 1 and 0 < power < 1 and count >= 1 and not spread < 0):
         raise ValueError(
             'level and power must lie between 0 and 1, count be 1 at least and spread not negative, got '
             f'level={level}, power={power}, count={count}, spread={spread}'
         )
-    if count == 1:
+    if count == 1 or np.isnan(spread):
         return float('nan')
     free, bound = count - 1, stats.t.ppf((1 + level) / 2, count - 1)
     shift = optimize.brentq(lambda shift: stats.nct.sf(bound, free, shift) - power, 0, 10 * bound)

@@ -1,0 +1,90 @@
+"""What was stated before runs, against the runs: what is missing is said, and smallest effects follow the scatter."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from topdown.book import stated
+from topdown.book.plan import plan
+from topdown.evaluate.statistics import smallest_difference
+from topdown.presets import VARIANTS
+
+FIGURES = Path(__file__).parent.parent / 'figures'
+
+ONE = {
+    'date': '2026-01-02', 'table': 'some', 'variant': 'top-down', 'against': 'baseline', 'settings': 2, 'seeds': 3,
+    'metrics': 'fg_ari mbo_i', 'masks': 'decoder',
+}  # fmt: skip
+
+
+def rows(settings=('a', 'b'), seeds=3, date='2026-01-02', variants=('baseline', 'top-down')):
+    draw = np.random.default_rng(0)
+    return pd.DataFrame([
+        {'experiment': 'x', 'setting': setting, 'variant': variant, 'seed': seed, 'date': date,
+         'fg_ari': draw.normal(), 'mbo_i': draw.normal()}
+        for setting in settings for variant in variants for seed in range(seeds)
+    ])  # fmt: skip
+
+
+@pytest.fixture
+def judged(tmp_path):
+    def judge(table=None, searched=None, statement=ONE):
+        (tmp_path / 'tables').mkdir(exist_ok=True)
+        pd.DataFrame([statement]).to_csv(tmp_path / 'stated.csv', index=False)
+        for name, frame in (('some', table), (stated.SEARCHED, searched)):
+            if frame is not None:
+                frame.to_csv(tmp_path / 'tables' / f'{name}.csv', index=False)
+        return stated.standing(tmp_path).iloc[0]
+
+    return judge
+
+
+def test_what_is_missing_is_said(judged):
+    assert judged().became == 'not run'
+    assert judged(rows(variants=['top-down'])).became == 'not run'
+    assert judged(rows()).became == 'as stated'
+    assert judged(rows(settings=['a'])).became == '1 of 2 settings have all seeds'
+    assert judged(rows(seeds=2)).became == '0 of 2 settings have all seeds'
+    assert judged(rows(date='2026-01-01')).became == 'runs are older than the statement'
+    assert judged(rows().drop(columns='setting'), statement={**ONE, 'settings': 1}).became == 'as stated'
+
+
+def test_the_smallest_effects_follow_the_scatter(judged):
+    table = rows()
+    searched = rows(settings=['p', 'q'], variants=['baseline'], seeds=2)
+    found = judged(table, searched)
+    pairs = table.pivot(index=['setting', 'seed'], columns='variant', values='mbo_i')
+    scatter = (pairs['top-down'] - pairs['baseline']).groupby('setting').var().mean() ** 0.5
+    assert found['can_show mbo_i'] == pytest.approx(smallest_difference(scatter, 3))
+    expected = (2 * searched.groupby('setting').fg_ari.var().mean()) ** 0.5
+    assert found['could_show fg_ari'] == pytest.approx(smallest_difference(expected, 3))
+
+
+def test_nothing_to_know_it_from_is_not_a_number(judged):
+    found = judged()
+    assert math.isnan(found['could_show fg_ari'])
+    assert math.isnan(found['can_show mbo_i'])
+
+
+def test_a_statement_has_all_its_columns(judged):
+    with pytest.raises(ValueError, match='lacks the columns masks'):
+        judged(statement={key: value for key, value in ONE.items() if key != 'masks'})
+
+
+def test_statements_of_the_book_are_of_runs_that_the_plan_has():
+    for row in stated.read_stated(FIGURES).itertuples():
+        jobs = [job for job in plan(row.table) if job.experiment in ('main', 'dial')]
+        assert {row.variant, row.against} <= set(VARIANTS)
+        for name in (row.variant, row.against):
+            mine = [job for job in jobs if job.variant == name]
+            assert len({job.setting for job in mine}) == row.settings
+            assert len({job.seed for job in mine}) == row.seeds
+
+
+def test_the_table_that_readers_see_is_that_of_the_runs():
+    shown = pd.read_csv(FIGURES / 'tables' / 'stated.csv')
+    made = stated.show_standing(stated.standing(FIGURES))
+    pd.testing.assert_frame_equal(made, shown, check_dtype=False)
