@@ -25,7 +25,7 @@ _TOYBOX = Config(
 
 _CATEGORY = dataclasses.replace(
     _TOYBOX.with_(
-        encoder='vit_toybox_category_patch8_96', decoder='autoregressive', decoder_layers=1, input_masking=0.5,
+        encoder='vit_toybox_category_patch8_96', decoder='autoregressive', decoder_layers=2, input_masking=0.5,
         steps=5000, lr=1e-3, warmup_steps=500, lr_half_life=3000, eval_every=500, seeds=5,
     ),
     name='toybox_category',

@@ -48,18 +48,35 @@ LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
 CONTROLS = (*MAIN, 'without quantization', 'shuffled codes')
 
 
+_FAST = {'lr': 2e-3, 'steps': 3000, 'warmup_steps': 300, 'lr_half_life': 1500}
+
+
 SEARCH: dict[str, dict[str, object]] = {
     'as it is': {},
-    '3,000 steps at twice the rate': {'lr': 2e-3, 'steps': 3000, 'warmup_steps': 300, 'lr_half_life': 1500},
-    'the same, 30 % masked': {
-        'lr': 2e-3, 'steps': 3000, 'warmup_steps': 300, 'lr_half_life': 1500, 'input_masking': 0.3,
+    'one layer': {'decoder_layers': 1},
+    'one layer, short and fast': {**_FAST, 'decoder_layers': 1},
+    'one layer, short and fast, 30 % masked': {**_FAST, 'decoder_layers': 1, 'input_masking': 0.3},
+    **{
+        f'first encoder, {name}': {'encoder': 'vit_toybox_patch8_96', **changes}
+        for name, changes in {
+            'one layer, short': {**_FAST, 'lr': 1e-3, 'decoder_layers': 1},
+            'two layers, short': {**_FAST, 'lr': 1e-3},
+            'one layer, short, 70 % masked': {**_FAST, 'lr': 1e-3, 'decoder_layers': 1, 'input_masking': 0.7},
+            'one layer, short and fast': {**_FAST, 'decoder_layers': 1},
+            'one layer, short and fast, 10 % masked': {**_FAST, 'decoder_layers': 1, 'input_masking': 0.1},
+            'one layer, short and fast, 30 % masked': {**_FAST, 'decoder_layers': 1, 'input_masking': 0.3},
+            'one layer, short and faster': {**_FAST, 'lr': 4e-3, 'decoder_layers': 1},
+            'one layer, fast, 40 % masked': {
+                **_FAST, 'decoder_layers': 1, 'input_masking': 0.4, 'steps': 4000, 'lr_half_life': 2000,
+            },
+        }.items()
     },
 }  # fmt: skip
 """The search for settings of the autoregressive decoder, with the baseline alone, as changes to the preset."""
 
 
 SEEDS = {
-    'search': range(10, 11), 'main': range(5), 'ablation': range(5), 'codebook': range(3), 'categories': range(1),
+    'search': range(10, 12), 'main': range(5), 'ablation': range(5), 'codebook': range(3), 'categories': range(1),
     'difficulty': range(2),
 }  # fmt: skip
 """Seeds of every experiment on Toybox, those of the search in no other; ``smoke`` gets one, and presets of other data
