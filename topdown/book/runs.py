@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from topdown.book.codes import code_meaning, probe_table
-from topdown.book.plan import Job, seeds_of
+from topdown.book.plan import Job, plan
 from topdown.book.summaries import mean_and_spread
 from topdown.config import Config
 from topdown.data import open_dataset
@@ -166,20 +166,20 @@ def growth(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
 
 
 def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', progress: bool = True) -> pd.DataFrame:
-    """What can be read linearly off slots, codes and tokens of the ablation's top-down runs, see ``probe_table``.
+    """What can be read linearly off slots, codes and tokens of a preset's top-down runs, see ``probe_table``.
 
     Over the validation images, which no model has seen, and, of data sets made here, the training images, seen without
     labels: these are more, and a probe that is fitted on more objects finds more of what is there.
 
-    Runs that are there are used; others are trained, where the ablation will find them.
+    Runs that are there are used; others are trained, where the main table and the ablation will find them.
 
     Returns:
         One row per split, seed, set of features and target, with the run's provenance.
     """
     rows, encoder, eval_sets, base = [], None, {}, preset(preset_name)
     splits = ('val', 'train') if DATASETS[base.data.dataset].make else ('val',)
-    for seed in range(seeds_of(base, 'ablation')):
-        job = Job('ablation', 'top-down', seed)
+    jobs = [job for job in plan(preset_name) if job.variant == 'top-down' and job.experiment in ('main', 'ablation')]
+    for job in {job.seed: job for job in jobs}.values():
         config = job.config(preset_name, data_root, str(Path(run_dir) / 'tokens'))
         encoder = encoder or make_encoder(config)
         for split in splits:
