@@ -33,7 +33,7 @@
 # are exploratory. The chapter trains nothing and shows *not run* where rows are missing.
 
 # %% tags=["parameters"]
-against = ('baseline', 'six-iterations')  # what the pathway is compared with
+against = 'baseline,six-iterations'  # what the pathway is compared with
 
 # %%
 import pandas as pd
@@ -43,7 +43,8 @@ from topdown.book import plots, stated, tables
 from topdown.book.claims import claim_verdict
 from topdown.evaluate.statistics import smallest_difference
 
-if not set(against) <= set(topdown.VARIANTS):
+rivals = [name.strip() for name in against.split(',')]
+if not set(rivals) <= set(topdown.VARIANTS):
     raise ValueError(
         f'against must be among {", ".join(topdown.VARIANTS)}, got {against!r}'
     )
@@ -86,7 +87,7 @@ print(
 # cannot be compared.
 
 # %%
-models = list(dict.fromkeys([*against, 'top-down']))
+models = list(dict.fromkeys([*rivals, 'top-down']))
 means = {
     name: tables.means_table(runs[runs.variant.isin(models)], tuple(metrics))
     for name, runs in datasets.items()
@@ -124,7 +125,7 @@ gains = {
         ],
         ignore_index=True,
     )
-    for rival in against
+    for rival in rivals
 }
 for rival, found in gains.items():
     figure = plots.show_forest(found, rival, metrics)
@@ -152,7 +153,7 @@ effects.fillna(tables.NOTHING)
 
 # %%
 rows = []
-for rival in against:
+for rival in rivals:
     for name, runs in datasets.items():
         columns = {f'slots_{m}': m for m in metrics}
         if not set(columns) <= set(runs):
