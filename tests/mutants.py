@@ -113,7 +113,7 @@ MUTANTS = [
     Mutant('opacities over pixels', 'model/pixels.py', 'drawn[..., 3].softmax(dim=1)', 'drawn[..., 3].softmax(dim=2)',
            'test_pixels.py::test_decoder_equals_a_naive_one'),
     Mutant('images not centred', 'model/encoder.py', '(images - self.mean) / self.std\n        with',
-           'images / self.std\n        with', 'test_encoder.py::test_shipped_encoder'),
+           'images / self.std\n        with', 'test_encoder.py::test_shipped_encoders'),
     Mutant('block counted from 0', 'model/encoder.py', 'indices=[block - 1 for', 'indices=[block - 2 for',
            'test_encoder.py::test_block_and_norm_are_what_they_say'),
     Mutant('joined blocks not in the fingerprint', 'model/encoder.py', 'if config.layers else config.layer',

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.pages import WORDS, check_quotes
 from topdown.book import stated
 from topdown.book.plan import plan
+from topdown.book.tables import effects, read_runs, sign
 from topdown.evaluate.statistics import smallest_difference
 from topdown.presets import VARIANTS
 
@@ -88,3 +90,17 @@ def test_the_table_that_readers_see_is_that_of_the_runs():
     shown = pd.read_csv(FIGURES / 'tables' / 'stated.csv')
     made = stated.show_standing(stated.standing(FIGURES))
     pd.testing.assert_frame_equal(made, shown, check_dtype=False)
+
+
+def test_the_introduction_says_what_the_rows_on_tokens_with_categories_say():
+    runs = read_runs(FIGURES / 'tables', 'toybox_category')
+    found = effects(runs, 'baseline').set_index(['variant', 'metric'])
+    unclear = [sign(*found.loc[('top-down', metric), ['low', 'high']]) == 0 for metric in ('fg_ari', 'mbo_i')]
+    worst = runs.pivot(index='seed', columns='variant', values='mbo_i')['top-down'].sort_values()
+    check_quotes('intro.md', {
+        f'{WORDS[runs.seed.nunique()]} seeds do not tell the pathway from the baseline in either metric': all(unclear),
+        'one of its runs never left the plateau': worst.iloc[0] < 30 < worst.iloc[1],
+        'six plain iterations, looked at beside it, lie above the baseline in mBO': (
+            found.low['six-iterations', 'mbo_i'] > 0
+        ),
+    })  # fmt: skip
