@@ -37,6 +37,7 @@ against = 'baseline,six-iterations'  # what the pathway is compared with
 
 # %%
 import pandas as pd
+from IPython.display import display
 
 import topdown
 from topdown.book import plots, stated, tables
