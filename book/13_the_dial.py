@@ -303,10 +303,12 @@ for variant, part in agree.groupby('variant', sort=False):
         f'{variant}: AMI of codes and category {low["mean"]:.2f} at evidence '
         f'{low.evidence:g}, {high["mean"]:.2f} at {high.evidence:g}.'
     )
+unseen = ', '.join(f'{value:.1f} in {tables.NAMES[m]}' for m, value in least.items())
 verdict = {
     True: 'There are settings in which top-down information helps, by the rule above.',
-    False: 'In no setting that was run does top-down information help, by the rule '
-    'above: not where the premise fails, and not where it holds.',
+    False: 'In no setting that was run do the rows show that top-down information '
+    f'helps, by the rule above. True differences below these could well be missed: '
+    f'{unseen or tables.NOT_RUN}.',
 }
 judged = sum(len(said[outcome]) for outcome in ('helps', 'harms', 'neither'))
 print(tables.wrap(verdict[bool(said['helps'])]) if judged else tables.NOT_RUN)
@@ -316,10 +318,12 @@ print(tables.wrap(verdict[bool(said['helps'])]) if judged else tables.NOT_RUN)
 # same in every patch of a toy, and its noise is independent from patch to patch, which is the best case for averaging.
 # Real tokens say more in some patches than in others, and neighbours err together. And slots are recurrent already: a
 # slot that has gathered the mean of its evidence asks for more of the same in its next iteration, without any pathway.
-# What the pathway could add is only what codes know beyond that, which six iterations show. Few seeds see
-# large differences only, and the rule asks for three comparisons at once, so that it misses effects rather than invents
-# them. A run is judged where it ends, after the same number of steps for all models: one that leaves its plateau later
-# is judged earlier on its way.
+# What the pathway could add is only what codes know beyond that, which six iterations show. And the dial turns what
+# tokens tell, not what codes take up: the agreement of codes and categories, printed above, says how much of the
+# evidence arrives in them. Codes follow what varies most among slots, and as long as the agreement stays near zero, a
+# missing effect is a verdict on these codes and not on codes that do know. Few seeds see large differences only, and
+# the rule asks for three comparisons at once, so that it misses effects rather than invents them. A run is judged where
+# it ends, after the same number of steps for all models: one that leaves its plateau later is judged earlier on its way.
 #
 # **Exercises**
 #

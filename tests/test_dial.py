@@ -250,7 +250,7 @@ def test_the_chapter_says_where_the_pathway_helps_and_where_it_harms(read_chapte
     assert 'at evidence 0, 0.50 at 1' in said
     assert names['shown'].loc[(0.6, 'six-iterations'), ('decoder', 'FG-ARI')].startswith('+5')
     said, _ = read_chapter(made_up({}))
-    assert 'In no setting that was run does top-down information help' in said
+    assert 'In no setting that was run do the rows show that' in said
 
 
 def test_the_pathway_does_not_help_where_six_iterations_or_other_slots_codes_do_as_well(read_chapter):
@@ -260,7 +260,7 @@ def test_the_pathway_does_not_help_where_six_iterations_or_other_slots_codes_do_
         table.loc[alike, SCORES] += 5.0
         said, _ = read_chapter(table)
         assert 'helps where' not in said
-        assert 'In no setting that was run does top-down information help' in said
+        assert 'In no setting that was run do the rows show that' in said
 
 
 def test_the_rule_wants_both_metrics_of_the_decoders_masks(read_chapter):
