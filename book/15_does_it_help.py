@@ -234,7 +234,7 @@ for rival, found in gains.items():
 
 # %% [markdown]
 # Many intervals stand on this page, and about one in forty of those without an effect lies above zero by chance. The
-# embedded data sets are small, rendered, and have few categories; the second encoder was made with moving pictures and
+# embedded data sets are small, rendered, and have few categories; the second encoder was made with clips and
 # recoloured views, which photographs on the web do not have. None of this is evidence about COCO.
 #
 # **Exercises**
