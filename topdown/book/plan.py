@@ -53,6 +53,8 @@ _FAST = {'lr': 2e-3, 'steps': 3000, 'warmup_steps': 300, 'lr_half_life': 1500}
 
 SEARCH: dict[str, dict[str, object]] = {
     'as it is': {},
+    'short and fast': {**_FAST},
+    'short and fast, 30 % masked': {**_FAST, 'input_masking': 0.3},
     'one layer': {'decoder_layers': 1},
     'one layer, short and fast': {**_FAST, 'decoder_layers': 1},
     'one layer, short and fast, 30 % masked': {**_FAST, 'decoder_layers': 1, 'input_masking': 0.3},
