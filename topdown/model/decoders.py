@@ -82,28 +82,32 @@ class _CausalAttention(torch.autograd.Function):
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(M, N, C) each -> (M, N, C)."""
         q = q * q.shape[-1] ** -0.5
-        blocks, out, weights = causal_blocks(q.shape[1]), torch.empty_like(v), []
+        blocks, out, weights = causal_blocks(q.shape[1]), [], []
         mask = q.new_full((blocks[0][1],) * 2, float('-inf')).triu(1)
         for first, last in blocks:
             logits = torch.bmm(q[:, first:last], k[:, :last].transpose(1, 2))
             logits[:, :, first:] += mask[: last - first, : last - first]
             weights.append(logits.softmax(-1))
-            torch.bmm(weights[-1], v[:, :last], out=out[:, first:last])
+            out.append(torch.bmm(weights[-1], v[:, :last]))
         ctx.save_for_backward(q, k, v, *weights)
-        return out
+        return torch.cat(out, dim=1)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of all three: with A the weights, dA = g v^T and dS = A (dA - sum A dA)."""
         q, k, v, *weights = ctx.saved_tensors
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for (first, last), a in zip(causal_blocks(q.shape[1]), weights, strict=True):
+        grad_q, grad_k, grad_v = [], None, None
+        for (first, last), a in reversed(list(zip(causal_blocks(q.shape[1]), weights, strict=True))):
             g = grad[:, first:last]
             s = torch._softmax_backward_data(torch.bmm(g, v[:, :last].transpose(1, 2)), a, -1, a.dtype)
-            torch.bmm(s, k[:, :last], out=grad_q[:, first:last])
-            grad_k[:, :last] += torch.bmm(s.transpose(1, 2), q[:, first:last])
-            grad_v[:, :last] += torch.bmm(a.transpose(1, 2), g)
-        return grad_q * q.shape[-1] ** -0.5, grad_k, grad_v
+            grad_q.insert(0, torch.bmm(s, k[:, :last]))
+            of_k, of_v = torch.bmm(s.transpose(1, 2), q[:, first:last]), torch.bmm(a.transpose(1, 2), g)
+            if grad_k is None:  # the last block meets all keys
+                grad_k, grad_v = of_k, of_v
+            else:
+                grad_k[:, :last] += of_k
+                grad_v[:, :last] += of_v
+        return torch.cat(grad_q, dim=1) * q.shape[-1] ** -0.5, grad_k, grad_v
 
 
 class SlotCrossAttention(Attention):
@@ -168,7 +172,7 @@ class DecoderLayer(nn.Module):
         self.norm_self, self.norm_cross, self.norm_mlp = (nn.LayerNorm(width) for _ in range(3))
         self.self_attention = SelfAttention(width, num_heads)
         self.cross_attention = SlotCrossAttention(width, num_heads)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(inplace=True), nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, slots: Tensor, need_weights: bool) -> tuple[Tensor, Tensor | None]:
         normed = _as_autocast(self.norm_self(x))
