@@ -177,6 +177,57 @@ if measured is not None:
     display(parts.rename(columns=lambda c: c.removesuffix('_s')).round(4))
 
 # %% [markdown]
+# How near each part is to the limit: what its products alone would take at the machine's best speed, as a share of what
+# it took. Slot attention works on a handful of slots, so its products are small and many, and most of its time goes
+# into starting them.
+
+# %%
+if measured is not None:
+    grouped = {
+        'head': ['head'],
+        'first pass': ['first pass'],
+        'codes and second pass': ['codes and scales', 'second pass'],
+        'decoder': ['decoder'],
+    }
+    shares = {}
+    for row in measured.to_dict('records'):
+        settings = topdown.preset(row['preset'], **topdown.VARIANTS[row['model']])
+        count, width, _ = bench.token_shape(settings)
+        products = cost.forward_flops(settings.model, width, count)
+        shares[row['preset'], row['precision'], row['model']] = {
+            part: 3 * row['batch'] * sum(products[name] for name in inside)
+            / (1e12 * row['ceiling_tflops'] * row[f'{part}_s'])
+            for part, inside in grouped.items()
+        }  # fmt: skip
+    display(pd.DataFrame(shares).T.rename_axis(['preset', 'precision', 'model']).round(2))
+
+# %% [markdown]
+# ## Two builds, side by side
+#
+# An earlier build of the package against this one, in turn, CPU seconds a step: medians, the median and range of the
+# ratios round by round, and the share of the step that its products alone would take. What gained: weights of
+# cross-attention applied to the few slots, causal attention in three blocks of which none is written in place, one
+# product for queries, keys and values, and a ReLU that is *not* done in place (on a view, torch's autograd copies the
+# whole tensor three times for it). What was tried and dropped: the feed-forward layer in chunks, attention in 1, 2, 4 or
+# 6 blocks, and `torch.compile` (4 % on one thread).
+#
+# ```bash
+# python -m tests.builds 546be3d 12
+# ```
+
+# %%
+builds = read('builds.csv')
+if builds is None:
+    print('not run: python -m tests.builds COMMIT ROUNDS')
+else:
+    columns = {
+        'threads': 'threads', 'before': 'before, s', 'now': 'now, s',
+        'ratio': 'times faster', 'ratio_least': 'least', 'ratio_most': 'most',
+        'share': 'products, share',
+    }  # fmt: skip
+    display(builds.set_index('case')[list(columns)].rename(columns=columns).round(3))
+
+# %% [markdown]
 # With the paper's decoder, nearly all of a step is the decoder, and the pathway is lost in the noise. With the embedded
 # preset's small decoder, slot attention is most of the step, and three further iterations cost what three iterations
 # cost.

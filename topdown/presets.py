@@ -7,8 +7,8 @@ import reprlib
 
 from topdown.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig, typed
 
-_TOYBOX = Config(
-    name='toybox',
+_SLOTWISE = Config(
+    name='slotwise',
     data=DataConfig(dataset='toybox', mask_size=192),
     encoder=EncoderConfig(name='vit_toybox_patch8_96', image_size=96, layer=5, final_norm=True),
     model=ModelConfig(
@@ -23,13 +23,21 @@ _TOYBOX = Config(
 )  # fmt: skip
 
 
+_TOYBOX = dataclasses.replace(
+    _SLOTWISE.with_(
+        encoder='vit_toybox_category_patch8_96', decoder='autoregressive', input_masking=0.3, warmup_steps=300,
+        lr_half_life=1500,
+    ),
+    name='toybox',
+)  # fmt: skip
+
+
 _CATEGORY = dataclasses.replace(
     _TOYBOX.with_(
-        encoder='vit_toybox_category_patch8_96', decoder='autoregressive', decoder_layers=2, input_masking=0.5,
-        steps=5000, lr=1e-3, warmup_steps=500, lr_half_life=3000, eval_every=500, seeds=5,
+        input_masking=0.5, steps=5000, lr=1e-3, warmup_steps=500, lr_half_life=3000, eval_every=500, seeds=5
     ),
     name='toybox_category',
-)  # fmt: skip
+)
 
 
 _PAPER = Config(name='coco')
@@ -45,7 +53,7 @@ _SHORT = dataclasses.replace(
 
 
 _WIDE = dataclasses.replace(
-    _TOYBOX.with_(
+    _SLOTWISE.with_(
         dataset='toybox_wide', mask_size=144, random_crop=True, cache_tokens=False, num_slots=6,
         toybox={'num_train': 1500, 'num_val': 200, 'categories': 6}, steps=500, warmup_steps=50, lr_half_life=250,
         eval_every=100, checkpoint_every=100, seeds=3,
@@ -55,7 +63,7 @@ _WIDE = dataclasses.replace(
 
 
 _CLIPS = dataclasses.replace(
-    _TOYBOX.with_(
+    _SLOTWISE.with_(
         dataset='toybox_clips', mask_size=96, flip=False, num_slots=11,
         toybox={'size': 96, 'num_train': 60, 'num_val': 8, 'min_objects': 5, 'max_objects': 9}, steps=2000,
         lr_half_life=700, eval_every=500, seeds=3,
@@ -147,12 +155,13 @@ def _smoke(name: str, base: Config, train: int = 48, val: int = 16, **changes: o
 
 
 PRESETS: dict[str, Config] = {
-    'smoke': _smoke('smoke', _TOYBOX, slot_size=32, decoder_hidden=64),
+    'smoke': _smoke('smoke', _TOYBOX, slot_size=32),
     'toybox': _TOYBOX,
-    'toybox_long': dataclasses.replace(
-        _TOYBOX.with_(steps=8000, lr_half_life=2500, eval_every=2000, seeds=5), name='toybox_long'
-    ),
     'toybox_category': _CATEGORY,
+    'slotwise': _SLOTWISE,
+    'slotwise_long': dataclasses.replace(
+        _SLOTWISE.with_(steps=8000, lr_half_life=2500, eval_every=2000, seeds=5), name='slotwise_long'
+    ),
     'coco': _PAPER,
     'voc': dataclasses.replace(_PAPER.with_(dataset='voc', num_slots=6, steps=250_000, random_crop=True), name='voc'),
     'coco_short': _SHORT,
@@ -189,9 +198,11 @@ PRESETS: dict[str, Config] = {
     'dial_smoke': _smoke('dial_smoke', _DIAL, seeds=1),
     'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0, seeds=1),
 }  # fmt: skip
-"""``smoke`` seconds; ``toybox`` the embedded default; ``toybox_long`` for tables; ``voc_toybox``, ``movi_toybox`` and
-``clevr6_toybox`` the embedded stand-ins of the chapters on these sets, and ``dial`` the tokens of the chapter on the
-dial, each with a ``_smoke`` of seconds; ``toybox_category`` the paper's decoder on tokens that carry categories;
+"""``smoke`` seconds; ``toybox`` the embedded default: the paper's decoder on tokens that carry categories;
+``toybox_category`` the same for longer and more slowly; ``slotwise`` and ``slotwise_long`` an easier decoder on tokens
+that segment by themselves; ``voc_toybox``, ``movi_toybox`` and ``clevr6_toybox`` the embedded stand-ins of the chapters
+on these sets, with the easier decoder, too, and ``dial`` the tokens of the chapter on the dial, each with a ``_smoke``
+of seconds;
 ``photos`` photographs in COCO's layout, some thousands, on a CPU (the page on them says which encoder's file it reads);
 ``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of
 SPOT (the book's page on differences says what of both is not the same here); the rest the released configurations of

@@ -21,10 +21,14 @@ ABLATION = (
 )  # fmt: skip
 
 
-SIZES, PAPER_SIZES = (8, 16, 32, 64, 128, 256, 512, 1024), (128, 256, 512, 1024)
+PARTS = (*ABLATION[:7], 'shuffled codes')
+"""The models of the embedded ablation with the paper's decoder: the paper's rows, and a control."""
 
 
-CATEGORIES, CATEGORY_SIZES = (4, 8, 16), (8, 16, 32, 64, 128)
+SIZES, PAPER_SIZES, EASY_SIZES = (8, 32, 64, 256, 1024), (128, 256, 512, 1024), (8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+CATEGORIES, CATEGORY_SIZES, EASY_CATEGORY_SIZES = (4, 8, 16), (8, 32, 64, 256), (8, 16, 32, 64, 128)
 
 
 SETTINGS: dict[str, dict[str, object]] = {
@@ -39,6 +43,10 @@ SETTINGS: dict[str, dict[str, object]] = {
     'strong ground': {'toybox': {'background_contrast': 1.0}},
 }
 """Settings of the experiment on difficulty, as changes to a Toybox preset."""
+
+
+FEWER = ('as it is', 'easy parts', 'cluttered', 'many objects', 'few slots', 'tiny codebook')
+"""Settings with the paper's decoder, whose runs take longer."""
 
 
 LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
@@ -183,7 +191,7 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     jobs = []
     for name in known:
         if name in chosen:
-            cases = list(_cases(name, toybox))
+            cases = list(_cases(name, base))
             jobs += [
                 Job(name, variant, seed, _complete(base, changes), setting)
                 for variant, changes, setting in cases
@@ -192,30 +200,31 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     return jobs
 
 
-def _cases(name: str, toybox: bool) -> Iterator[tuple[str, dict[str, object], str]]:
+def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], str]]:
     """Variant, changes and setting of every case of an experiment."""
+    toybox, easy = base.data.dataset == 'toybox', base.model.decoder == 'slotwise'
     if name in ('main', 'ablation'):
-        for variant in MAIN if name == 'main' else ABLATION:
+        for variant in MAIN if name == 'main' else PARTS if toybox and not easy else ABLATION:
             yield variant, {}, ''
     elif name == 'search':
         for setting, changes in SEARCH.items():
             yield 'baseline', changes, setting
     elif name == 'codebook':
-        for size in SIZES if toybox else PAPER_SIZES:
+        for size in EASY_SIZES if easy else SIZES if toybox else PAPER_SIZES:
             yield 'top-down', {'codebook_size': size}, f'E = {size}'
     elif name == 'categories':
         for count in CATEGORIES:
             known = {} if count == 16 else {'toybox': {'categories': count}}
-            for size in CATEGORY_SIZES:
+            for size in EASY_CATEGORY_SIZES if easy else CATEGORY_SIZES:
                 yield 'top-down', {'codebook_size': size, **known}, f'{count} categories, E = {size}'
     elif name == 'dial':
         for level in LEVELS:
             for variant in CONTROLS:
                 yield variant, {'evidence': level}, f'evidence {level:g}'
     else:
-        for setting, changes in SETTINGS.items():
+        for setting in SETTINGS if easy else FEWER:
             for variant in ('baseline', 'top-down')[setting == 'tiny codebook' :]:
-                yield variant, changes, setting
+                yield variant, SETTINGS[setting], setting
 
 
 def _complete(base: Config, changes: dict[str, object]) -> dict[str, object]:
