@@ -26,7 +26,7 @@
 # been run, its checkpoint is used, else it is trained here.
 
 # %% tags=["parameters"]
-preset = 'toybox'  # smoke, toybox, toybox_long, coco, voc, movi_c or movi_e
+preset = 'toybox'  # smoke, toybox, slotwise_long, coco, voc, movi_c or movi_e
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where the trained model is looked for, or put
 
@@ -342,7 +342,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # 1. Set `size=5` in the first example. How often, over twenty seeds, does k-means give every blob its own code?
 # 2. Raise `dead_code_threshold` to 5 in the example of dead codes. What happens to the codes, and why does the
 #    perplexity hide it?
-# 3. Run with `-p preset toybox_long`. Does *category* gain on *place*?
+# 3. Run with `-p preset slotwise_long`. Does *category* gain on *place*?
 #
 # **Solutions**
 #

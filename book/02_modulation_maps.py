@@ -23,7 +23,7 @@
 # The chapter uses the model of [the training chapter](03_train_coco.ipynb), or trains it here.
 
 # %% tags=["parameters"]
-preset = 'toybox'  # smoke, toybox, toybox_long, coco, voc, movi_c or movi_e
+preset = 'toybox'  # smoke, toybox, slotwise_long, coco, voc, movi_c or movi_e
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where the trained model is looked for, or put
 
@@ -233,7 +233,7 @@ pd.DataFrame({
 # wrong scale is worse than none: *mean channel* and *shuffled codes* lie below *spatial only*, and *spatial of another
 # slot* below *channel only*. So this model does use what its codes say, although they say little of categories
 # ([VQ bootstrapping](01_vq_bootstrapping.ipynb)). It is one model: which parts are used differs from seed to seed, as
-# [the long runs](toybox_long.md) show. And what is used need not be needed: whether a model trained without it is worse
+# [the long runs](slotwise.md) show. And what is used need not be needed: whether a model trained without it is worse
 # is for [the ablation](08_ablation.ipynb) to say.
 #
 # ## Where it helps, where it hurts
@@ -291,7 +291,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # ## What was seen, and its limits
 #
 # The map is a product of two vectors, costs next to nothing in factored form, and is everything that tells the two
-# passes apart. Interventions show what one trained model relies on. The [page on the long runs](toybox_long.md) repeats
+# passes apart. Interventions show what one trained model relies on. The [page on the long runs](slotwise.md) repeats
 # them for every seed. Whether the pathway makes a better *model* is the
 # question of [the training chapter](03_train_coco.ipynb), which compares it with one trained without.
 #

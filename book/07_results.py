@@ -24,14 +24,14 @@
 # - *–*: there is no such figure.
 #
 # Toybox is this book's own data set ([its page](data.md)). Its figures stand in columns of their own, because they
-# cannot be compared with those on COCO: other images, another encoder, another decoder, far fewer steps. *Toybox,
+# cannot be compared with those on COCO: other images, another encoder, a shallower decoder, far fewer steps. *Toybox,
 # wide* and *Toybox, clips* are its stand-ins for VOC and MOVi ([crops](04_voc.ipynb), [clips](05_movi.ipynb)). What can
 # be compared is the sign of a difference between two methods.
 #
 # The chapter trains nothing: it reads `figures/paper` and `figures/tables`, and runs in a second.
 
 # %% tags=["parameters"]
-toybox = 'toybox_long'  # whose runs stand for the embedded scale: it or toybox
+toybox = 'toybox_ablation'  # runs of the embedded scale: it or toybox_category
 notes_too = True  # print the notes on published figures
 
 # %%
@@ -40,9 +40,12 @@ import pandas as pd
 import topdown
 from topdown.book import tables
 from topdown.book.claims import read_all, verdicts
+from topdown.book.plan import MAIN
 
-if toybox not in ('toybox', 'toybox_long'):
-    raise ValueError(f"toybox must be 'toybox' or 'toybox_long', got {toybox!r}")
+if toybox not in ('toybox_ablation', 'toybox_category'):
+    raise ValueError(
+        f'toybox must be toybox_ablation or toybox_category, got {toybox!r}'
+    )
 if not isinstance(notes_too, bool):
     raise ValueError(f'notes_too must be True or False, got {notes_too!r}')
 figures = topdown.figures_dir()
@@ -52,6 +55,7 @@ at_paper_scale = {
     for name in ('COCO', 'VOC', 'MOVi-C', 'MOVi-E', 'CLEVR6')
 }
 embedded = tables.read_runs(figures / 'tables', toybox)
+embedded = embedded[embedded.variant.isin(MAIN)]
 standins = {
     'VOC': {'Toybox, wide': tables.read_runs(figures / 'tables', 'voc_toybox')},
     'MOVi-C': {'Toybox, clips': tables.read_runs(figures / 'tables', 'movi_toybox')},
@@ -282,9 +286,10 @@ for column in ('on Toybox', "on the paper's data"):
 # %% [markdown]
 # These are the verdicts on the paper's claims, which [the introduction](intro.md) lists one by one. The limits are
 # plain: figures at the paper's scale need a GPU and the data; [the page on clusters](cluster.md) says how. Toybox
-# cannot stand in for COCO, because its encoder was trained on motion, and categories are not what varies most in its
-# tokens ([its page](encoder.md)). And a published figure without a spread over seeds cannot be tested: a difference of
-# one point may be the seed.
+# cannot stand in for COCO: its images are rendered, its encoder was trained on such images only ([its
+# page](encoder.md)), and its categories are few. And a published figure without a spread over seeds cannot be tested: a
+# difference of one point may be the seed. [The next chapters](15_does_it_help.ipynb) ask on which data the pathway
+# could help, and what runs of this size can show.
 #
 # **Exercises**
 #

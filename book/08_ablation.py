@@ -199,7 +199,7 @@ for name, part in sides.groupby('variant', sort=False):
 # ([what codes mean](10_what_codes_mean.ipynb)). Neither cause was tested by itself.
 #
 # There is little to be gained by any part: the baseline is already near what one mean token a segment tells apart ([the
-# long runs](toybox_long.md)), and categories, which the encoder's tokens do hold, hardly reach the codes ([what codes
+# long runs](slotwise.md)), and categories, which the encoder's tokens do hold, hardly reach the codes ([what codes
 # mean](10_what_codes_mean.ipynb)). Where they do, other parts may matter. The same chapter reads the rows of another
 # preset with `-p preset coco`.
 #
@@ -212,7 +212,7 @@ for name, part in sides.groupby('variant', sort=False):
 #
 # **Solutions**
 #
-# 1. Whether the effect would be there on other images. [The long runs](toybox_long.md) show an interval over images
+# 1. Whether the effect would be there on other images. [The long runs](slotwise.md) show an interval over images
 #    beside the one over seeds.
 # 2. Means stay, widths change: what the two models of one seed have in common (weights, order of images) no longer
 #    cancels. If widths hardly grow, seeds have little in common, and pairing gains little.

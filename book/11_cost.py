@@ -199,7 +199,9 @@ if measured is not None:
             / (1e12 * row['ceiling_tflops'] * row[f'{part}_s'])
             for part, inside in grouped.items()
         }  # fmt: skip
-    display(pd.DataFrame(shares).T.rename_axis(['preset', 'precision', 'model']).round(2))
+    display(
+        pd.DataFrame(shares).T.rename_axis(['preset', 'precision', 'model']).round(2)
+    )
 
 # %% [markdown]
 # ## Two builds, side by side

@@ -207,8 +207,8 @@ def test_a_threshold_among_changes_is_not_scaled_by_the_batch_and_one_left_out_i
 
 def test_plans_keep_the_keys_of_published_rows():
     for name in ('ablation', 'codebook', 'categories', 'difficulty'):
-        rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / f'toybox_{name}.csv')
-        keys = {job.config('toybox').key for job in plan('toybox', [name])}
+        rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / f'slotwise_{name}.csv')
+        keys = {job.config('slotwise').key for job in plan('slotwise', [name])}
         assert set(rows.config) == keys, name
 
 
@@ -268,6 +268,6 @@ def test_names_of_before_are_read_in_files_and_refused_in_calls():
 
 def test_keys_of_published_rows_have_not_changed():
     """Renaming a field must not part rows from the configuration that made them."""
-    rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / 'toybox_ablation.csv')
+    rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / 'slotwise_ablation.csv')
     for variant, key in rows.groupby('variant').config.first().items():
-        assert preset('toybox', **VARIANTS[variant]).key == key, variant
+        assert preset('slotwise', **VARIANTS[variant]).key == key, variant

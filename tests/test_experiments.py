@@ -40,9 +40,15 @@ def jobs_for_test(count):
 def test_plan_of_the_toybox():
     jobs = plan('toybox')
     assert Counter(job.experiment for job in jobs) == {
-        'ablation': 55, 'codebook': 24, 'categories': 15, 'difficulty': 34
+        'ablation': 40, 'codebook': 15, 'categories': 12, 'difficulty': 22
     }  # fmt: skip
     tasks = unique_tasks(jobs, Places('toybox', Path('runs'), ''))
+    assert len(tasks) == 78
+    jobs = plan('slotwise')
+    assert Counter(job.experiment for job in jobs) == {
+        'ablation': 55, 'codebook': 24, 'categories': 15, 'difficulty': 34
+    }  # fmt: skip
+    tasks = unique_tasks(jobs, Places('slotwise', Path('runs'), ''))
     assert len(tasks) == 116
     assert [task.job.seed for task in tasks] == sorted(task.job.seed for task in tasks)
     assert {job.seed for job in jobs if job.variant == 'separate weights'} == {0, 1, 2, 3, 4}

@@ -247,7 +247,7 @@ def test_settings_that_do_not_fit_are_refused(name, changes, message):
 
 
 def test_new_options_leave_the_keys_of_earlier_experiments():
-    assert topdown.preset('toybox').key == '50a9cb2050'
+    assert topdown.preset('slotwise').key == '50a9cb2050'
     assert Config(name='any').key == '44136fa355'
 
 

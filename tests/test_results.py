@@ -57,9 +57,9 @@ def test_publish_replaces_the_readme_table(tmp_path):
     assert (figures / 'masks.png').read_bytes() == b'png'
     assert (figures / 'tables' / 'toybox.csv').exists()
     assert (figures / 'tables' / 'toybox_paired.csv').exists()
-    other = run.rename(tmp_path / 'runs' / 'toybox_long')
+    other = run.rename(tmp_path / 'runs' / 'slotwise_long')
     publish.publish(other, figures)
-    assert (figures / 'toybox_long' / 'masks.png').exists()
+    assert (figures / 'slotwise_long' / 'masks.png').exists()
     publish.publish(other.rename(tmp_path / 'runs' / 'voc_toybox'), figures, images=False)
     assert (figures / 'tables' / 'voc_toybox.csv').exists()
     assert not (figures / 'voc_toybox').exists()
@@ -199,7 +199,7 @@ TITLES = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO', 'miou': 'mIoU'}
 
 def test_the_page_on_the_long_runs_quotes_its_tables():
     tables = ROOT / 'figures' / 'tables'
-    runs = pd.read_csv(tables / 'toybox_long.csv')
+    runs = pd.read_csv(tables / 'slotwise_long.csv')
     runs = runs[runs.model.isin(VARIANTS)]
     seeds = runs.seed.nunique()
     effects = summaries.effect_table(runs, metrics=tuple(TITLES), by='model').set_index(['model', 'metric'])
@@ -207,7 +207,7 @@ def test_the_page_on_the_long_runs_quotes_its_tables():
     losses = [key for key, row in effects.iterrows() if row.high < 0]
     by_metric = {m: runs.pivot(index='seed', columns='model', values=m) for m in (*TITLES, 'ari')}
     gain = {m: table['top-down'] - table['baseline'] for m, table in by_metric.items()}
-    parts = pd.read_csv(tables / 'toybox_long_interventions.csv').pivot(
+    parts = pd.read_csv(tables / 'slotwise_long_interventions.csv').pivot(
         index='seed', columns='intervention', values='mbo_i'
     )
     assert set(parts.index) == set(runs.seed)
@@ -217,7 +217,7 @@ def test_the_page_on_the_long_runs_quotes_its_tables():
     unused = (lost[['mean channel', 'shuffled codes']].abs() < 0.5).all(axis=1)
     used = unused.index[~unused]
     rest = [title for title in TITLES.values() if title not in gains['six-iterations']]
-    check_quotes('toybox_long.md', {
+    check_quotes('slotwise.md', {
         f'**{WORDS[seeds].capitalize()} seeds of three models': (runs.groupby('model').size() == seeds).all(),
         'In no metric of objects (FG-ARI, mBO, mIoU) do the seeds tell the top-down model from the baseline': (
             not gains['top-down'] and not losses
@@ -238,7 +238,9 @@ def test_the_page_on_the_long_runs_quotes_its_tables():
     })  # fmt: skip
 
 
-@pytest.mark.parametrize('preset_name', ['toybox', 'toybox_long', 'voc_toybox', 'movi_toybox', 'clevr6_toybox'])
+@pytest.mark.parametrize(
+    'preset_name', ['toybox', 'slotwise', 'slotwise_long', 'voc_toybox', 'movi_toybox', 'clevr6_toybox']
+)
 def test_paired_tables_are_those_of_the_rows(preset_name):
     tables = ROOT / 'figures' / 'tables'
     rows = pd.read_csv(tables / f'{preset_name}.csv')
@@ -255,11 +257,11 @@ def test_paired_tables_are_those_of_the_rows(preset_name):
 
 def test_tables_of_interventions_are_those_of_the_rows():
     tables = ROOT / 'figures' / 'tables'
-    rows = pd.read_csv(tables / 'toybox_long_interventions.csv')
-    summary = pd.read_csv(tables / 'toybox_long_interventions_summary.csv')
+    rows = pd.read_csv(tables / 'slotwise_long_interventions.csv')
+    summary = pd.read_csv(tables / 'slotwise_long_interventions_summary.csv')
     made = summaries.mean_and_spread(rows, 'intervention').reset_index()
     pd.testing.assert_frame_equal(made.astype(str), summary.astype(str), check_dtype=False)
-    shown = pd.read_csv(tables / 'toybox_long_interventions_by_seed.csv', index_col='seed')
+    shown = pd.read_csv(tables / 'slotwise_long_interventions_by_seed.csv', index_col='seed')
     values = rows.pivot(index='seed', columns='intervention', values='mbo_i')
     np.testing.assert_allclose(shown, values.sub(values['both'], axis=0)[list(shown)], atol=0.051)
 
@@ -281,7 +283,7 @@ def test_the_page_on_evaluation_quotes_the_rows_on_the_patch_grid():
     })  # fmt: skip
 
 
-@pytest.mark.parametrize('preset_name', ['toybox', 'toybox_long'])
+@pytest.mark.parametrize('preset_name', ['toybox', 'slotwise', 'slotwise_long'])
 def test_committed_tables_are_those_the_readers_see(preset_name):
     table = pd.read_csv(ROOT / 'figures' / 'tables' / f'{preset_name}.csv')
     summary = summaries.summary_table(table)

@@ -220,11 +220,11 @@ def test_codes_of_a_trained_model(tiny, encoder, tmp_path):
 
 
 def test_the_pages_on_probes_quote_their_table():
-    rows = pd.read_csv(TABLES / 'toybox_probe.csv')
-    shown = pd.read_csv(TABLES / 'toybox_probe_summary.csv')
+    rows = pd.read_csv(TABLES / 'slotwise_probe.csv')
+    shown = pd.read_csv(TABLES / 'slotwise_probe_summary.csv')
     made = tables.probe_summary(rows)
-    pd.testing.assert_frame_equal(made.astype(str), shown.astype(str), obj='toybox_probe_summary.csv')
-    assert (rows.config == preset('toybox', **VARIANTS['top-down']).key).all()
+    pd.testing.assert_frame_equal(made.astype(str), shown.astype(str), obj='slotwise_probe_summary.csv')
+    assert (rows.config == preset('slotwise', **VARIANTS['top-down']).key).all()
     assert rows.seed.nunique() == 5
     right, ami = {}, {}
     for split in ('val', 'train'):
@@ -236,7 +236,7 @@ def test_the_pages_on_probes_quote_their_table():
     loss = seen['mean tokens'] > 1.5 * seen['second-pass slots']
     alike = abs(seen['codes'].mean() - seen['k-means on slots'].mean()) < 0.01
     blind = max(ami[split]['k-means on mean tokens', 'category'] for split in ami)
-    check_quotes('toybox_long.md', {
+    check_quotes('slotwise.md', {
         f'for {WORDS[rows.seed.nunique()]} top-down models': True,
         'gives it away for most toys': (seen['mean tokens'] > 0.5).all(),
         'Slots of the first pass keep some of it, more than position and size would tell': above_place.all(),

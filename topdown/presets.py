@@ -25,8 +25,7 @@ _SLOTWISE = Config(
 
 _TOYBOX = dataclasses.replace(
     _SLOTWISE.with_(
-        encoder='vit_toybox_category_patch8_96', decoder='autoregressive', input_masking=0.3, warmup_steps=300,
-        lr_half_life=1500,
+        decoder='autoregressive', decoder_layers=1, input_masking=0.3, warmup_steps=300, lr_half_life=1500
     ),
     name='toybox',
 )  # fmt: skip
@@ -34,10 +33,11 @@ _TOYBOX = dataclasses.replace(
 
 _CATEGORY = dataclasses.replace(
     _TOYBOX.with_(
-        input_masking=0.5, steps=5000, lr=1e-3, warmup_steps=500, lr_half_life=3000, eval_every=500, seeds=5
+        encoder='vit_toybox_category_patch8_96', decoder_layers=2, input_masking=0.5, steps=5000, lr=1e-3,
+        warmup_steps=500, lr_half_life=3000, eval_every=500, seeds=5,
     ),
     name='toybox_category',
-)
+)  # fmt: skip
 
 
 _PAPER = Config(name='coco')
@@ -198,9 +198,9 @@ PRESETS: dict[str, Config] = {
     'dial_smoke': _smoke('dial_smoke', _DIAL, seeds=1),
     'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0, seeds=1),
 }  # fmt: skip
-"""``smoke`` seconds; ``toybox`` the embedded default: the paper's decoder on tokens that carry categories;
-``toybox_category`` the same for longer and more slowly; ``slotwise`` and ``slotwise_long`` an easier decoder on tokens
-that segment by themselves; ``voc_toybox``, ``movi_toybox`` and ``clevr6_toybox`` the embedded stand-ins of the chapters
+"""``smoke`` seconds; ``toybox`` the embedded default, with the paper's decoder; ``toybox_category`` the same on tokens
+that carry categories, deeper and longer; ``slotwise`` and ``slotwise_long`` an easier decoder; ``voc_toybox``,
+``movi_toybox`` and ``clevr6_toybox`` the embedded stand-ins of the chapters
 on these sets, with the easier decoder, too, and ``dial`` the tokens of the chapter on the dial, each with a ``_smoke``
 of seconds;
 ``photos`` photographs in COCO's layout, some thousands, on a CPU (the page on them says which encoder's file it reads);

@@ -63,7 +63,7 @@ def verdicts(claims: pd.DataFrame, runs: dict[str, pd.DataFrame]) -> pd.DataFram
 
     Args:
         claims: ``figures/paper/claims.csv``.
-        runs: table name ('toybox_long', 'toybox_ablation', 'coco', ...) -> its runs, as ``read_runs`` gives them.
+        runs: table name ('toybox_category', 'toybox_ablation', 'coco', ...) -> its runs, as ``read_runs`` gives them.
 
     Returns:
         claim, on Toybox, evidence (differences in points with their 95 % interval over seeds), on the paper's data,
@@ -180,11 +180,11 @@ def _semantics(get: Get, embedded: bool) -> tuple[str, str]:
 
 
 _CHECKS: dict[str, Callable[[Get, bool], tuple[str, str]]] = {
-    'coco': _compare('toybox_long', 'coco', 'top-down', 'baseline'),
+    'coco': _compare('toybox_ablation', 'coco', 'top-down', 'baseline'),
     'voc': _compare('voc_toybox', 'voc', 'top-down', 'baseline'),
     'movi_c': _compare('movi_toybox', 'movi_c', 'top-down', 'baseline', ('fg_ari',)),
     'movi_e': _compare('', 'movi_e', 'top-down', 'baseline', ('fg_ari',)),
-    'six': _compare('toybox_long', 'coco', 'top-down', 'six-iterations'),
+    'six': _compare('toybox_ablation', 'coco', 'top-down', 'six-iterations'),
     'codebook': _codebook,
     'rule': _rule,
     'channel': _compare('toybox_ablation', 'coco_ablation', 'top-down', 'spatial only'),

@@ -180,7 +180,6 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
         ValueError: for an unknown preset or experiment, or one that the preset does not have.
     """
     base = preset(preset_name)
-    toybox = base.data.dataset == 'toybox'
     by_preset = {'coco': ['main', 'ablation', 'codebook'], 'toybox_category': ['search', 'main']}
     by_data = {'toybox': ['ablation', 'codebook', 'categories', 'difficulty'], 'toybox_dial': ['dial']}
     known = by_preset.get(preset_name) or by_data.get(base.data.dataset) or ['main']

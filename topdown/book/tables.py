@@ -55,7 +55,7 @@ def read_runs(folder: str | Path, name: str) -> pd.DataFrame:
 
     Args:
         folder: ``figures/tables``.
-        name: a preset ('toybox_long') or a preset and an experiment ('toybox_ablation').
+        name: a preset ('toybox_category') or a preset and an experiment ('toybox_ablation').
 
     Returns:
         One row per run: variant, seed, the metrics in percent, and what else the file holds; masks of the decoder only.
