@@ -20,11 +20,11 @@
 # something to be grouped, and where categories agree between images, so that a code can mean anything. The data sets
 # below differ in just these respects.
 #
+# - *tokens that segment*: the first embedded encoder, whose tokens k-means already groups nearly as well as the patch
+#   grid allows, with the paper's autoregressive decoder: the default, preset `toybox`.
+# - *slotwise, tokens that segment*: the same tokens with [a decoder that makes it easy](slotwise.md).
 # - *tokens with categories*: the second embedded encoder ([its page](encoder.md)), whose tokens leave room for grouping
-#   and agree between images, with the paper's autoregressive decoder: the default, preset `toybox`.
-# - *the same, longer*: 5,000 slower steps with half of the inputs masked, preset `toybox_category`.
-# - *slotwise, tokens that segment*: the first embedded encoder, whose tokens k-means already groups nearly as well as
-#   the patch grid allows, with [a decoder that makes it easy](slotwise.md).
+#   and agree between images, with the autoregressive decoder: preset `toybox_category`.
 # - *the dial*: the first encoder's tokens with evidence on the true category beside them, from noise to certainty
 #   ([its chapter](13_the_dial.ipynb)).
 # - *stand-ins* for VOC, MOVi and CLEVR6 ([crops](04_voc.ipynb), [clips](05_movi.ipynb), [pixels](06_clevr6.ipynb)).
@@ -65,9 +65,9 @@ dial = read('dial')
 if 'evidence' not in dial:
     dial['evidence'] = pd.Series(dtype=float)
 datasets = {
-    'tokens with categories': read('toybox_ablation'),
-    'the same, longer': read('toybox_category'),
+    'tokens that segment': read('toybox_ablation'),
     'slotwise, tokens that segment': read('slotwise_long'),
+    'tokens with categories': read('toybox_category'),
     **{
         f'dial, evidence {level:g}': part
         for level, part in sorted(dial.groupby('evidence'), key=lambda pair: pair[0])

@@ -70,7 +70,6 @@ def test_steps_of_the_page_are_those_of_the_package(both):
 
 
 def test_slots_and_masks_of_the_page_are_those_of_the_package(both):
-    package, own = both
     tokens = torch.randn(BATCH, PATCHES, WIDTH)
     found = []
     for model in both:
