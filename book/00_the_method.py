@@ -394,11 +394,14 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # 1. Turn the model above into the baseline, and into slot attention with six iterations.
 # 2. What happens to the second pass if `what` is one and `where` is one? And why is that not the baseline?
 # 3. Why must the softmax of slot attention go over slots, and that of the decoder over positions?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. Decode `first` and leave the second pass out; give `SlotAttention` six iterations in place of three.
 # 2. It repeats the first pass, from the same start with the same weights. It is the baseline's forward pass, but
 #    trained to be good *with* the scales.
 # 3. Slots must compete: what one gets another cannot have. A position in the decoder asks which of the tokens before
 #    it, and which of the slots, tell most about the next; nothing is used up by that.
+#
+# </details>

@@ -343,8 +343,9 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # 2. Raise `dead_code_threshold` to 5 in the example of dead codes. What happens to the codes, and why does the
 #    perplexity hide it?
 # 3. Run with `-p preset slotwise_long`. Does *category* gain on *place*?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. Count seeds for which the nearest codes of the blobs' centres are all different. K-means from random points can
 #    give one blob two codes and another none of its own; more codes than blobs make that rarer, at the price of split
@@ -353,3 +354,5 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 #    settle. Perplexity counts how evenly codes are used, and fresh copies of slots are used evenly.
 # 3. The table above, computed for that preset; training takes some minutes if its runs are not there yet. One model and
 #    one seed decide nothing: [the chapter on codes](10_what_codes_mean.ipynb) has several.
+#
+# </details>

@@ -301,8 +301,9 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # 2. Add `'double spatial': lambda s: s._replace(spatial=1 + 2 * (s.spatial - 1))`. Is more of *where* better?
 # 3. Train with `-p models released_default` in the training chapter: no spatial scale, but queries and the slots' MLP
 #    are scaled. Which interventions make sense there?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. Two more entries among the interventions: `lambda s: s._replace(channel=s.channel.sign())` and the same with
 #    `abs()`. Scales of mixed sign turn channels of the values around; if the model needs that, only the first keeps its
@@ -312,3 +313,5 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 #    another way.
 # 3. Those on the channel scale, and new ones on the scales of queries and of the MLP's hidden units, which `Scales`
 #    holds, too. Nothing spatial is there to take away.
+#
+# </details>

@@ -352,8 +352,9 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # 2. Raise `steps`. Which model gains more from a longer budget?
 # 3. In `topdown/config.py`, set Toybox's `dissimilarity` to 0, so that every toy has one colour. Who needs top-down
 #    information then?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. [The ablation](08_ablation.ipynb) did it with five seeds and this budget, and shows the differences with their
 #    intervals.
@@ -361,3 +362,5 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 #    Compare its differences with those above, not its scores: all models gain from more steps.
 # 3. [The chapter on failures](12_when_it_fails.ipynb) has it, as *easy parts*, with two seeds, beside other
 #    settings.
+#
+# </details>

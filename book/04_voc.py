@@ -296,11 +296,14 @@ print(chapters.say_rivals(results, chosen))
 # 2. Why is *truth pooled to patches* below 100 in class mBO even where unknown pixels are ignored, and further below
 #    than in instance mBO?
 # 3. What would a model have to do to score higher in class mBO than in instance mBO? Find a row above that does.
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. One command, and a column more in every table above; trained models are kept, so only the third is trained.
 # 2. Patches along an outline belong to one side whole. And the pooled truth is of *instances*: for a class with several
 #    things, the best single mask covers one of them, and the intersection over union with their union is low.
 # 3. Join things of a class: one slot for all of them. *One slot* does it in the extreme, and *k-means on colours* where
 #    things of a class share colours: both have class mBO above or close to instance mBO.
+#
+# </details>

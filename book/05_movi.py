@@ -283,8 +283,9 @@ print(chapters.say_rivals(results, chosen))
 # 2. With the same noise in every frame, slots should stay with their things. Measure it: FG-ARI over all frames of a
 #    clip at once, as one image.
 # 3. Nine frames a clip and epoch: what would change if an epoch had all of them?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. The next cell computes both. If all frames of a clip agreed, the interval would be too narrow by the square root of
 #    the frames in a clip; if they were independent, not at all.
@@ -292,8 +293,10 @@ print(chapters.say_rivals(results, chosen))
 #    `topdown.metrics`: a slot that changes its thing between frames now counts as an error.
 # 3. The order within an epoch only: steps are counted, not epochs, and frames are drawn evenly either way. With very
 #    few steps, nine a clip make sure that all clips were seen.
+#
+# </details>
 
-# %%
+# %% tags=["solution", "hide-cell"]
 over_frames = topdown.paired_table(trained.scores['decoder'], chosen[0])
 pd.DataFrame(
     {

@@ -353,8 +353,9 @@ print(
 # 1. Set `steps` three times higher. Do the seeds come closer to each other? Which model gains more?
 # 2. If *decoder, scales of one* is worse than *decoder* above: does that show that the pathway helps?
 # 3. The loss is a mean over pixels and most are ground. Why do slots not all end as ground?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. `papermill book/06_clevr6.ipynb out.ipynb -p steps 9000 -p run_dir longer` keeps the present results beside the new
 #    ones. If seeds do come closer, the difference at the shorter budget was one of speed.
@@ -362,3 +363,5 @@ print(
 #    does as well is what the baseline is for.
 # 3. Opacities sum to one over slots, so a slot that draws things where others draw ground lowers the error there at no
 #    cost elsewhere; two slots that both draw ground share it, and nothing is gained by the second.
+#
+# </details>

@@ -296,9 +296,12 @@ for column in ('on Toybox', "on the paper's data"):
 # 1. Which claims would change their verdict if only one seed had been run?
 # 2. The two public evaluators differ where masks overlap ([evaluation](evaluation.md)). Which columns of the table of
 #    peers can that affect?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. With one seed there is no interval, and `tables.sign` of a missing interval is 0: nothing is reproduced. That is
 #    the intention.
 # 2. All of COCO's and VOC's, class mBO most. MOVi and Toybox masks are the visible parts of objects and never overlap.
+#
+# </details>

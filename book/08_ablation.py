@@ -209,8 +209,9 @@ for name, part in sides.groupby('variant', sort=False):
 # 2. Pair the differences wrongly, by shuffling the seeds of the baseline. What happens to the intervals, and what does
 #    that say about pairing?
 # 3. How many seeds would be needed to see an effect of half a point in FG-ARI?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. Whether the effect would be there on other images. [The long runs](slotwise.md) show an interval over images
 #    beside the one over seeds.
@@ -218,8 +219,10 @@ for name, part in sides.groupby('variant', sort=False):
 #    cancels. If widths hardly grow, seeds have little in common, and pairing gains little.
 # 3. The half width shrinks with $\sqrt n$ and with the quantile of t. The next cell does the arithmetic from the
 #    scatter of the differences seen.
+#
+# </details>
 
-# %%
+# %% tags=["solution", "hide-cell"]
 from scipy import stats
 
 

@@ -247,15 +247,18 @@ else:
 # 1. The perplexity of a batch cannot exceed the number of its slots. Where does that bite?
 # 2. Why is *share in use* alone no rule?
 # 3. Should the rule look at the perplexity over a batch or over the validation set?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. With batches of 16 images and 7 slots there are 112 slots: for codebooks of 128 and more, the perplexity of a
 #    batch levels off whatever the codes do. The tables here count over the whole validation set.
 # 2. It is largest for the smallest codebook: one code is always in use.
 # 3. Over the set, for the reason of the first exercise; the training log shows that of a batch because it is at hand.
+#
+# </details>
 
-# %%
+# %% tags=["solution", "hide-cell"]
 config = topdown.preset('toybox')
 print(
     'slots in a batch of the preset toybox: '

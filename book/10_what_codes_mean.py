@@ -422,8 +422,9 @@ else:
 # 2. How would you find out whether codes sort by category *given* the position?
 # 3. Set `measure = 'purity'` and compare codebooks of different sizes. What misleads?
 # 4. In the made-up example, make the loud directions quieter (1 in place of 5). When does AMI begin to see?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. Each category can be matched to one code only. If three codes share a category evenly, two thirds of its slots
 #    count as wrong. The cell below shows it.
@@ -432,8 +433,10 @@ else:
 # 3. Purity grows with the number of groups by chance alone, as the first figure shows, so the largest codebook wins.
 # 4. As soon as the category makes up a good part of the variance, so that a cut between categories lowers k-means' sum
 #    of squares as much as a cut across a loud direction does. A probe does not care: it may weigh directions.
+#
+# </details>
 
-# %%
+# %% tags=["solution", "hide-cell"]
 pure = truth * 3 + rng.integers(
     0, 3, len(truth)
 )  # three codes for each category, none shared

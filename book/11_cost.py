@@ -385,10 +385,13 @@ print(f'the preset fits a card of 24 GB: {fits}')
 #
 # 1. Run this chapter with `-p preset toybox`. Why is the pathway's share so much larger?
 # 2. At which number of slots does the second pass cost a tenth of the decoder?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. The embedded decoder has one small network a slot and no attention over patches, so slot attention is most of what
 #    is left to compute.
 # 2. A step's arithmetic in `topdown.cost` is linear in $K$; solve with the numbers of the table by part, or call
 #    `forward_flops` with `num_slots` raised until the ratio is reached.
+#
+# </details>

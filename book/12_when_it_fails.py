@@ -210,11 +210,14 @@ else:
 # 1. *few slots* leaves fewer slots than some images have segments. Which metric must suffer, and which need not?
 # 2. Why does *easy parts* not make the task trivial?
 # 3. Add a setting of your own and run it: which line of `topdown/book/plan.py` must change?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. mIoU, because masks are matched one to one and an object without a slot counts 0. mBO lets one mask serve several
 #    objects, so it suffers less; FG-ARI counts pairs of pixels and suffers as far as objects are joined.
 # 2. Colours are shared between categories and toys overlap: two toys of one colour that touch look like one. And the
 #    ground has colours, too.
 # 3. `SETTINGS`, and nothing else: the plan, the tables and this chapter go by it.
+#
+# </details>

@@ -330,13 +330,16 @@ print(tables.wrap(verdict[bool(said['helps'])]) if judged else tables.NOT_RUN)
 # 1. Why do codes agree with categories at all where evidence is noise alone, if they do?
 # 2. At the last level, what is left for a model to get wrong?
 # 3. Which control would be needed if *shuffled codes* were as good as the pathway?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. Toys of one category look alike, and a slot that covers one of them holds that, whatever the evidence says.
 # 2. Which toy: two toys of one category in one image have the same evidence, and only the encoder's channels part them.
 # 3. One whose codes hold nothing at all, such as one constant code for all slots: shuffled codes still tell every slot
 #    what else is in the image, and still scale channels.
+#
+# </details>
 
 # %%
 config = topdown.preset(preset)

@@ -398,8 +398,9 @@ if len(runs) and len(without):
 # 3. *Most frequent* is right for a large share of objects. Which row of the table of probes has to be compared with it
 #    before one says that codes know categories?
 # 4. Run the last part on a folder of your own, with `num_slots` of 3 and of 12. Which images change most?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. Nothing here was trained on COCO's labels, and no image that is scored is among those that are trained on: *train*
 #    and *val* are those of the list. It would be a fault if the encoder or anything else had been fitted to COCO's
@@ -412,3 +413,5 @@ if len(runs) and len(without):
 #    where a slot looks is right more often than chance without knowing anything of categories.
 # 4. With three slots, things that stand together are joined; with twelve, grounds and large things are cut. How many
 #    slots are right is a property of the image, and the number is one for all.
+#
+# </details>

@@ -244,10 +244,13 @@ for rival, found in gains.items():
 #
 # 1. Why is *top-down minus six iterations* the fairer comparison, and why is *minus baseline* shown first all the same?
 # 2. An interval of [-0.5, +4.5] and one of [-0.1, +0.2] both hold zero. What does each let you say?
-#
-# **Solutions**
+
+# %% [markdown] tags=["solution"]
+# <details><summary><b>Solutions</b></summary>
 #
 # 1. Three and three iterations cost what six cost, so the fair rival has six. The paper's tables compare with the
 #    baseline of three, and a claim is judged as it was made.
 # 2. The first: an effect of several points may well be there, more seeds are needed. The second: if there is an effect,
 #    it is too small to matter. *could show* tells such cases apart before anyone looks at the mean.
+#
+# </details>

@@ -18,7 +18,17 @@ import yaml
 from jupytext.config import find_jupytext_configuration_file, load_jupytext_configuration_file
 from PIL import Image
 
-from tests.tidy_notebooks import LARGEST_FIGURE, execute, pair, paired, source_sha, squeeze_svg, tidy
+from tests.tidy_notebooks import (
+    LARGEST_FIGURE,
+    SOLUTION,
+    execute,
+    pair,
+    paired,
+    source_sha,
+    squeeze_svg,
+    tidy,
+    write_exercises,
+)
 
 BOOK = Path(__file__).parent.parent / 'book'
 NOTEBOOKS = sorted(BOOK.glob('[0-9]*.ipynb'))
@@ -121,13 +131,56 @@ def test_no_text_is_left_to_be_written(notebook):
     assert not found
 
 
-def test_chapter_ends_with_what_was_seen_and_exercises_with_solutions(path, notebook):
+def solutions(notebook):
+    return [cell for cell in notebook.cells if SOLUTION in cell.metadata.get('tags', [])]
+
+
+def numbers(text):
+    """Of the points of a numbered list."""
+    return [int(number) for number in re.findall(r'^(\d+)\. ', text, re.M)]
+
+
+def test_chapter_ends_with_what_was_seen_and_exercises_with_as_many_solutions(path, notebook):
     if path.stem.startswith('9'):  # the appendix that other notebooks are made by
         return
     text = '\n'.join(cell.source for cell in notebook.cells if cell.cell_type == 'markdown')
     assert 'What was seen' in text
-    assert text.count('Exercise') >= 1
-    assert 'Solution' in text
+    (asked,) = [cell.source.split('**Exercises**')[1] for cell in notebook.cells if '**Exercises**' in cell.source]
+    answers, *code = solutions(notebook)
+    assert len(numbers(asked)) >= 2
+    assert numbers(asked) == numbers(answers.source) == list(range(1, len(numbers(asked)) + 1))
+    assert answers.source.startswith('<details><summary><b>Solutions</b></summary>\n\n')  # folded, and a list again
+    assert answers.source.endswith('\n\n</details>')
+    assert all(cell.cell_type == 'code' and 'hide-cell' in cell.metadata.tags for cell in code)
+    # nothing that stays needs what a solution's code defines
+    assert not code or notebook.cells[-len(code) :] == code
+
+
+def test_exercises_are_the_chapters_without_their_solutions(path, notebook, tmp_path):
+    write_exercises(tmp_path)
+    made = nbformat.read(tmp_path / path.name, as_version=4)
+    nbformat.validate(made)
+    nbformat.validate(notebook)
+    assert [cell.cell_type for cell in made.cells] == [cell.cell_type for cell in notebook.cells]
+    left, answers = (tmp_path / path.name).read_text(), solutions(notebook)
+    for cell, whole in zip(made.cells, notebook.cells):
+        if whole in answers:
+            assert cell.source in ('*Your answers*', '# your answer')
+            assert not cell.get('outputs')
+            assert json.dumps(whole.source)[1:-1] not in left
+        else:
+            assert cell == whole
+    lines = [line for cell in answers if cell.cell_type == 'markdown' for line in cell.source.split('\n')]
+    assert not [line for line in lines if len(line) > 20 and json.dumps(line)[1:-1] in left]
+
+
+def test_exercises_are_written_to_one_folder(tmp_path):
+    command = [sys.executable, str(BOOK.parent / 'tests' / 'tidy_notebooks.py'), 'exercises']
+    assert subprocess.run([*command, str(tmp_path / 'new')], check=False).returncode == 0
+    assert sorted(path.name for path in (tmp_path / 'new').iterdir()) == [path.name for path in NOTEBOOKS]
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert refused.returncode
+    assert 'one folder' in refused.stderr
 
 
 def test_a_chapter_runs_from_a_foreign_folder(tmp_path):

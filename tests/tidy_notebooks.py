@@ -1,10 +1,11 @@
-"""Pairs of scripts and notebooks, and what notebooks keep: `python tests/tidy_notebooks.py pair | execute`.
+"""Pairs of scripts and notebooks, and what notebooks keep: `python tests/tidy_notebooks.py pair | execute | exercises`.
 
 Every executed cell carries ``source_sha``, which says what code its outputs belong to. Pairing makes notebooks from
 scripts and keeps outputs, but those of cells whose code is another now; executing runs chapters with their default
 parameters. Both stop at the first failure, and every notebook is written whole or stays as it was. What changes from
 run to run and says nothing (timings, widgets, paths) is dropped. Images keep at most 256 colours, which makes figures
-with photographs four times smaller; fewer in large figures.
+with photographs four times smaller; fewer in large figures. ``exercises FOLDER`` writes all chapters there, with an
+empty cell in the place of every cell that is tagged as a solution.
 """
 
 import base64
@@ -26,6 +27,7 @@ from topdown.files import write_text
 
 BOOK = Path(__file__).parent.parent / 'book'
 LARGEST_FIGURE = 150_000  # bytes
+SOLUTION = 'solution'  # the tag
 PROGRESS = re.compile(r'^.*\d+%\|.*\|.*\[')
 IN_SVG = re.compile(r'(data:image/png;base64,)([A-Za-z0-9+/=\s]+)')
 
@@ -124,8 +126,32 @@ def execute(notebooks: list[Path]) -> None:
             write_text(path, copy.read_text())
 
 
+def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of a chapter with an empty cell of the same kind in the place of every solution."""
+    notebook = nbformat.from_dict(notebook)
+    for cell in notebook.cells:
+        if SOLUTION in cell.metadata.get('tags', []):
+            cell.metadata = nbformat.NotebookNode()
+            if cell.cell_type == 'code':
+                cell.update(source='# your answer', outputs=[], execution_count=None)
+            else:
+                cell.source = '*Your answers*'
+    return notebook
+
+
+def write_exercises(folder: Path) -> None:
+    """Write every chapter without its solutions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(BOOK.glob('[0-9]*.ipynb')):
+        write_text(folder / path.name, as_text(without_solutions(nbformat.read(path, as_version=4))))
+
+
 if __name__ == '__main__':
     command, *names = sys.argv[1:]
+    if command == 'exercises':
+        if len(names) != 1:
+            raise SystemExit('exercises takes one folder to write to')
+        raise SystemExit(write_exercises(Path(names[0])))
     scripts = [Path(name) for name in names] or sorted(BOOK.glob('[0-9]*.py'))
     pair(scripts)
     if command == 'execute':
