@@ -38,6 +38,22 @@
 # papermill book/03_train_coco.ipynb out.ipynb -p data_root FOLDER -y '{"changes": {"dataset": "images"}}'
 # ```
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'toybox'  # smoke, toybox, toybox_category, slotwise, coco, voc_short, ...
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty

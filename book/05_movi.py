@@ -28,6 +28,22 @@
 # papermill book/05_movi.ipynb out.ipynb -p preset movi_c -p data_root /data/movi
 # ```
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'movi_toybox'  # movi_smoke, movi_toybox, movi_c or movi_e
 data_root = ''  # folder of the data set; clips are made in the user's cache if empty

@@ -24,6 +24,22 @@
 # The chapter trains nothing: it reads `figures/tables/<preset>_difficulty.csv`, which
 # `topdown tables --only difficulty` writes, and shows *not run* where the file or a row is missing.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'toybox'  # a Toybox preset: the settings are changes to its generator
 floor = 2.0  # a codebook with a perplexity below this counts as collapsed
