@@ -19,7 +19,7 @@ def listed(node: dict | list) -> list[str]:
 
 def written() -> list[str]:
     """Every page that there is a source of."""
-    pages = [*ROOT.glob('book/*.md'), *ROOT.glob('book/[0-9]*.ipynb')]
+    pages = [*ROOT.glob('book/*.md'), *ROOT.glob('book/[0-9]*.ipynb'), ROOT / 'genindex.md']
     return sorted(str(page.relative_to(ROOT).with_suffix('')) for page in pages)
 
 

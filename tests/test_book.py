@@ -1,9 +1,12 @@
 """The book's sources: pages are listed, modules documented, figures described, and nothing comes from the network."""
 
 import re
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import yaml
+from PIL import Image
 
 from tests.check_book import listed, written
 
@@ -39,7 +42,7 @@ def test_figures_have_words_for_those_who_cannot_see_them():
 
 def test_terms_of_the_glossary_are_in_order():
     text = (ROOT / 'book' / 'glossary.md').read_text().split('## Terms')[1]
-    terms = [term.lower() for term in re.findall(r'^(\S.*)\n: ', text, flags=re.M)]
+    terms = [term.lower() for term in re.findall(r'^(\S.*)\n  ', text, flags=re.M)]
     assert len(terms) > 30
     assert terms == sorted(terms)
 
@@ -89,3 +92,45 @@ def test_the_lock_has_the_versions_of_the_constraints_and_hashes_of_all():
     wanted = re.findall(r'^    "([\w-]+)[>=<]', project, flags=re.M)
     assert {normal(name) for name in wanted} - {'tensorboard', 'pip-audit', 'uv'} <= set(locked)
     assert not re.search(r'://|^-', text, flags=re.M)  # no address of anybody's index
+
+
+def test_citations_of_project_and_paper_agree_everywhere():
+    cited = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+    config = yaml.safe_load((ROOT / '_config.yml').read_text())
+    address, licence = config['repository']['url'], project['license']['text']
+    assert {'cff-version', 'message', 'title', 'authors'} <= set(cited)
+    assert (cited['version'], cited['license'], cited['repository-code']) == (project['version'], licence, address)
+    assert cited['authors'] == [{'name': config['author']}]
+    entries = re.findall(r'^@\w+\{(\w+),\n(.*?)^\}', (ROOT / 'book' / 'references.bib').read_text(), flags=re.M | re.S)
+    fields = {key: dict(re.findall(r'^  (\w+) = \{(.*)\},$', text, flags=re.M)) for key, text in entries}
+    own, paper = fields['topdown2026'], fields['kim2024topdown']
+    assert own['title'] == cited['title']
+    assert own['author'] == '{' + config['author'] + '}'
+    assert own['note'] == f'Version {project["version"]}'
+    assert own['howpublished'] == f'\\url{{{address}}}'
+    assert own['year'] == config['copyright']
+    (reference,) = cited['references']
+    names = [f'{author["family-names"]}, {author["given-names"]}' for author in reference['authors']]
+    assert paper['author'] == ' and '.join(names)
+    assert (paper['title'], paper['year']) == (reference['title'], str(reference['year']))
+    assert (paper['booktitle'], paper['note']) == (reference['collection-title'], reference['identifiers'][0]['value'])
+
+
+def test_the_box_on_citing_holds_the_paper_and_the_project_and_nothing_else():
+    box = re.search(r'```\{literalinclude\} references.bib\n(.*?)```', (ROOT / 'book' / 'intro.md').read_text(), re.S)[
+        1
+    ]
+    begin, end = (re.search(rf':{name}: (\S+)', box)[1] for name in ('start-at', 'end-before'))
+    lines = (ROOT / 'book' / 'references.bib').read_text().split('\n')
+    first, last = (next(i for i, line in enumerate(lines) if word in line) for word in (begin, end))
+    assert re.findall(r'@\w+\{(\w+)', '\n'.join(lines[first:last])) == ['kim2024topdown', 'topdown2026']
+
+
+def test_the_favicon_is_the_logo_made_small():
+    config = yaml.safe_load((ROOT / '_config.yml').read_text())
+    icon, logo = ROOT / config['html']['favicon'], Image.open(ROOT / config['logo'])
+    assert icon.stat().st_size < 5000
+    found = np.asarray(Image.open(icon).convert('RGB'), float)
+    assert found.shape == (48, 48, 3)
+    assert np.abs(found - np.asarray(logo.convert('RGB').resize((48, 48), Image.Resampling.LANCZOS), float)).mean() < 5
