@@ -50,7 +50,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such as coco
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 
 import topdown
@@ -235,7 +235,7 @@ for name, part in sides.groupby('variant', sort=False):
 # 3. The half width shrinks with $\sqrt n$ and with the quantile of t. The next cell does the arithmetic from the
 #    scatter of the differences seen.
 
-# %%
+# %% tags=["hide-input"]
 from scipy import stats
 
 

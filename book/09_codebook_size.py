@@ -47,7 +47,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
 preset = 'toybox'  # whose rows: toybox, or coco
 metric = 'mbo_i'  # what 'best' means: fg_ari, mbo_i, mbo_c or miou
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 
@@ -174,7 +174,7 @@ if len(kinds) and 'categories' in kinds:
 else:
     print(tables.NOT_RUN)
 
-# %%
+# %% tags=["hide-input"]
 if len(kinds) and 'categories' in kinds:
     rule = size_against_categories(kinds)
     best = (
@@ -204,7 +204,7 @@ summary
 # %% [markdown]
 # ## Checks
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 both = pd.concat([runs, kinds], ignore_index=True).reindex(
     columns=['codebook_size', 'perplexity', 'codes_used']
@@ -229,7 +229,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # %% [markdown]
 # ## What was seen, and its limits
 
-# %%
+# %% tags=["hide-input"]
 if len(runs):
     means = runs.groupby('codebook_size')[metric].mean()
     best = int(means.idxmax())
