@@ -156,10 +156,12 @@ else:
 # ## Does it follow the number of categories?
 #
 # Toybox can be made with fewer categories. If codes stand for categories, fewer categories should need fewer codes: the
-# perplexity should level off earlier, and the best size should move to the left.
+# perplexity should level off earlier, and the best size should move to the left. These rows were made with [the easier
+# decoder](slotwise.md) and one seed.
 
 # %%
-kinds = tables.with_codebook_size(tables.read_runs(folder, f'{preset}_categories'))
+where = 'slotwise' if preset == 'toybox' else preset  # who made such rows
+kinds = tables.with_codebook_size(tables.read_runs(folder, f'{where}_categories'))
 if len(kinds) and 'categories' in kinds:
     kinds['kinds'] = kinds.categories.astype(int).astype(str) + ' categories'
     kinds = kinds.sort_values(['categories', 'codebook_size'])
