@@ -313,7 +313,7 @@ class TopDown(nn.Module):
 # Tokens come from the encoder that ships with the package, the first of the two ([its page](encoder.md)), whose tokens
 # are the easier ones, with a decoder of one layer. Everything else is the preset's.
 
-# %%
+# %% tags=["hide-input"]
 import math
 
 import topdown

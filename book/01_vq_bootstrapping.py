@@ -236,7 +236,7 @@ _ = plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0])
 # the part of its image that its mask covers. The rule is the distance to the code; slots that win no pixel have
 # nothing to show and are passed over. Nothing was picked by hand.
 
-# %%
+# %% tags=["hide-input"]
 labels = topdown.predict(
     model, eval_set, 'first'
 )  # codes belong to the first pass's slots
@@ -269,7 +269,7 @@ _ = plots.show_codes(crops)
 # Beside the codes stand k-means with as many clusters, fitted on these very slots, and codes
 # shuffled among slots, which must give 0.
 
-# %%
+# %% tags=["hide-input"]
 category = topdown.slot_categories(labels, eval_set, slots.shape[1])
 known = category > 0
 share = masks / masks.sum(-1, keepdim=True).clamp(min=1e-6)

@@ -45,7 +45,7 @@ data_root = ''  # folder of the data set; Toybox is made in the user's cache if 
 run_dir = 'runs'  # where the trained model is looked for, or put
 train = False  # True: train it here, even if one ships with the package
 
-# %%
+# %% tags=["hide-input"]
 import os
 
 import numpy as np
@@ -142,7 +142,7 @@ _ = plots.show_attention(images[0], maps, eval_set.grid)
 #
 # so two small products do. The naive form, against one step of the package:
 
-# %%
+# %% tags=["hide-input"]
 torch.manual_seed(0)
 layer = SlotAttention(8, 8, num_iterations=1).double()
 x, start = torch.randn(2, 12, 8).double(), torch.randn(2, 5, 8).double()
@@ -196,7 +196,7 @@ _ = plots.show_attention(images[0], maps, eval_set.grid)
 # The model was trained with both parts in place. An intervention shows what this model leans on, not how well a model
 # would do that was trained without the part; that is the ablation, and needs training.
 
-# %%
+# %% tags=["hide-input"]
 predictions = {
     name: topdown.predict(model, eval_set, change=change)
     for name, change in topdown.interventions(model, eval_set).items()

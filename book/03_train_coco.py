@@ -71,7 +71,7 @@ fresh = False  # delete earlier runs of this preset first
 # The next cell checks every parameter before anything long begins. `TOPDOWN_PRESET`, an environment variable, takes
 # the place of the preset; continuous integration sets it to `smoke` to run this page in seconds.
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 
@@ -318,7 +318,7 @@ if ('top-down', last_seed) in runs:
 # the same number of slots, losses are finite, the pathway's spatial scale has mean one, as equation
 # $m^s_{k,n} = 1 + A_{k,n} - \frac1N \sum_n A_{k,n}$ says, and the evaluator finds no fault with the truth itself.
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 checks = {'losses are finite': bool(trained.log['loss'].notna().all())}
 for (name, _), run in runs.items():

@@ -58,7 +58,7 @@ fresh = False  # delete earlier runs of this preset first
 # The next cell checks every parameter before anything long begins. `TOPDOWN_PRESET`, an environment variable, takes
 # the place of the preset; `smoke` stands for `voc_smoke`.
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 
@@ -88,7 +88,7 @@ print(
 # The first validation images, cut in the centre. In the column *classes*, things of one category are one segment.
 # The last column shows what has no label, in red.
 
-# %%
+# %% tags=["hide-input"]
 train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
@@ -263,7 +263,7 @@ _ = plots.show_masks(
 # What must hold whatever the preset: crops of a seed and step are always the same, ignoring unknown pixels changes no
 # other pixel, masks share out every patch, and losses are finite.
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 known = without_void.instances[:] >= 0
 first, again = (next(iter(data.batches(3, 4))) for _ in range(2))

@@ -60,7 +60,7 @@ fresh = False  # delete earlier runs of this preset first
 # The next cell checks every parameter before anything long begins. `TOPDOWN_PRESET`, an environment variable, takes
 # the place of the preset; `smoke` stands for `movi_smoke`.
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch
@@ -219,7 +219,7 @@ pd.DataFrame(parts).rename_axis('objects').round(1)
 # stay with their things is to be seen in the last columns, where a slot has one colour throughout. Nothing was trained
 # for it.
 
-# %%
+# %% tags=["hide-input"]
 columns = {'truth': clip}
 for name in chosen:
     model = trained.runs[name, 0].model.eval()
@@ -250,7 +250,7 @@ _ = plots.show_masks(
 # What must hold whatever the preset: an epoch has so many different frames of every clip, objects keep their numbers,
 # masks share out every patch, and losses are finite.
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 order = train_set.order(torch.Generator().manual_seed(0))
 whole = val_set.read_clip_annotation(0)

@@ -304,7 +304,7 @@ if ('top-down', last_seed) in trained.runs:
 # What must hold whatever the preset: attention and opacities share out every pixel among the slots, the images
 # blended by hand are the reconstruction, the spatial scale has mean one, and the second pass differs from the first.
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 checks = {'losses are finite': bool(trained.log['loss'].notna().all())}
 for (name, _), run in trained.runs.items():

@@ -50,7 +50,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
 toybox = 'toybox_ablation'  # runs of the embedded scale: it or toybox_category
 notes_too = True  # print the notes on published figures
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 
 import topdown

@@ -50,7 +50,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such as coco
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 
 import topdown

@@ -47,7 +47,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
 preset = 'toybox'  # whose rows: toybox, or coco
 metric = 'mbo_i'  # what 'best' means: fg_ari, mbo_i, mbo_c or miou
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 
@@ -156,10 +156,12 @@ else:
 # ## Does it follow the number of categories?
 #
 # Toybox can be made with fewer categories. If codes stand for categories, fewer categories should need fewer codes: the
-# perplexity should level off earlier, and the best size should move to the left.
+# perplexity should level off earlier, and the best size should move to the left. These rows were made with [the easier
+# decoder](slotwise.md) and one seed.
 
 # %%
-kinds = tables.with_codebook_size(tables.read_runs(folder, f'{preset}_categories'))
+where = 'slotwise' if preset == 'toybox' else preset  # who made such rows
+kinds = tables.with_codebook_size(tables.read_runs(folder, f'{where}_categories'))
 if len(kinds) and 'categories' in kinds:
     kinds['kinds'] = kinds.categories.astype(int).astype(str) + ' categories'
     kinds = kinds.sort_values(['categories', 'codebook_size'])
@@ -174,7 +176,7 @@ if len(kinds) and 'categories' in kinds:
 else:
     print(tables.NOT_RUN)
 
-# %%
+# %% tags=["hide-input"]
 if len(kinds) and 'categories' in kinds:
     rule = size_against_categories(kinds)
     best = (
@@ -204,7 +206,7 @@ summary
 # %% [markdown]
 # ## Checks
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 both = pd.concat([runs, kinds], ignore_index=True).reindex(
     columns=['codebook_size', 'perplexity', 'codes_used']
@@ -229,7 +231,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # %% [markdown]
 # ## What was seen, and its limits
 
-# %%
+# %% tags=["hide-input"]
 if len(runs):
     means = runs.groupby('codebook_size')[metric].mean()
     best = int(means.idxmax())

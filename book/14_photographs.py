@@ -61,7 +61,7 @@ run_dir = 'runs'  # where the last part keeps its run
 #
 # Parameters are checked before anything is read.
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch

@@ -52,7 +52,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
 # %% tags=["parameters"]
 against = 'baseline,six-iterations'  # what the pathway is compared with
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 from IPython.display import display
 
@@ -121,7 +121,7 @@ pd.concat(means, names=['data set', 'model']).fillna(tables.NOTHING)
 # the scatter of the differences found.
 
 
-# %%
+# %% tags=["hide-input"]
 def effect(runs, rival):
     """Top-down minus a rival, with what such runs could show."""
     found = tables.effects(runs, rival, tuple(metrics))

@@ -50,7 +50,7 @@ steps = 0  # optimiser steps; 0 leaves them to the preset
 run_dir = 'runs'  # parent of all runs
 token_dir = ''  # folder of tokens that runs share; empty keeps them in memory
 
-# %%
+# %% tags=["hide-input"]
 import os
 
 import pandas as pd

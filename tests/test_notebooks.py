@@ -155,6 +155,13 @@ def test_chapter_opens_with_a_question_and_has_checked_cells(notebook):
     assert all('assert' in cell.source for cell in checked)
 
 
+def test_long_cells_are_folded(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == 'code' and len(cell.source.splitlines()) > 18:
+            folded = (['hide-input'], ['remove-cell'], ['method'], [SOLUTION, 'hide-cell'])
+            assert cell.metadata.get('tags') in folded, cell.source[:80]
+
+
 def test_no_text_is_left_to_be_written(notebook):
     found = [cell.source for cell in notebook.cells if re.search(r'to be written|todo|tbd|fixme', cell.source, re.I)]
     assert not found

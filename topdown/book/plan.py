@@ -28,7 +28,7 @@ PARTS = (*ABLATION[:7], 'shuffled codes')
 SIZES, PAPER_SIZES, EASY_SIZES = (8, 32, 64, 256, 1024), (128, 256, 512, 1024), (8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-CATEGORIES, CATEGORY_SIZES, EASY_CATEGORY_SIZES = (4, 8, 16), (8, 32, 64, 256), (8, 16, 32, 64, 128)
+CATEGORIES, CATEGORY_SIZES = (4, 8, 16), (8, 16, 32, 64, 128)
 
 
 SETTINGS: dict[str, dict[str, object]] = {
@@ -168,8 +168,8 @@ def seeds_of(base: Config, experiment: str) -> range:
 def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     """The runs that the experiments ask for, in the order of their tables.
 
-    Toybox presets have all experiments but ``main``, whose models are among the ablation's; ``toybox_category`` has the
-    search and the main table, presets with the dial have ``dial``, ``coco`` has the paper's main table, ablation and
+    Toybox presets have the ablation, codebook sizes and difficulty, ``slotwise`` numbers of categories, too;
+    ``toybox_category`` has the search and the main table, presets with the dial have ``dial``, ``coco`` has the paper's main table, ablation and
     codebook sizes, and others have the main table.
 
     Args:
@@ -180,8 +180,11 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
         ValueError: for an unknown preset or experiment, or one that the preset does not have.
     """
     base = preset(preset_name)
-    by_preset = {'coco': ['main', 'ablation', 'codebook'], 'toybox_category': ['search', 'main']}
-    by_data = {'toybox': ['ablation', 'codebook', 'categories', 'difficulty'], 'toybox_dial': ['dial']}
+    by_preset = {
+        'coco': ['main', 'ablation', 'codebook'], 'toybox_category': ['search', 'main'],
+        'slotwise': ['ablation', 'codebook', 'categories', 'difficulty'],
+    }  # fmt: skip
+    by_data = {'toybox': ['ablation', 'codebook', 'difficulty'], 'toybox_dial': ['dial']}
     known = by_preset.get(preset_name) or by_data.get(base.data.dataset) or ['main']
     chosen = list(known if only is None else only)
     for name in chosen:
@@ -214,7 +217,7 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
     elif name == 'categories':
         for count in CATEGORIES:
             known = {} if count == 16 else {'toybox': {'categories': count}}
-            for size in EASY_CATEGORY_SIZES if easy else CATEGORY_SIZES:
+            for size in CATEGORY_SIZES:
                 yield 'top-down', {'codebook_size': size, **known}, f'{count} categories, E = {size}'
     elif name == 'dial':
         for level in LEVELS:
