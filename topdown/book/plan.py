@@ -173,8 +173,8 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     """The runs that the experiments ask for, in the order of their tables.
 
     Toybox presets have the ablation, codebook sizes and difficulty, ``slotwise`` numbers of categories, too;
-    ``toybox_category`` has the search and the main table, presets with the dial have ``dial`` and ``hints``, ``coco`` has
-    the paper's main table, ablation and codebook sizes, and others have the main table.
+    ``toybox_category`` has the search and the main table, presets with the dial have ``dial`` and ``hints``, ``coco``
+    has the paper's main table, ablation and codebook sizes, and others have the main table.
 
     Args:
         preset_name: a preset.
