@@ -74,7 +74,7 @@ checks = {}
 # In two dimensions this cuts the plane into cells. Below, points from five blobs and a codebook of eight codes, started
 # as the package starts it: by k-means on the first batch it is shown in training.
 
-# %%
+# %% tags=["hide-input"]
 # alt: Points of five blobs in the plane, cut into the cells of eight codes. Codes sit
 #   in the middle of the points that are nearest to them; a blob with two codes is
 #   cut in half.

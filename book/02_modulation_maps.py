@@ -113,7 +113,7 @@ _ = plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0)
 # $K$-fold, and a slot that looks at few patches would be shrunk more than one that looks at many. After the shift
 # the mean over patches is one for every slot: what is turned up in one place is turned down elsewhere.
 
-# %%
+# %% tags=["hide-input"]
 # alt: For every slot of the first image, the attention of the first pass and the
 #   spatial scale made of it: brighter where the slot looked.
 attention = out.first_attention.cpu()
@@ -266,7 +266,7 @@ pd.DataFrame({
 # The difference in mBO$_i$ between the second and the first pass, image by image, and by a fixed rule the three
 # images with the largest gain and the three with the largest loss.
 
-# %%
+# %% tags=["hide-input"]
 # alt: Histogram of the gain of the second pass over the first, image by image: mass
 #   right of zero is images that modulation made better.
 first_pass = topdown.predict(model, eval_set, 'first')

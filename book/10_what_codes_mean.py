@@ -91,7 +91,7 @@ for name, runs in experiments.items():
 # nothing, against sixteen categories: the more groups, the higher purity and NMI. AMI stays at zero, so AMI is the
 # measure for comparing codebooks of different sizes.
 
-# %%
+# %% tags=["hide-input"]
 # alt: Agreement of random labels with sixteen categories against the number of groups:
 #   purity and NMI climb, AMI stays at zero.
 rng = np.random.default_rng(0)
