@@ -679,10 +679,10 @@ def page(found: list[Try]) -> str:
 
 
 def table(found: list[Try]) -> pd.DataFrame:
-    """The overview."""
-    return pd.DataFrame(
-        {'date': one.date, 'what': one.what, 'verdict': one.verdict, 'where': one.where} for one in found
-    )
+    """The overview, what did not work in bold."""
+    shown = {FAILED: f'**{FAILED}**'}
+    return pd.DataFrame([[one.date, one.what, shown.get(one.verdict, one.verdict), one.where] for one in found],
+                        columns=['date', 'what', 'verdict', 'where'])  # fmt: skip
 
 
 def claims() -> pd.DataFrame:
