@@ -118,6 +118,16 @@ def test_words_that_rows_no_longer_bear_out_are_refused(tables, name, pick, colu
         tried.trials()
 
 
+def test_every_setting_of_the_search_is_told(tables):
+    told = [one.text for one in tried.search()]
+    table = pd.read_csv(tables / 'toybox_category_search.csv')
+    for setting in table.setting.unique():
+        table.assign(mbo_i=table.mbo_i + 0.2 * (table.setting == setting)).to_csv(
+            tables / 'toybox_category_search.csv', index=False
+        )
+        assert [one.text for one in tried.search()] != told, setting
+
+
 @pytest.mark.parametrize(('gain', 'verdict'), [(60, tried.WORKED), (-60, tried.FAILED)])
 def test_verdicts_and_words_on_models_follow_their_rows(tables, gain, verdict):
     for metric in tried.METRICS:

@@ -155,7 +155,16 @@ def dial() -> list[Try]:
         f'category: {listed(f"{value:.2f} at {level:g}" for level, value in agree.items())}.'
     )
     verdict = WORKED if WORKED in outcomes else FAILED if FAILED in outcomes else UNDECIDED
+    hinted = read_runs(TABLES, 'dial_hints')
+    why = "The second pass is handed the category of what {whose} attended to in the first, in its code's place."
     return [
+        *against(
+            hinted, 'True categories in the place of codes', where, why.format(whose='a slot'), 'true categories'
+        ),
+        *against(
+            hinted, 'Categories of other slots in the place of codes, a control', where, why.format(whose='another slot'),
+            'shuffled categories',
+        ),
         Try(runs.date.max(), 'The pathway on tokens with a dial of evidence', verdict, where, text),
         Try(
             '2026-11-27', 'The dial on colours and places instead of tokens', FAILED, where,
@@ -181,6 +190,7 @@ def search() -> list[Try]:
     first, where, date = 'first encoder, one layer, short', '[the search](stated.md)', runs.date.max()
     fast, faster, slow = f'{first} and fast', f'{first} and faster', first
     masked, little, much = f'{fast}, 30 % masked', f'{fast}, 10 % masked', f'{slow}, 70 % masked'
+    quick, quicker = 'short and fast', 'short and fast, 30 % masked'
     brief, briefly = 'one layer, short and fast', 'one layer, short and fast, 30 % masked'
     longer, deep = 'first encoder, one layer, fast, 40 % masked', 'first encoder, two layers, short'
     gap = seed_interval((scores[longer] - scores[masked]).dropna().to_numpy())
@@ -243,6 +253,16 @@ def search() -> list[Try]:
                 'one seed': len(scores[brief]) == len(scores[briefly]) == 1,
                 'fewer steps': changes[brief]['steps'] < preset('toybox_category').train.steps,
                 'higher rate': changes[brief]['lr'] > preset('toybox_category').train.lr,
+            },
+        ),
+        Try(
+            date, 'Two decoder layers on tokens with categories, trained faster', WORKED, where,
+            f'{changes[quick]["steps"]:,} steps at a higher rate leave the plateau in both seeds, too: mBO_i '
+            f'{mean[quick]} with {share[quick]} of the inputs masked, {mean[quicker]} with {share[quicker]}.',
+            {
+                'leave': leaves[quick] and leaves[quicker],
+                'both seeds': len(scores[quick]) == len(scores[quicker]) == 2,
+                'higher rate': changes[quick]['lr'] > preset('toybox_category').train.lr,
             },
         ),
         Try(
