@@ -162,8 +162,8 @@ def dial() -> list[Try]:
             hinted, 'True categories in the place of codes', where, why.format(whose='a slot'), 'true categories'
         ),
         *against(
-            hinted, 'Categories of other slots in the place of codes, a control', where, why.format(whose='another slot'),
-            'shuffled categories',
+            hinted, 'Categories of other slots in the place of codes, a control', where,
+            why.format(whose='another slot'), 'shuffled categories',
         ),
         Try(runs.date.max(), 'The pathway on tokens with a dial of evidence', verdict, where, text),
         Try(
