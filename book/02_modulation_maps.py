@@ -180,8 +180,8 @@ _ = plots.show_attention(images[0], maps, eval_set.grid)
 #
 # <div id="live-modulation">
 #
-# ![Masks of five images: of the first pass, of the second, and of the second with the channel scale or the spatial
-# scale of one slot replaced by ones](../figures/live.png)
+# ![Masks of five images after the first pass, the second, and the second with a scale of one slot set to
+# one](../figures/live.png)
 #
 # Here the figure stands still: without the channel scale, or the spatial scale, of the slot with the largest mask. It
 # moves in the book, where the browser runs scripts.

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from topdown.book import plots
 from topdown.data import open_dataset
-from topdown.evaluate.predict import labels_from_masks, run_model
+from topdown.evaluate.predict import labels_from_masks
 from topdown.files import read_json, write_text
 from topdown.model.encoder import encode_all
 from topdown.model.modulation import Scales
@@ -66,7 +66,7 @@ def png(image: Tensor) -> str:
         return base64.b64encode(file.getvalue()).decode()
 
 
-def export(run: Path) -> None:
+def export(run: Path, data_file: Path = DATA, figure_file: Path = FIGURE) -> None:
     """Write data and static image of a run.
 
     Raises:
@@ -106,7 +106,7 @@ def export(run: Path) -> None:
             for i in range(IMAGES)
         ],
     }  # fmt: skip
-    write_text(DATA, BEFORE + json.dumps(data) + ';\n')
+    write_text(data_file, BEFORE + json.dumps(data) + ';\n')
 
     def labels(attention: Tensor) -> np.ndarray:
         return labels_from_masks(attention, encoder.grid, images.shape[-1])[0].numpy()
@@ -125,8 +125,8 @@ def export(run: Path) -> None:
         shown = {name: labels(attention) for name, attention in columns.items()}
         rows.append((f'slot {slot}', images[i].permute(1, 2, 0).numpy(), shown))
     plots.style()
-    plots.save(plots.show_pass_masks(rows), FIGURE)
-    print(f'{DATA.name}: {DATA.stat().st_size:,} bytes; {FIGURE.name}: {FIGURE.stat().st_size:,} bytes')
+    plots.save(plots.show_pass_masks(rows), figure_file)
+    print(*(f'{file.name}: {file.stat().st_size:,} bytes' for file in (data_file, figure_file)), sep='\n')
 
 
 if __name__ == '__main__':

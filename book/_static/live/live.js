@@ -216,7 +216,7 @@
     return context.getImageData(0, 0, element.naturalWidth, element.naturalHeight).data;
   }
 
-  const percent = (share) => `${(100 * share).toFixed(0)} %`;
+  const percent = (share) => `${(100 * share).toFixed(0)}\u00a0%`;
   const share = (labels, test) => labels.reduce((count, label, i) => count + (test(label, i) ? 1 : 0), 0) / labels.length;
 
   async function start(place) {
@@ -247,15 +247,16 @@
     const group = (title, className, ...children) =>
       make('fieldset', { className }, make('legend', { textContent: title }), ...children);
     const figure = make('div', { className: 'live-figure' },
-      group('Image', 'live-images', ...pictures.map((picture, i) => choice('live-image', i, picture))),
-      group('Slot', 'live-slots', ...chips.map((chip, k) => choice('live-slot', k, chip)),
-        make('label', { className: 'live-all' }, all, 'set all slots alike')),
+      make('div', { className: 'live-choose' },
+        group('Image', 'live-images', ...pictures.map((picture, i) => choice('live-image', i, picture))),
+        group('Slot', 'live-slots', ...chips.map((chip, k) => choice('live-slot', k, chip)))),
       make('div', { className: 'live-panels' }, ...shown.map(({ pass, mask, attention }) =>
         make('div', {}, make('div', { className: 'live-title', textContent: PASSES[pass] }), mask, attention))),
       text,
       row('What: channel scale', channel, strengths[0], maps[0]),
       row('Where: spatial scale', spatial, strengths[1], maps[1]),
-      row('Code', code, reset),
+      row('Code', code, make('div', { className: 'live-last' },
+        make('label', { className: 'live-all' }, all, 'all slots'), reset)),
       make('p', { className: 'live-record', textContent:
         'Strength 0: the scale is one everywhere. 1: as trained. 2: twice as far from one. White is one, blue is less, ' +
         `red is more. Computed in this page with the weights of run ${record.config}, seed ${record.seed}, of preset ` +
