@@ -26,6 +26,22 @@
 # Letters, here and in the whole book: $B$ images in a batch, $N$ patches of an image, $D$ width of a patch's token, $K$
 # slots, $d$ width of a slot, $E$ codes.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'toybox'  # smoke or toybox
 steps = 2000  # of training; 0 leaves them to the preset
@@ -297,7 +313,7 @@ class TopDown(nn.Module):
 # Tokens come from the encoder that ships with the package, the first of the two ([its page](encoder.md)), whose tokens
 # are the easier ones, with a decoder of one layer. Everything else is the preset's.
 
-# %%
+# %% tags=["hide-input"]
 import math
 
 import topdown
@@ -382,7 +398,7 @@ assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
 # %% [markdown]
-# ## What is left out, and its limits
+# ## What was seen, what is left out, and its limits
 #
 # The package adds what a page does not need: evaluation in batches of any data set, bfloat16, several processes, slot
 # attention with heads, the variants of the ablation, other decoders, the released code's starts of every weight, and

@@ -22,13 +22,30 @@
 # {cite}`vandenoord2017vqvae` apart on toy data, derives each piece in a few lines, holds the package to it, and then
 # opens the codebook of a trained model.
 #
-# It runs on the embedded data set. The model is the one of [the training chapter](03_train_coco.ipynb): if that has
-# been run, its checkpoint is used, else it is trained here.
+# It runs on the embedded data set. The model is the one of [the training chapter](03_train_coco.ipynb): its checkpoint
+# if that has been run, else the trained model that ships with the package, and of presets without one it is trained here.
+
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
 
 # %% tags=["parameters"]
-preset = 'toybox'  # smoke, toybox, slotwise_long, coco, voc, movi_c or movi_e
+preset = 'toybox'  # smoke, toybox, slotwise, coco, voc, movi_c or movi_e
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where the trained model is looked for, or put
+train = False  # True: train it here, even if one ships with the package
 
 # %%
 import os
@@ -38,7 +55,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score
 
 import topdown
-from topdown.book import plots
+from topdown.book import chapters, plots
 from topdown.model.codebook import Codebook, perplexity
 
 plots.style()
@@ -178,15 +195,13 @@ _ = plots.show_curves(curves, 'step', 'perplexity', 'codes in use, of 64')
 #
 # ## The codebook of a trained model
 #
-# Everything from here on is about the model of the preset. A training run that is finished is only loaded.
+# Everything from here on is about the model of the preset.
 
 # %%
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder)
 config = base.with_(seed=0)
-run = topdown.train_model(
-    config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set
-)
+run = chapters.one_run(config, folder, 'top-down', encoder, eval_set, train)
 model = run.model
 outputs = [out for _, out in topdown.run_model(model, eval_set)]
 slots = torch.cat([out.first_slots for out in outputs]).float().cpu()
@@ -221,7 +236,7 @@ _ = plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0])
 # the part of its image that its mask covers. The rule is the distance to the code; slots that win no pixel have
 # nothing to show and are passed over. Nothing was picked by hand.
 
-# %%
+# %% tags=["hide-input"]
 labels = topdown.predict(
     model, eval_set, 'first'
 )  # codes belong to the first pass's slots
@@ -254,7 +269,7 @@ _ = plots.show_codes(crops)
 # Beside the codes stand k-means with as many clusters, fitted on these very slots, and codes
 # shuffled among slots, which must give 0.
 
-# %%
+# %% tags=["hide-input"]
 category = topdown.slot_categories(labels, eval_set, slots.shape[1])
 known = category > 0
 share = masks / masks.sum(-1, keepdim=True).clamp(min=1e-6)
@@ -342,7 +357,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # 1. Set `size=5` in the first example. How often, over twenty seeds, does k-means give every blob its own code?
 # 2. Raise `dead_code_threshold` to 5 in the example of dead codes. What happens to the codes, and why does the
 #    perplexity hide it?
-# 3. Run with `-p preset slotwise_long`. Does *category* gain on *place*?
+# 3. Run with `-p preset slotwise`. Does *category* gain on *place*?
 #
 # **Solutions**
 #

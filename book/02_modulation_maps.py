@@ -20,14 +20,32 @@
 # multiplied by its modulation map. So whatever differs between the two passes is the modulation's doing. That makes it
 # easy to take apart.
 #
-# The chapter uses the model of [the training chapter](03_train_coco.ipynb), or trains it here.
+# The chapter uses the model of [the training chapter](03_train_coco.ipynb), the one that ships with the package, or
+# trains it here.
+
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
 
 # %% tags=["parameters"]
-preset = 'toybox'  # smoke, toybox, slotwise_long, coco, voc, movi_c or movi_e
+preset = 'toybox'  # smoke, toybox, slotwise, coco, voc, movi_c or movi_e
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
 run_dir = 'runs'  # where the trained model is looked for, or put
+train = False  # True: train it here, even if one ships with the package
 
-# %%
+# %% tags=["hide-input"]
 import os
 
 import numpy as np
@@ -35,7 +53,7 @@ import pandas as pd
 import torch
 
 import topdown
-from topdown.book import plots
+from topdown.book import chapters, plots
 from topdown.model.modulation import Scales
 from topdown.model.slot_attention import SlotAttention
 
@@ -48,9 +66,7 @@ checks = {}
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder)
 config = base.with_(seed=0)
-model = topdown.train_model(
-    config, folder / f'top-down-seed0-{config.key}', encoder, eval_set=eval_set
-).model
+model = chapters.one_run(config, folder, 'top-down', encoder, eval_set, train).model
 images = eval_set.images[:].permute(0, 2, 3, 1).numpy()
 _, out = next(topdown.run_model(model, eval_set, limit=16, precision='fp32'))
 print(f'{base.data.dataset}: {len(eval_set)} held-out images')
@@ -126,7 +142,7 @@ _ = plots.show_attention(images[0], maps, eval_set.grid)
 #
 # so two small products do. The naive form, against one step of the package:
 
-# %%
+# %% tags=["hide-input"]
 torch.manual_seed(0)
 layer = SlotAttention(8, 8, num_iterations=1).double()
 x, start = torch.randn(2, 12, 8).double(), torch.randn(2, 5, 8).double()
@@ -199,7 +215,7 @@ _ = plots.show_attention(images[0], maps, eval_set.grid)
 # The model was trained with both parts in place. An intervention shows what this model leans on, not how well a model
 # would do that was trained without the part; that is the ablation, and needs training.
 
-# %%
+# %% tags=["hide-input"]
 predictions = {
     name: topdown.predict(model, eval_set, change=change)
     for name, change in topdown.interventions(model, eval_set).items()

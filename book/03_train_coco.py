@@ -38,6 +38,22 @@
 # papermill book/03_train_coco.ipynb out.ipynb -p data_root FOLDER -y '{"changes": {"dataset": "images"}}'
 # ```
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'toybox'  # smoke, toybox, toybox_category, slotwise, coco, voc_short, ...
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
@@ -55,7 +71,7 @@ fresh = False  # delete earlier runs of this preset first
 # The next cell checks every parameter before anything long begins. `TOPDOWN_PRESET`, an environment variable, takes
 # the place of the preset; continuous integration sets it to `smoke` to run this page in seconds.
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 
@@ -302,7 +318,7 @@ if ('top-down', last_seed) in runs:
 # the same number of slots, losses are finite, the pathway's spatial scale has mean one, as equation
 # $m^s_{k,n} = 1 + A_{k,n} - \frac1N \sum_n A_{k,n}$ says, and the evaluator finds no fault with the truth itself.
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 checks = {'losses are finite': bool(trained.log['loss'].notna().all())}
 for (name, _), run in runs.items():

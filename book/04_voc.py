@@ -27,6 +27,22 @@
 # papermill book/04_voc.ipynb out.ipynb -p preset voc -p data_root /data/voc
 # ```
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'voc_toybox'  # voc_smoke, voc_toybox or voc
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
@@ -42,7 +58,7 @@ fresh = False  # delete earlier runs of this preset first
 # The next cell checks every parameter before anything long begins. `TOPDOWN_PRESET`, an environment variable, takes
 # the place of the preset; `smoke` stands for `voc_smoke`.
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 
@@ -72,7 +88,7 @@ print(
 # The first validation images, cut in the centre. In the column *classes*, things of one category are one segment.
 # The last column shows what has no label, in red.
 
-# %%
+# %% tags=["hide-input"]
 train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
@@ -247,7 +263,7 @@ _ = plots.show_masks(
 # What must hold whatever the preset: crops of a seed and step are always the same, ignoring unknown pixels changes no
 # other pixel, masks share out every patch, and losses are finite.
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 known = without_void.instances[:] >= 0
 first, again = (next(iter(data.batches(3, 4))) for _ in range(2))

@@ -28,6 +28,22 @@
 # papermill book/05_movi.ipynb out.ipynb -p preset movi_c -p data_root /data/movi
 # ```
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'movi_toybox'  # movi_smoke, movi_toybox, movi_c or movi_e
 data_root = ''  # folder of the data set; clips are made in the user's cache if empty
@@ -44,7 +60,7 @@ fresh = False  # delete earlier runs of this preset first
 # The next cell checks every parameter before anything long begins. `TOPDOWN_PRESET`, an environment variable, takes
 # the place of the preset; `smoke` stands for `movi_smoke`.
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch
@@ -203,7 +219,7 @@ pd.DataFrame(parts).rename_axis('objects').round(1)
 # stay with their things is to be seen in the last columns, where a slot has one colour throughout. Nothing was trained
 # for it.
 
-# %%
+# %% tags=["hide-input"]
 columns = {'truth': clip}
 for name in chosen:
     model = trained.runs[name, 0].model.eval()
@@ -234,7 +250,7 @@ _ = plots.show_masks(
 # What must hold whatever the preset: an epoch has so many different frames of every clip, objects keep their numbers,
 # masks share out every patch, and losses are finite.
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 order = train_set.order(torch.Generator().manual_seed(0))
 whole = val_set.read_clip_annotation(0)

@@ -29,6 +29,22 @@
 # papermill book/06_clevr6.ipynb out.ipynb -p preset clevr6 -p data_root /data/clevr
 # ```
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'clevr6_toybox'  # clevr6_smoke, clevr6_toybox or clevr6
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
@@ -288,7 +304,7 @@ if ('top-down', last_seed) in trained.runs:
 # What must hold whatever the preset: attention and opacities share out every pixel among the slots, the images
 # blended by hand are the reconstruction, the spatial scale has mean one, and the second pass differs from the first.
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 checks = {'losses are finite': bool(trained.log['loss'].notna().all())}
 for (name, _), run in trained.runs.items():

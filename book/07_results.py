@@ -30,11 +30,27 @@
 #
 # The chapter trains nothing: it reads `figures/paper` and `figures/tables`, and runs in a second.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 toybox = 'toybox_ablation'  # runs of the embedded scale: it or toybox_category
 notes_too = True  # print the notes on published figures
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 
 import topdown

@@ -31,10 +31,26 @@
 # The chapter trains nothing: it reads `figures/tables/<preset>_ablation.csv`, which
 # `topdown tables --only ablation` writes, and shows *not run* where the file or a row is missing.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such as coco
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 
 import topdown
@@ -219,7 +235,7 @@ for name, part in sides.groupby('variant', sort=False):
 # 3. The half width shrinks with $\sqrt n$ and with the quantile of t. The next cell does the arithmetic from the
 #    scatter of the differences seen.
 
-# %%
+# %% tags=["hide-input"]
 from scipy import stats
 
 

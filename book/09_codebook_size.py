@@ -27,11 +27,27 @@
 # The chapter trains nothing: it reads `figures/tables/<preset>_codebook.csv`, `_categories.csv` and `_ablation.csv`,
 # which `topdown tables` writes, and shows *not run* where a file or a row is missing.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or coco
 metric = 'mbo_i'  # what 'best' means: fg_ari, mbo_i, mbo_c or miou
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 
@@ -140,10 +156,12 @@ else:
 # ## Does it follow the number of categories?
 #
 # Toybox can be made with fewer categories. If codes stand for categories, fewer categories should need fewer codes: the
-# perplexity should level off earlier, and the best size should move to the left.
+# perplexity should level off earlier, and the best size should move to the left. These rows were made with [the easier
+# decoder](slotwise.md) and one seed.
 
 # %%
-kinds = tables.with_codebook_size(tables.read_runs(folder, f'{preset}_categories'))
+where = 'slotwise' if preset == 'toybox' else preset  # who made such rows
+kinds = tables.with_codebook_size(tables.read_runs(folder, f'{where}_categories'))
 if len(kinds) and 'categories' in kinds:
     kinds['kinds'] = kinds.categories.astype(int).astype(str) + ' categories'
     kinds = kinds.sort_values(['categories', 'codebook_size'])
@@ -158,7 +176,7 @@ if len(kinds) and 'categories' in kinds:
 else:
     print(tables.NOT_RUN)
 
-# %%
+# %% tags=["hide-input"]
 if len(kinds) and 'categories' in kinds:
     rule = size_against_categories(kinds)
     best = (
@@ -188,7 +206,7 @@ summary
 # %% [markdown]
 # ## Checks
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 both = pd.concat([runs, kinds], ignore_index=True).reindex(
     columns=['codebook_size', 'perplexity', 'codes_used']
@@ -213,7 +231,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # %% [markdown]
 # ## What was seen, and its limits
 
-# %%
+# %% tags=["hide-input"]
 if len(runs):
     means = runs.groupby('codebook_size')[metric].mean()
     best = int(means.idxmax())

@@ -31,11 +31,27 @@
 # its measures to every run with a codebook, and `<preset>_probe.csv`, which
 # `topdown tables probes --preset <preset>` writes; and it shows *not run* where there is none.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows: toybox, or a preset of the paper's scale, such as coco
 measure = 'ami'  # shown in figures: ami, nmi, purity or accuracy
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 
@@ -142,7 +158,7 @@ checks['a probe finds what is quiet'] = bool(seen > 0.9)
 # objects it is fitted on. What a probe does not find may still be there in another form, so all of these are lower
 # bounds.
 
-# %%
+# %% tags=["hide-input"]
 if len(probes):
     shown = probes[probes.target.eq('category')].assign(percent=100 * probes.accuracy)
     names = {
@@ -174,7 +190,7 @@ tables.probe_summary(probes).set_index(['images', 'features']) if len(
 # %% [markdown]
 # The same, pair by pair and seed by seed, for the category on validation images.
 
-# %%
+# %% tags=["hide-input"]
 from topdown import seed_interval
 
 
@@ -327,7 +343,7 @@ else:
 # The same runs: quality of the masks, and how many codes are in use. Early on, slots of an untrained model become alike
 # before they part, and one code is nearest to nearly all of them; as they part, revival brings the others back.
 
-# %%
+# %% tags=["hide-input"]
 if len(growth):
     plots.show_lines(
         steps,
@@ -368,7 +384,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # %% [markdown]
 # ## What was seen, and its limits
 
-# %%
+# %% tags=["hide-input"]
 if len(long):
     means = whole[
         [f'{p}_{t}_{measure}' for p in tables.PARTITIONS for t in TARGETS]

@@ -26,13 +26,29 @@
 # topdown bench --preset coco --models baseline top-down six-iterations --inference figures/tables/inference.csv
 # ```
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'coco'  # whose model is counted: any preset with patch tokens
 
 # %% [markdown]
 # ## Setting up
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 import torch
 from IPython.display import display
@@ -136,7 +152,7 @@ pd.DataFrame(kept).round(1)
 # process that only trains, and how much of it importing torch and timm takes.
 
 
-# %%
+# %% tags=["hide-input"]
 def read(name):
     path = tables / name
     return pd.read_csv(path) if path.is_file() else None
@@ -181,7 +197,7 @@ if measured is not None:
 # it took. Slot attention works on a handful of slots, so its products are small and many, and most of its time goes
 # into starting them.
 
-# %%
+# %% tags=["hide-input"]
 if measured is not None:
     grouped = {
         'head': ['head'],
@@ -328,7 +344,7 @@ else:
 # column of times assumes 40 % of it, which well-tuned transformers reach. Tokens are computed by DINO ViT-B/16 in every
 # step; with stored tokens its part falls away.
 
-# %%
+# %% tags=["hide-input"]
 vit = cost.vit_flops(
     width=768, depth=12, tokens=197, patch_values=3 * 16 * 16, patches=196
 )

@@ -24,11 +24,27 @@
 # The chapter trains nothing: it reads `figures/tables/<preset>_difficulty.csv`, which
 # `topdown tables --only difficulty` writes, and shows *not run* where the file or a row is missing.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'toybox'  # a Toybox preset: the settings are changes to its generator
 floor = 2.0  # a codebook with a perplexity below this counts as collapsed
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 
 import topdown
@@ -164,6 +180,52 @@ else:
     print(tables.NOT_RUN)
 
 # %% [markdown]
+# ## What are slots for, when segmenters exist?
+#
+# The sceptic's question. Rubinstein et al. {cite}`rubinstein2025done` argue that promptable segmenters, trained with
+# very many masks, find objects far better than slots do, also on images unlike those they were trained on, and that a
+# mask with an encoder is then all that the usual aims ask for: cut an object out, encode it, and classify it without its
+# misleading background. What can be said against it, and what cannot?
+#
+# Where a segmenter's training reaches, its masks are better, and no number of this book speaks against using it. Slot
+# attention asks another question, how grouping can be learned *without* a mask, which matters where nobody can draw
+# one. And a slot is meant to be more than a mask: a vector that says what the object is, of a fixed number, to be
+# predicted over time, swapped, or acted on. Whether it says so can be measured. Below, the share of true objects that a
+# decoder's mask covers by half; of these, as a share of all objects, the ones whose category a linear probe reads off
+# the slot; and the ones whose category it reads off the mean of the encoder's tokens *under that same mask*, which is
+# what any segmenter could hand on; last, under the true mask. Probes are fitted on objects of other images.
+
+# %% tags=["hide-input"]
+from IPython.display import display
+
+from topdown.book.codes import where_and_what
+
+if preset == 'toybox':
+    config = topdown.preset(preset)
+    encoder = topdown.make_encoder(config)
+    eval_set = topdown.make_eval_set(config, encoder)
+    joint = pd.DataFrame(
+        {
+            name: where_and_what(topdown.load(name, encoder).model, eval_set)
+            for name in ('toybox/baseline/0', 'toybox/top-down/0')
+        }
+    ).T
+    display((100 * joint).round(1))
+    checks['a slot says less than the tokens under its mask'] = bool(
+        (joint['slots'] < joint['tokens under masks']).all()
+    )
+else:
+    print('of the models that ship, which are those of preset toybox')
+
+# %% [markdown]
+# The sceptic has a point here: a slot says less of what an object is than the tokens under the slot's own mask do, so
+# that whoever wants categories should take the masks and go back to the encoder. Masks have to be judged, too, and not
+# by how they overlap the truth alone: with better masks more objects could be read, as the last column shows.
+#
+# **Your own check.** Let any segmenter write label maps of the images (a file of whole numbers an image), and score
+# them by the same protocols as slots: `topdown evaluate --predictions FOLDER` ([evaluation](evaluation.md)). For the
+# second half of the question, take its masks in place of `masks` in `topdown.book.codes.where_and_what`.
+#
 # ## Checks
 
 # %%

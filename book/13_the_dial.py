@@ -40,11 +40,27 @@
 # The chapter trains nothing: it reads `figures/tables/<preset>.csv`, which `topdown tables --preset dial` writes, and
 # shows *not run* where the file or a row is missing.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'dial'  # whose rows: dial, or dial_smoke
 patches = 12  # over so many patches of one toy evidence is averaged, beside one alone
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 
@@ -123,7 +139,7 @@ means
 # (adjusted mutual information, 0 for chance, 1 for identical), and the perplexity of the codes, as their share of the
 # codebook.
 
-# %%
+# %% tags=["hide-input"]
 ticks = {accuracy(level): f'{100 * accuracy(level):.0f}' for level in LEVELS}
 panels = {}
 for masks, found in by_masks.items():
@@ -162,7 +178,7 @@ else:
 # much without it: six iterations, and the pathway with another slot's codes. Top-down minus each of them, over the
 # seeds that both have:
 
-# %%
+# %% tags=["hide-input"]
 rivals = ('baseline', 'six-iterations', 'shuffled codes', 'without quantization')
 against = pd.concat(
     [
@@ -195,7 +211,7 @@ shown
 # only the harm of more iterations is not laid at the pathway's door.
 
 
-# %%
+# %% tags=["hide-input"]
 def word(found):
     """What the rule says of top-down minus a rival."""
     for side, name in {1: 'above', -1: 'below'}.items():
@@ -234,7 +250,7 @@ for outcome, found in said.items():
 # How small an effect could have been seen: the true difference to the baseline whose interval lies above zero in four of
 # five repetitions, by the scatter of the differences over seeds.
 
-# %%
+# %% tags=["hide-input"]
 least = {}
 for metric in metrics if len(runs) else ():
     table = runs.pivot_table(
@@ -280,7 +296,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # %% [markdown]
 # ## What was seen, and its limits
 
-# %%
+# %% tags=["hide-input"]
 signs = [tables.sign(row.low, row.high) for row in against.itertuples()]
 compared = against.assign(sign=signs)[against.rival == 'baseline']
 for masks, part in compared.groupby('masks', sort=False):

@@ -28,6 +28,22 @@
 # from `figures/tables/photos*.csv`, and where a run is missing, *not run* is shown. At the end, a small model is
 # trained on a folder of images without any masks: toys, or whatever folder you name.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'photos'  # whose rows are shown
 images = ''  # your folder of images, for the last part; rendered toys if empty
@@ -45,7 +61,7 @@ run_dir = 'runs'  # where the last part keeps its run
 #
 # Parameters are checked before anything is read.
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch

@@ -33,10 +33,26 @@
 # Which comparisons were planned, and by which rule they are judged, was [stated before the runs](stated.md); the others
 # are exploratory. The chapter trains nothing and shows *not run* where rows are missing.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 against = 'baseline,six-iterations'  # what the pathway is compared with
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 from IPython.display import display
 
@@ -105,7 +121,7 @@ pd.concat(means, names=['data set', 'model']).fillna(tables.NOTHING)
 # the scatter of the differences found.
 
 
-# %%
+# %% tags=["hide-input"]
 def effect(runs, rival):
     """Top-down minus a rival, with what such runs could show."""
     found = tables.effects(runs, rival, tuple(metrics))

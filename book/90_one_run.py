@@ -23,6 +23,22 @@
 # The defaults are those of the preset `smoke`: a dozen steps on 48 images, to show what the page looks like. Its
 # numbers mean nothing.
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
+    where = 'https://github.com/topdown-book/topdown'
+    for command in (
+        ['git', 'clone', '-q', '--depth', '1', where, 'topdown-book'],
+        [sys.executable, '-m', 'pip', 'install', '-q', '-e', './topdown-book[book]'],
+    ):
+        subprocess.run(command, check=True)
+    os.chdir('topdown-book/book')
+    sys.path.insert(0, os.path.abspath('..'))
+
 # %% tags=["parameters"]
 preset = 'smoke'  # any of topdown.PRESETS; the tables of the book are made with toybox
 data_root = ''  # folder of the data set; Toybox is made in the user's cache if empty
@@ -34,7 +50,7 @@ steps = 0  # optimiser steps; 0 leaves them to the preset
 run_dir = 'runs'  # parent of all runs
 token_dir = ''  # folder of tokens that runs share; empty keeps them in memory
 
-# %%
+# %% tags=["hide-input"]
 import os
 
 import pandas as pd

@@ -18,6 +18,7 @@ import yaml
 from jupytext.config import find_jupytext_configuration_file, load_jupytext_configuration_file
 from PIL import Image
 
+from book._ext.page_cost import say
 from tests.tidy_notebooks import LARGEST_FIGURE, execute, pair, paired, source_sha, squeeze_svg, tidy
 
 BOOK = Path(__file__).parent.parent / 'book'
@@ -52,17 +53,45 @@ def test_notebook_is_in_step_with_its_script(path, notebook):
 
 def test_kernel_is_named_with_its_language(notebook):
     assert notebook.metadata.kernelspec.language == 'python'
-    assert set(notebook.metadata) <= {'kernelspec', 'language_info'}
+    assert set(notebook.metadata) <= {'kernelspec', 'language_info', 'cost'}
 
 
 def test_parameters_come_right_after_the_title_and_are_literals(notebook):
     tagged = [i for i, cell in enumerate(notebook.cells) if 'parameters' in cell.metadata.get('tags', [])]
     assert len(tagged) == 1
     before = notebook.cells[: tagged[0]]
-    assert all(cell.cell_type == 'markdown' for cell in before)
+    assert [cell.cell_type for cell in before if cell.metadata.get('tags') != ['remove-cell']] == ['markdown']
     assert any(cell.source.startswith('# ') for cell in before)
     for line in notebook.cells[tagged[0]].source.splitlines():
         assert re.fullmatch(r"""\w+ = (True|False|{}|-?[\d.]+(e-?\d+)?|'[^']*'|"[^"]*")\s*(#.*)?""", line), line
+
+
+def test_what_a_chapter_cost_is_stored(notebook):
+    cost = notebook.metadata.cost
+    assert 0 <= cost.minutes < 60
+    assert 0.3 < cost.gigabytes < 16
+    assert re.fullmatch(r'20\d\d-\d\d-\d\d', cost.date)
+    assert f'in {cost.minutes:g} minutes' in say(cost)
+
+
+def test_the_first_cell_installs_the_package_where_it_is_missing(notebook, tmp_path, monkeypatch):
+    first = next(cell for cell in notebook.cells if cell.cell_type == 'code')
+    assert first.metadata.tags == ['remove-cell']
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    monkeypatch.setattr(subprocess, 'run', lambda command, check: asked.append(command))
+    exec(first.source, {})
+    assert not asked  # it is here
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    (tmp_path / 'topdown-book' / 'book').mkdir(parents=True)
+    exec(first.source, {})
+    where = yaml.safe_load((BOOK.parent / '_config.yml').read_text())['repository']['url']
+    assert asked[0][:2] == ['git', 'clone']
+    assert where in asked[0]
+    assert asked[1][1:4] == ['-m', 'pip', 'install']
+    assert Path.cwd() == tmp_path / 'topdown-book' / 'book'
+    assert sys.path[0] == str(tmp_path / 'topdown-book')
 
 
 def test_cells_carry_tags_and_what_code_their_outputs_belong_to_only(notebook):
@@ -114,6 +143,12 @@ def test_chapter_opens_with_a_question_and_has_checked_cells(notebook):
     assert checked
     assert all(cell.outputs for cell in checked)
     assert all('assert' in cell.source for cell in checked)
+
+
+def test_long_cells_are_folded(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == 'code' and len(cell.source.splitlines()) > 18:
+            assert cell.metadata.get('tags') in (['hide-input'], ['remove-cell'], ['method']), cell.source[:80]
 
 
 def test_no_text_is_left_to_be_written(notebook):

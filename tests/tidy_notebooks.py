@@ -3,8 +3,9 @@
 Every executed cell carries ``source_sha``, which says what code its outputs belong to. Pairing makes notebooks from
 scripts and keeps outputs, but those of cells whose code is another now; executing runs chapters with their default
 parameters. Both stop at the first failure, and every notebook is written whole or stays as it was. What changes from
-run to run and says nothing (timings, widgets, paths) is dropped. Images keep at most 256 colours, which makes figures
-with photographs four times smaller; fewer in large figures.
+run to run and says nothing (timings, widgets, paths) is dropped, but what a whole chapter cost stays in its metadata,
+from where ``book/_ext/page_cost.py`` takes the line below its title. Images keep at most 256 colours, which makes
+figures with photographs four times smaller; fewer in large figures.
 """
 
 import base64
@@ -15,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import jupytext
@@ -23,6 +25,7 @@ from jupytext.combine import combine_inputs_with_outputs
 
 from topdown.book.plots import squeeze_png
 from topdown.files import write_text
+from topdown.precision import processor
 
 BOOK = Path(__file__).parent.parent / 'book'
 LARGEST_FIGURE = 150_000  # bytes
@@ -53,7 +56,7 @@ def tidy(path: Path) -> None:
     """Clean a notebook that papermill executed, and mark the cells it executed."""
     notebook = json.loads(path.read_text())
     notebook['metadata'] = {
-        key: value for key, value in notebook['metadata'].items() if key in ('kernelspec', 'language_info')
+        key: value for key, value in notebook['metadata'].items() if key in ('kernelspec', 'language_info', 'cost')
     }
     for cell in notebook['cells']:
         before = cell['metadata']
@@ -116,10 +119,19 @@ def execute(notebooks: list[Path]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / path.name
             command = [sys.executable, '-m', 'papermill', '--cwd', '.', '-k', 'python3', str(path), str(copy)]
-            status = subprocess.run(command, env=environment, check=False).returncode
+            began = time.time()
+            _, status, usage = os.wait4(subprocess.Popen(command, env=environment).pid, 0)
             if status:
                 print(f'{path} failed and is left as it was', file=sys.stderr)
-                raise SystemExit(status)
+                raise SystemExit(os.waitstatus_to_exitcode(status))
+            written = [f.stat() for f in Path('runs').rglob('*.safetensors')]
+            notebook = json.loads(copy.read_text())
+            notebook['metadata']['cost'] = {
+                'minutes': round((time.time() - began) / 60, 1), 'gigabytes': round(usage.ru_maxrss * 1024 / 1e9, 1),
+                'models': sum(f.st_size for f in written if f.st_mtime > began) // 10**6,
+                'date': time.strftime('%Y-%m-%d', time.gmtime()), 'processor': processor(),
+            }  # fmt: skip
+            copy.write_text(json.dumps(notebook))
             tidy(copy)
             write_text(path, copy.read_text())
 

@@ -27,6 +27,7 @@ _WHERE = {
     'origin': 'provenance',
     'train.batches': 'TrainData',
     'train.loop': 'build_model load_run train_model',
+    'train.shipped': 'list_runs load',
 }
 """Module -> the names most used in it."""
 _HOME = {name: module for module, names in _WHERE.items() for name in names.split()}

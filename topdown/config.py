@@ -194,6 +194,10 @@ class ModelConfig:
     """Predict the scales from codes; off: from the slots themselves."""
     shuffle_codes: bool = False
     """A control: give every slot the code of the next slot of its image, so that codes are there but not whose."""
+    hint_channels: int = 0
+    """A control: the last so many channels of the tokens, hints of what is there, are kept from slots and decoder."""
+    hinted_codes: bool = False
+    """A control: of the hints of its image, each slot's code is the one nearest to the mean over what it attends to."""
     predictor: str = 'linear'
     """f: linear, or mlp (d, d / 4, GELU)."""
     feedback_rounds: int = 1
@@ -251,6 +255,11 @@ class ModelConfig:
         for field_ in dataclasses.fields(self):
             if field_.name in OFF and getattr(self, field_.name) != field_.default:
                 _check_effect(field_.name, vars(self))
+        least = int(self.hinted_codes)
+        _check(
+            least <= self.hint_channels <= self.slot_size,
+            f'hint_channels must lie between {least} and slot_size={self.slot_size}, got {self.hint_channels}',
+        )
         qkv = self.qkv_size or self.slot_size
         _check(
             qkv % self.num_heads == 0,
@@ -516,6 +525,7 @@ NEEDS: dict[str, dict[str, tuple]] = {
     'feature_size': {'encoder': ('tokens',)},
     **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
     **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
+    'hinted_codes': {**_PASS, 'quantize': (False,)},
     'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
     **dict.fromkeys(('codebook_size', 'ema_decay', 'dead_code_threshold', 'commitment_weight'), _CODES),
     **dict.fromkeys(('decoder_layers', 'decoder_heads', 'input_masking', 'patch_order'), _SEQUENCE),
@@ -526,8 +536,8 @@ NEEDS: dict[str, dict[str, tuple]] = {
 """Setting -> the settings, and their values, without which it has no effect. A change to it is refused then."""
 
 OFF = (
-    'toybox', 'void_label', 'evidence', 'layers', 'feature_size', 'shuffle_codes', 'feedback_rounds', 'share_weights',
-    'commitment_weight', 'patch_order',
+    'toybox', 'void_label', 'evidence', 'layers', 'feature_size', 'shuffle_codes', 'hinted_codes', 'feedback_rounds',
+    'share_weights', 'commitment_weight', 'patch_order',
 )  # fmt: skip
 """Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
 

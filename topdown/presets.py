@@ -133,6 +133,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     'without shifting': {'shift_attention': False},
     'without quantization': {'quantize': False},
     'shuffled codes': {'shuffle_codes': True},
+    'true categories': {'quantize': False, 'hinted_codes': True},
+    'shuffled categories': {'quantize': False, 'hinted_codes': True, 'shuffle_codes': True},
     'mlp predictor': {'predictor': 'mlp'},
     'two rounds': {'feedback_rounds': 2},
     'three rounds': {'feedback_rounds': 3},

@@ -20,6 +20,7 @@ from topdown.evaluate.truth import EvalSet
 from topdown.files import locked
 from topdown.model.encoder import Encoder
 from topdown.presets import VARIANTS, preset
+from topdown.train import shipped
 from topdown.train.batches import TrainData
 from topdown.train.loop import RUN_FILES, Run, train_model
 
@@ -91,6 +92,19 @@ def forget_run(folder: Path) -> None:
             path.unlink(missing_ok=True)
     if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
         folder.rmdir()
+
+
+def one_run(config: Config, folder: Path, model: str, encoder: Encoder, eval_set: EvalSet, train: bool) -> Run:
+    """A trained model of one seed: the one that ships with the package, or, if there is none, trained here.
+
+    With ``train``, or where it has been trained before, the one in ``folder`` in any case.
+    """
+    place = run_folder(folder, model, config)
+    name = None if typed('train', train, bool) or place.is_dir() else shipped.find(config)
+    if name is None:
+        return train_model(config, place, encoder, eval_set=eval_set)
+    print(f'{name}: the trained model that ships with the package')
+    return shipped.load(name, encoder)
 
 
 @dataclass

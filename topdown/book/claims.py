@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from topdown.book.codebook_size import choose_codebook_size
 from topdown.book.stated import SEARCHED, show_standing, standing
@@ -23,7 +24,7 @@ from topdown.book.tables import (
     sign,
     with_codebook_size,
 )
-from topdown.evaluate.statistics import seed_interval
+from topdown.evaluate.statistics import seed_interval, smallest_difference
 
 REPRODUCED, PARTLY, NOT_REPRODUCED = 'reproduced here', 'reproduced here in part', 'not reproduced here'
 
@@ -50,12 +51,23 @@ def claim_verdict(found: pd.DataFrame, direction: int = 1) -> tuple[str, str]:
     if not len(found):
         return NOT_RUN, NOTHING
     sides = {direction * sign(r.low, r.high) for r in found.itertuples()}
-    evidence = '; '.join(f'{NAMES[r.metric]} {effect_text(r.difference, r.low, r.high)}' for r in found.itertuples())
+    evidence = '; '.join(
+        f'{NAMES[r.metric]} {effect_text(r.difference, r.low, r.high)}{_could_show(r.low, r.high, r.seeds)}'
+        for r in found.itertuples()
+    )
     seeds = int(found.seeds.min())
     verdict = REPRODUCED if sides == {1} else PARTLY if sides == {0, 1} else NOT_REPRODUCED
     if found.low.isna().any():
         verdict = TOO_FEW
     return verdict, f'{evidence}; {seeds} seed{"s" if seeds > 1 else ""}'
+
+
+def _could_show(low: float, high: float, seeds: int) -> str:
+    """The smallest true difference that so many seeds would tell from zero, by the scatter behind an interval."""
+    if seeds < 2:
+        return ''
+    spread = (high - low) / 2 * seeds**0.5 / stats.t.ppf(0.975, seeds - 1)
+    return f' (could show {smallest_difference(spread, seeds):.1f})'
 
 
 def verdicts(claims: pd.DataFrame, runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -66,8 +78,9 @@ def verdicts(claims: pd.DataFrame, runs: dict[str, pd.DataFrame]) -> pd.DataFram
         runs: table name ('toybox_category', 'toybox_ablation', 'coco', ...) -> its runs, as ``read_runs`` gives them.
 
     Returns:
-        claim, on Toybox, evidence (differences in points with their 95 % interval over seeds), on the paper's data,
-        page (a link).
+        claim, on Toybox, evidence (differences in points with their 95 % interval over seeds, and the smallest true one
+        that four of five repetitions would tell from zero), elsewhere (the same on other embedded data, of claims about
+        the whole pathway), on the paper's data, page (a link).
     """
     nothing = read_runs('', 'nothing')
 
@@ -81,10 +94,18 @@ def verdicts(claims: pd.DataFrame, runs: dict[str, pd.DataFrame]) -> pd.DataFram
         if large == NOT_RUN:
             large, large_evidence = NEEDS_GPU, NOTHING
         evidence = '; '.join(e for e in (small_evidence, large_evidence) if e != NOTHING) or NOTHING
+        others = [
+            f'{title}: {verdict}, {said}'
+            for title, name in _ELSEWHERE.items()
+            if claim.key in _RIVALS
+            for verdict, said in [_compare(name, '', 'top-down', _RIVALS[claim.key])(get, True)]
+            if verdict != NOT_RUN
+        ]
         stem = claim.page.split('.')[0]
         link = f'[{re.sub(r"^[0-9]+_", "", stem).replace("_", " ")}]({claim.page})'
-        rows.append([claim.claim, small, evidence, large, link])
-    return pd.DataFrame(rows, columns=['claim', 'on Toybox', 'evidence', "on the paper's data", 'page'])
+        rows.append([claim.claim, small, evidence, '; '.join(others) or NOTHING, large, link])
+    columns = ['claim', 'on Toybox', 'evidence', 'elsewhere', "on the paper's data", 'page']
+    return pd.DataFrame(rows, columns=columns)
 
 
 Get = Callable[[str], pd.DataFrame]
@@ -196,6 +217,10 @@ _CHECKS: dict[str, Callable[[Get, bool], tuple[str, str]]] = {
     'pixels_ari': _compare('clevr6_toybox', 'clevr6', 'top-down', 'baseline', ('fg_ari',), -1),
     'pixels_mbo': _compare('clevr6_toybox', 'clevr6', 'top-down', 'baseline', ('mbo_i',)),
 }
+
+
+_RIVALS = {'coco': 'baseline', 'six': 'six-iterations'}
+_ELSEWHERE = {'tokens with categories': 'toybox_category', 'photographs': 'photos'}
 
 
 def read_all(folder: str | Path) -> dict[str, pd.DataFrame]:

@@ -390,3 +390,35 @@ def probe_table(model: SlotModel, data: EvalSet, seed: int = 0) -> list[dict[str
                 'ami': np.nan if groups is None else agreement(truth, groups)['ami'],
             })  # fmt: skip
     return rows
+
+
+def where_and_what(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, float]:
+    """Shares of all true objects that are found, and that are found *and* recognised.
+
+    An object is found if a decoder's mask overlaps it by half or more (IoU). Its category is read off by a linear probe
+    fitted on objects of other images (``probe``): off the slot, and off the mean token under that slot's mask, which is
+    what any mask hands on, whoever drew it. An object that is not found counts as wrong. Beside them, read off mean
+    tokens under the true masks, of all objects.
+
+    Returns:
+        found, slots, tokens under masks, tokens under truth: shares between 0 and 1.
+    """
+    parts = []
+    for rows, out in run_model(model, data, seed):
+        masks = out.masks.float().cpu()
+        weights = masks / masks.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+        labels = labels_from_masks(masks, data.grid, data.mask_size)
+        parts.append([labels, out.slots.float().cpu(), weights @ data.tokens[rows].float()])
+    labels, slots, tokens = (torch.cat(part) for part in zip(*parts, strict=True))
+    overlap, slot = slot_overlaps(labels, data, slots.shape[1]).max(dim=2)
+    categories = object_categories(data)
+    image, which = torch.nonzero(categories, as_tuple=True)
+    found = overlap[image, which] >= COVERED
+    truth, count = categories[image, which].numpy(), len(image)
+    image_found, slot_found = image[found], slot[image, which][found]
+    shares = {'found': float(found.float().mean())}
+    for name, vectors in {'slots': slots, 'tokens under masks': tokens}.items():
+        right = probe(vectors[image_found, slot_found].numpy(), truth[found.numpy()], image_found.numpy(), seed)
+        shares[name] = float(right.sum() / count)
+    right = probe(_object_tokens(data)[image, which].numpy(), truth, image.numpy(), seed)
+    return {**shares, 'tokens under truth': float(right.mean())}

@@ -9,7 +9,7 @@ from topdown.book.places import from_project
 from topdown.config import RENAMED, Config, parse_object
 from topdown.presets import VARIANTS, preset
 
-EXPERIMENTS = ('main', 'search', 'ablation', 'codebook', 'categories', 'difficulty', 'dial')
+EXPERIMENTS = ('main', 'search', 'ablation', 'codebook', 'categories', 'difficulty', 'dial', 'hints')
 
 
 MAIN = ('baseline', 'top-down', 'six-iterations')
@@ -28,7 +28,7 @@ PARTS = (*ABLATION[:7], 'shuffled codes')
 SIZES, PAPER_SIZES, EASY_SIZES = (8, 32, 64, 256, 1024), (128, 256, 512, 1024), (8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-CATEGORIES, CATEGORY_SIZES, EASY_CATEGORY_SIZES = (4, 8, 16), (8, 32, 64, 256), (8, 16, 32, 64, 128)
+CATEGORIES, CATEGORY_SIZES = (4, 8, 16), (8, 16, 32, 64, 128)
 
 
 SETTINGS: dict[str, dict[str, object]] = {
@@ -54,6 +54,10 @@ LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
 
 
 CONTROLS = (*MAIN, 'without quantization', 'shuffled codes')
+
+
+HINTED = (*MAIN, 'true categories', 'shuffled categories')
+"""The models of the experiment in which true categories take the place of codes."""
 
 
 _FAST = {'lr': 2e-3, 'steps': 3000, 'warmup_steps': 300, 'lr_half_life': 1500}
@@ -87,7 +91,7 @@ SEARCH: dict[str, dict[str, object]] = {
 
 SEEDS = {
     'search': range(10, 12), 'main': range(1, 6), 'ablation': range(5), 'codebook': range(3), 'categories': range(1),
-    'difficulty': range(2),
+    'difficulty': range(2), 'hints': range(5),
 }  # fmt: skip
 """Seeds of every experiment on Toybox, those of the search in no other, and ``main`` without the one that was looked at
 before; ``smoke`` gets one, and presets of other data as many as they say."""
@@ -157,7 +161,7 @@ def revival(base: Config, slots: int, codebook_size: int) -> float:
 
 def seeds_of(base: Config, experiment: str) -> range:
     """The seeds of a preset's experiment."""
-    if base.data.dataset != 'toybox':
+    if base.data.dataset != 'toybox' and (experiment != 'hints' or base.seeds == 1):
         return range(base.seeds)
     return range(1) if base.name == 'smoke' else SEEDS[experiment]
 
@@ -168,9 +172,9 @@ def seeds_of(base: Config, experiment: str) -> range:
 def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     """The runs that the experiments ask for, in the order of their tables.
 
-    Toybox presets have all experiments but ``main``, whose models are among the ablation's; ``toybox_category`` has the
-    search and the main table, presets with the dial have ``dial``, ``coco`` has the paper's main table, ablation and
-    codebook sizes, and others have the main table.
+    Toybox presets have the ablation, codebook sizes and difficulty, ``slotwise`` numbers of categories, too;
+    ``toybox_category`` has the search and the main table, presets with the dial have ``dial`` and ``hints``, ``coco``
+    has the paper's main table, ablation and codebook sizes, and others have the main table.
 
     Args:
         preset_name: a preset.
@@ -180,8 +184,11 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
         ValueError: for an unknown preset or experiment, or one that the preset does not have.
     """
     base = preset(preset_name)
-    by_preset = {'coco': ['main', 'ablation', 'codebook'], 'toybox_category': ['search', 'main']}
-    by_data = {'toybox': ['ablation', 'codebook', 'categories', 'difficulty'], 'toybox_dial': ['dial']}
+    by_preset = {
+        'coco': ['main', 'ablation', 'codebook'], 'toybox_category': ['search', 'main'],
+        'slotwise': ['ablation', 'codebook', 'categories', 'difficulty'],
+    }  # fmt: skip
+    by_data = {'toybox': ['ablation', 'codebook', 'difficulty'], 'toybox_dial': ['dial', 'hints']}
     known = by_preset.get(preset_name) or by_data.get(base.data.dataset) or ['main']
     chosen = list(known if only is None else only)
     for name in chosen:
@@ -214,12 +221,15 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
     elif name == 'categories':
         for count in CATEGORIES:
             known = {} if count == 16 else {'toybox': {'categories': count}}
-            for size in EASY_CATEGORY_SIZES if easy else CATEGORY_SIZES:
+            for size in CATEGORY_SIZES:
                 yield 'top-down', {'codebook_size': size, **known}, f'{count} categories, E = {size}'
     elif name == 'dial':
         for level in LEVELS:
             for variant in CONTROLS:
                 yield variant, {'evidence': level}, f'evidence {level:g}'
+    elif name == 'hints':
+        for variant in HINTED:
+            yield variant, {'evidence': 1.0, 'hint_channels': 16}, ''
     else:
         for setting in SETTINGS if easy else FEWER:
             for variant in ('baseline', 'top-down')[setting == 'tiny codebook' :]:

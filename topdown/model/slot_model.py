@@ -54,6 +54,7 @@ class SlotModel(nn.Module):
     def __init__(self, config: ModelConfig, feature_size: int, num_patches: int) -> None:
         super().__init__()
         self.config, self.precision = config, 'fp32'
+        feature_size -= config.hint_channels
         qkv_size = config.qkv_size or config.slot_size
         side = math.isqrt(num_patches)
         self.head: nn.Module
@@ -144,7 +145,9 @@ class SlotModel(nn.Module):
         self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None, decode: bool
     ) -> Output:
         config = self.config
-        target = tokens_BND.detach()
+        target, hints = tokens_BND.detach(), None
+        if config.hint_channels:
+            target, hints = target.split([target.shape[-1] - config.hint_channels, config.hint_channels], dim=-1)
         if noise_BKd is None:
             noise_BKd = distributed.rows(
                 lambda count: torch.randn(count, config.num_slots, config.slot_size, device=target.device), len(target)
@@ -168,6 +171,8 @@ class SlotModel(nn.Module):
                     commitment = commitment + distance / config.feedback_rounds
                     if number == 0:
                         pathway |= {'code_index': index, 'perplexity': perplexity}
+                if config.hinted_codes:
+                    codes = nearest_hints(hints, attention, config.slot_size)
                 scales = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
                 pathway['scales'] = scales
                 slots, attention = again(start, keys, values, scales)
@@ -186,3 +191,14 @@ class SlotModel(nn.Module):
             masks=decoded.masks,
             **pathway,
         )
+
+
+def nearest_hints(hints_BNh: Tensor, attention_BKN: Tensor, width: int) -> Tensor:
+    """Codes (B, K, d) that are hints: of those of the image, the nearest to the mean under a slot's attention.
+
+    "Nearest" is by the scalar product, as all hints are of one length; beyond the h channels, codes are zero.
+    """
+    votes = attention_BKN.to(hints_BNh.dtype) @ hints_BNh  # (B, K, h)
+    found = (votes @ hints_BNh.transpose(1, 2)).argmax(dim=-1)  # (B, K)
+    codes = hints_BNh.gather(1, found[..., None].expand(-1, -1, hints_BNh.shape[-1]))
+    return F.pad(codes, (0, width - codes.shape[-1]))
