@@ -361,7 +361,10 @@ print(f'loss: {losses[0]:.3f} at first, {sum(losses[-20:]) / 20:.3f} at the end'
 # The masks of held-out images, with the truth beside them, and how well they fit it. The numbers are an anecdote, one
 # run of a minute; the comparisons of this book are made by [longer ones](15_does_it_help.ipynb).
 
-# %%
+# %% tags=["hide-input"]
+# alt: Six held-out images, their true instances, and the masks of the model trained
+#   above. A slot has one colour; look for toys in one piece and for ground that is
+#   not shared out among slots.
 from topdown.evaluate.predict import labels_from_masks
 
 model.eval()

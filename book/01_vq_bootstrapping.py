@@ -74,7 +74,10 @@ checks = {}
 # In two dimensions this cuts the plane into cells. Below, points from five blobs and a codebook of eight codes, started
 # as the package starts it: by k-means on the first batch it is shown in training.
 
-# %%
+# %% tags=["hide-input"]
+# alt: Points of five blobs in the plane, cut into the cells of eight codes. Codes sit
+#   in the middle of the points that are nearest to them; a blob with two codes is
+#   cut in half.
 torch.manual_seed(0)
 centres = torch.tensor([[0.0, 2.2], [2.0, 0.8], [1.3, -1.7], [-1.3, -1.7], [-2.0, 0.8]])
 
@@ -141,6 +144,8 @@ print('straight-through:  ', *package[0].tolist())
 # while the blobs drift to the right.
 
 # %%
+# alt: Points that drift to the right and the paths of the codes, which follow them step
+#   by step and stay a little behind.
 gamma, eps = book.ema_decay, book.eps
 codes, hits, sums = book.codes.clone(), book.cluster_size.clone(), book.code_sum.clone()
 path = [codes.clone()]
@@ -173,6 +178,8 @@ _ = plots.show_cells(batch.numpy(), codes.numpy(), torch.stack(path).numpy())
 # from a narrow first batch, as the slots of an untrained model are, and then sees all the blobs.
 
 # %%
+# alt: Codes in use over steps, with revival and without: one line climbs towards the
+#   whole codebook, the other stays where the narrow first batch left it.
 for n in (1, 4, 16):
     assert abs(perplexity(torch.ones(n)).item() - n) < 1e-4
 curves = {}
@@ -198,6 +205,8 @@ _ = plots.show_curves(curves, 'step', 'perplexity', 'codes in use, of 64')
 # Everything from here on is about the model of the preset.
 
 # %%
+# alt: Bars: how often each code is the nearest to a slot, from the most used to the
+#   least. A steep fall means that few codes do most of the work.
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(base, encoder)
 config = base.with_(seed=0)
@@ -220,6 +229,8 @@ _ = plots.show_code_usage(hits)
 # dimensions may still be apart in the others.
 
 # %%
+# alt: Slots of the first pass in the plane of their two leading principal components,
+#   each in the colour of its code. Patches of one colour are codes that are regions.
 flat = slots.flatten(0, 1)
 mean = flat.mean(0)
 _, _, axes = torch.linalg.svd(flat - mean, full_matrices=False)
@@ -237,6 +248,8 @@ _ = plots.show_slot_plane(plane, index.flatten().numpy(), codes[hits > 0])
 # nothing to show and are passed over. Nothing was picked by hand.
 
 # %% tags=["hide-input"]
+# alt: Rows of crops: the slots nearest to a code, one row a code. Look whether a row
+#   shows one kind of toy, one place, or one colour.
 labels = topdown.predict(
     model, eval_set, 'first'
 )  # codes belong to the first pass's slots
@@ -270,6 +283,8 @@ _ = plots.show_codes(crops)
 # shuffled among slots, which must give 0.
 
 # %% tags=["hide-input"]
+# alt: Bars: how much codes, k-means clusters of the same slots, and shuffled codes tell
+#   of category, place and colour. Shuffled codes must stand at zero.
 category = topdown.slot_categories(labels, eval_set, slots.shape[1])
 known = category > 0
 share = masks / masks.sum(-1, keepdim=True).clamp(min=1e-6)

@@ -79,6 +79,8 @@ print(f'{base.data.dataset}: {len(eval_set)} held-out images')
 # would change nothing.
 
 # %%
+# alt: A map of slots by channels: red scales a channel of the values up, blue down,
+#   white leaves it. Rows that are alike are slots that are scaled alike.
 channel = out.scales.channel.cpu().numpy()
 plots.save(
     plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0),
@@ -111,7 +113,9 @@ _ = plots.show_map(channel[0], 'channel', 'slot', 'channel scale', centre=1.0)
 # $K$-fold, and a slot that looks at few patches would be shrunk more than one that looks at many. After the shift
 # the mean over patches is one for every slot: what is turned up in one place is turned down elsewhere.
 
-# %%
+# %% tags=["hide-input"]
+# alt: For every slot of the first image, the attention of the first pass and the
+#   spatial scale made of it: brighter where the slot looked.
 attention = out.first_attention.cpu()
 shifted = 1 + attention - attention.mean(-1, keepdim=True)
 checks['the spatial scale is the shifted attention'] = bool(
@@ -143,6 +147,9 @@ _ = plots.show_attention(images[0], maps, eval_set.grid)
 # so two small products do. The naive form, against one step of the package:
 
 # %% tags=["hide-input"]
+# alt: The whole modulation map of one slot, patches by channels: rows of one colour
+#   come from the channel scale, columns a little lighter or darker from the spatial
+#   one.
 torch.manual_seed(0)
 layer = SlotAttention(8, 8, num_iterations=1).double()
 x, start = torch.randn(2, 12, 8).double(), torch.randn(2, 5, 8).double()
@@ -176,6 +183,8 @@ _ = plots.show_map(
 # ## Attention before and after
 
 # %%
+# alt: Attention of every slot before and after modulation, over the first image: look
+#   for slots that have let go of a neighbour, or of the ground.
 maps = {
     'first pass': attention[0].numpy(),
     'second pass': out.attention[0].cpu().numpy(),
@@ -276,7 +285,9 @@ pd.DataFrame({
 # The difference in mBO$_i$ between the second and the first pass, image by image, and by a fixed rule the three
 # images with the largest gain and the three with the largest loss.
 
-# %%
+# %% tags=["hide-input"]
+# alt: Histogram of the gain of the second pass over the first, image by image: mass
+#   right of zero is images that modulation made better.
 first_pass = topdown.predict(model, eval_set, 'first')
 second_pass = predictions['both']
 before = np.array([row['mbo_i'] for row in topdown.score(first_pass, eval_set)])
@@ -297,6 +308,8 @@ _ = plots.show_histogram(
 )
 
 # %%
+# alt: The three images with the largest gain and the three with the largest loss:
+#   truth, first pass, second pass.
 order = [int(i) for i in np.argsort(np.nan_to_num(gain, nan=0.0))]
 truth = eval_set.instances[:].clip(0)
 rows = [

@@ -111,6 +111,8 @@ print(
 )
 
 # %%
+# alt: Three training images of Toybox and their true instances: toys of several parts
+#   and colours in front of a busy ground.
 encoder = topdown.make_encoder(base)
 eval_set = topdown.make_eval_set(
     base, encoder, protocols=val_set.protocols, dataset=val_set
@@ -176,6 +178,8 @@ runs, scores = trained.runs, trained.scores
 # seeds; where they overlap, the curves do not tell the models apart.
 
 # %%
+# alt: Training loss, FG-ARI, mBO and codes in use over steps, one line a model, bands
+#   over seeds. A metric that stands still and then climbs has left the plateau.
 trained.save(folder)
 _ = plots.show_training(trained.log, trained.evaluations)
 # %% [markdown]
@@ -241,6 +245,8 @@ shown.dropna(axis=1, how='all').round(1)
 # The first validation images, whatever they show; none was chosen.
 
 # %%
+# alt: Held-out images, truth, and the masks of both models: look for toys in two
+#   pieces, for two toys in one, and for the ground.
 last_seed = base.seeds - 1
 shown = {'truth': truth['instances']} if truth else {}
 shown |= {
@@ -258,6 +264,8 @@ _ = plots.show_masks(images[:4], {k: v[:4] for k, v in shown.items()}, truth=('t
 # are scaled, by what the codes say (per channel) and by where the first pass looked (per patch).
 
 # %%
+# alt: Attention of every slot of the first image in the first and the second pass, and
+#   the masks of the decoder, which are sharper.
 if ('top-down', last_seed) in runs:
     model = runs['top-down', last_seed].model
     _, out = next(topdown.run_model(model, eval_set, limit=8))
@@ -279,6 +287,8 @@ if ('top-down', last_seed) in runs:
 # perplexity: the number of codes that are in use, if all were used alike.
 
 # %%
+# alt: Bars: how often each code is the nearest to a slot, from the most used to the
+#   least.
 if ('top-down', last_seed) in runs:
     model = runs['top-down', last_seed].model
     parts = [
@@ -296,6 +306,8 @@ if ('top-down', last_seed) in runs:
 # which the codes come, the rest faded. If codes stand for kinds of things, a row repeats itself.
 
 # %%
+# alt: Rows of crops, one row a code: what the slots of this code look at. A row that
+#   repeats itself would be a code that stands for a kind of thing.
 if ('top-down', last_seed) in runs:
     crops = {}
     for code in [code for code in hits.argsort()[::-1][:6] if hits[code]]:

@@ -89,6 +89,8 @@ print(
 # The last column shows what has no label, in red.
 
 # %% tags=["hide-input"]
+# alt: Images cut in the centre, their true instances, classes and, in red, pixels
+#   without a label.
 train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
@@ -120,6 +122,8 @@ _ = plots.show_masks(
 # is refused together with `random_crop`.
 
 # %%
+# alt: Crops of one image as training sees them: other places, other sizes, one of them
+#   mirrored.
 crops = [
     train_set.view(0, at=(0.5, share)).permute(1, 2, 0).numpy()
     for share in (0.0, 0.5, 1.0)
@@ -149,6 +153,8 @@ pd.DataFrame(rows).set_index('model')[['fg_ari', 'mbo_i', 'mbo_c', 'miou']].roun
 # on seed and step alone.
 
 # %%
+# alt: Training loss, metrics and codes in use over steps, one line a model, bands over
+#   seeds.
 data = topdown.TrainData(train_set, encoder, base)
 trained = chapters.train_variants(base, folder, chosen, encoder, data, eval_set)
 trained.save(folder)
@@ -250,6 +256,7 @@ pd.DataFrame({
 # The first validation images, whatever they show; none was chosen.
 
 # %%
+# alt: Held-out images, truth, and the masks of all models.
 columns = {'truth': eval_set.instances[show].clip(0)}
 columns |= {name: found[show].numpy() for name, found in predictions.items()}
 plots.save(plots.show_masks(images, columns, truth=('truth',)), folder / 'masks.png')

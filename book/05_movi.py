@@ -89,6 +89,8 @@ print(
 # front of each other and may leave the image.
 
 # %%
+# alt: Every other frame of a clip and its true masks: a thing keeps its colour from
+#   frame to frame, also behind another one.
 train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
@@ -144,6 +146,8 @@ pd.DataFrame(rows).set_index('model')[['fg_ari', 'mbo_i', 'miou']].round(1)
 # Both models of a seed start from the same weights and see the same frames in the same order.
 
 # %%
+# alt: Training loss, metrics and codes in use over steps, one line a model, bands over
+#   seeds.
 data = topdown.TrainData(train_set, encoder, base)
 trained = chapters.train_variants(base, folder, chosen, encoder, data, eval_set)
 trained.save(folder)
@@ -220,6 +224,8 @@ pd.DataFrame(parts).rename_axis('objects').round(1)
 # for it.
 
 # %% tags=["hide-input"]
+# alt: Frames of a held-out clip, truth, masks frame by frame, and masks with the same
+#   noise in all frames: look whether a thing keeps its colour.
 columns = {'truth': clip}
 for name in chosen:
     model = trained.runs[name, 0].model.eval()

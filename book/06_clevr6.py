@@ -87,6 +87,7 @@ print(
 # training, evaluation and checkpoints are those of the other chapters.
 
 # %%
+# alt: Small, plain Toybox images and their true instances.
 train_set = topdown.open_dataset(base, 'train')
 val_set = topdown.open_dataset(base, 'val')
 encoder = topdown.make_encoder(base)
@@ -154,6 +155,8 @@ layers
 # images in the same order.
 
 # %%
+# alt: Training loss, metrics and codes in use over steps, one line a model, bands over
+#   seeds.
 data = topdown.TrainData(train_set, encoder, base)
 trained = chapters.train_variants(base, folder, chosen, encoder, data, eval_set)
 trained.save(folder)
@@ -208,6 +211,7 @@ beside.assign(paper=beside.metric.map(said)).set_index(['model', 'metric']).T
 # The first validation images, whatever they show; none was chosen.
 
 # %%
+# alt: Held-out images, truth, and the masks of both models.
 last_seed = base.seeds - 1
 columns = {'truth': truth}
 columns |= {
@@ -226,6 +230,8 @@ _ = plots.show_masks(
 # shows it and nothing else; one that took the ground shows the ground with holes.
 
 # %%
+# alt: A held-out image, the blend that the decoder draws, and the image of every slot,
+#   faded where it is not the one that is seen.
 shown = chosen[-1]
 model = trained.runs[shown, last_seed].model
 _, out = next(topdown.run_model(model, eval_set, limit=4, precision='fp32'))
@@ -246,6 +252,7 @@ _ = plots.show_slot_images(*parts)
 # The first image: slot attention in the first pass and in the second, and the decoder's opacities.
 
 # %%
+# alt: Attention of every slot in both passes, and the opacities of the decoder.
 if ('top-down', last_seed) in trained.runs:
     model = trained.runs['top-down', last_seed].model
     _, out = next(topdown.run_model(model, eval_set, limit=1))
@@ -290,6 +297,7 @@ passes[['fg_ari', 'mbo_i', 'miou']].round(1)
 # How often each code is the nearest one to a slot of the first pass, over all validation images.
 
 # %%
+# alt: Bars: how often each code is the nearest to a slot.
 if ('top-down', last_seed) in trained.runs:
     index = torch.cat(
         [out.code_index for _, out in topdown.run_model(model, eval_set)]

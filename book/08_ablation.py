@@ -103,6 +103,8 @@ against_baseline = tables.effects(runs, 'baseline', titles)
 tables.show_effects(against_baseline)
 
 # %%
+# alt: One row a variant: its mean difference to the baseline and the 95 % interval over
+#   seeds, a panel a metric. Filled points exclude zero.
 if len(against_baseline):
     plots.show_forest(against_baseline, 'the baseline', titles)
 
@@ -119,6 +121,8 @@ against_whole = tables.effects(runs, 'top-down', titles)
 tables.show_effects(against_whole)
 
 # %%
+# alt: One row a variant: its mean difference to the whole pathway and the 95 % interval
+#   over seeds. Points left of zero are variants that lack something.
 if len(against_whole):
     plots.show_forest(against_whole, 'the whole pathway', titles)
 

@@ -84,6 +84,8 @@ print(f'the preset has {usual} codes')
 # the right is where all codes would be used alike.
 
 # %%
+# alt: FG-ARI, mBO and perplexity against the size of the codebook: points are runs,
+#   lines their means, the band is the baseline.
 lines = (
     {'true categories': 16} if topdown.preset(preset).data.dataset == 'toybox' else {}
 )
@@ -160,6 +162,8 @@ else:
 # decoder](slotwise.md) and one seed.
 
 # %%
+# alt: mBO and perplexity against the size of the codebook, one line for each number of
+#   categories.
 where = 'slotwise' if preset == 'toybox' else preset  # who made such rows
 kinds = tables.with_codebook_size(tables.read_runs(folder, f'{where}_categories'))
 if len(kinds) and 'categories' in kinds:

@@ -91,7 +91,9 @@ for name, runs in experiments.items():
 # nothing, against sixteen categories: the more groups, the higher purity and NMI. AMI stays at zero, so AMI is the
 # measure for comparing codebooks of different sizes.
 
-# %%
+# %% tags=["hide-input"]
+# alt: Agreement of random labels with sixteen categories against the number of groups:
+#   purity and NMI climb, AMI stays at zero.
 rng = np.random.default_rng(0)
 truth = rng.integers(0, 16, 1500)
 sizes = [2, 8, 32, 128, 512]
@@ -159,6 +161,8 @@ checks['a probe finds what is quiet'] = bool(seen > 0.9)
 # bounds.
 
 # %% tags=["hide-input"]
+# alt: Share of objects whose category a linear probe reads off, from mean tokens down
+#   to codes, one point a seed; chance is on the right.
 if len(probes):
     shown = probes[probes.target.eq('category')].assign(percent=100 * probes.accuracy)
     names = {
@@ -239,6 +243,8 @@ else:
 # things. A short one says that codes do not sort by category, and nothing about slots.
 
 # %%
+# alt: Agreement of codes and of k-means clusters with category, position and colour,
+#   one point a seed.
 runs = experiments['ablation']
 long = tables.meaning(runs[runs.variant == 'top-down'])
 if len(long):
@@ -285,6 +291,8 @@ else:
 # Does a larger codebook sort more finely by category, or only more finely?
 
 # %%
+# alt: Agreement of codes with category, position and colour against the size of the
+#   codebook.
 by_size = tables.meaning(tables.with_codebook_size(experiments['codebook']))
 by_size = by_size[by_size.measure == measure]
 if len(by_size):
@@ -308,6 +316,7 @@ else:
 # category on first-pass slots and on codes, over the validation images.
 
 # %%
+# alt: Agreement of codes with category, position and colour over the steps of training.
 steps = tables.read_runs(folder, f'{preset}_growth')
 growth = tables.meaning(steps)
 growth = (
@@ -323,6 +332,8 @@ else:
     print(tables.NOT_RUN)
 
 # %%
+# alt: Share of objects whose category a probe reads off slots and codes, over the steps
+#   of training.
 probed = {'slots': 'first-pass slots', 'code': 'codes', 'chance': 'most frequent'}
 probed = {
     f'probe_{name}_category': title
@@ -344,6 +355,7 @@ else:
 # before they part, and one code is nearest to nearly all of them; as they part, revival brings the others back.
 
 # %% tags=["hide-input"]
+# alt: mBO and perplexity over the steps of training.
 if len(growth):
     plots.show_lines(
         steps,

@@ -327,6 +327,8 @@ else:
 # plain model does.
 
 # %%
+# alt: Time of a step and memory kept, against patches, slots, codes, batch and width,
+#   baseline and top-down: the two lines of a panel stay parallel.
 growth = read('bench_growth.csv')
 if growth is None:
     print(

@@ -107,6 +107,8 @@ else:
 table
 
 # %%
+# alt: Scores of baseline and top-down in every setting: compare the two points of a
+#   row, not the rows.
 if len(runs):
     plots.show_rows(runs, 'setting', titles, 'variant')
 
@@ -122,6 +124,8 @@ gains = gains[gains.variant == 'top-down']
 tables.show_effects(gains.assign(variant=gains.setting)).rename_axis('setting')
 
 # %%
+# alt: What the pathway adds in every setting, with its 95 % interval over seeds. Filled
+#   points exclude zero.
 if len(gains):
     plots.show_forest(
         gains.assign(variant=gains.setting), 'the baseline of the setting', titles

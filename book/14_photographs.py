@@ -328,6 +328,7 @@ print(f'{len(held_out)} images held out')
 # one, which is quick to train and easy to please; [the chapter on training](03_train_coco.ipynb) has the paper's.
 
 # %%
+# alt: Held-out images and the masks that slots give them.
 labels = topdown.predict(model, held_out)
 first = topdown.predict(model, held_out, 'first')
 show = list(range(min(4, len(held_out))))
@@ -342,6 +343,7 @@ _ = plots.show_masks(
 # before believing it: crops can be chosen, and six that are alike are found in almost any clustering.
 
 # %%
+# alt: Rows of crops, one row a code: what the slots of this code look at.
 outputs = [out for _, out in topdown.run_model(model, held_out, decode=False)]
 if model.codebook is None:
     raise ValueError(f'checkpoint {checkpoint} has no codes: name a top-down run')

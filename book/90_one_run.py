@@ -96,6 +96,7 @@ pd.DataFrame(table, index=metrics).T.round(1)
 # The curves of training, with the metrics at every evaluation on the way.
 
 # %%
+# alt: The loss and the metrics of this run over its steps.
 where = topdown.project_dir() / folder
 log = pd.read_csv(where / 'log.csv').assign(model=variant)
 _ = plots.show_training(

@@ -16,14 +16,14 @@ import topdown
 from tests.conftest import TINY
 from topdown.book import plots
 from topdown.book.codes import probe
-from topdown.book.plan import CONTROLS, LEVELS, plan
+from topdown.book.plan import CONTROLS, HINTED, LEVELS, plan
 from topdown.config import ModelConfig
 from topdown.data import open_dataset
 from topdown.data.dial import KINDS, STRENGTH, WIDTH, accuracy
 from topdown.data.token_store import store_key
 from topdown.evaluate.truth import make_eval_set
 from topdown.model.encoder import make_encoder
-from topdown.model.slot_model import SlotModel
+from topdown.model.slot_model import SlotModel, nearest_hints
 from topdown.presets import PRESETS, preset
 from topdown.train.batches import TrainData
 from topdown.train.loop import train_model
@@ -183,13 +183,43 @@ def test_shuffled_codes_are_those_of_other_slots():
 
 
 def test_the_plan_has_every_control_at_every_level():
-    jobs = plan('dial')
+    jobs = plan('dial', ['dial'])
     assert {(job.variant, job.config('dial').data.evidence, job.seed) for job in jobs} == {
         (variant, level, seed) for variant in CONTROLS for level in LEVELS for seed in range(3)
     }
     assert len(jobs) == len({job.config('dial').key + str(job.seed) for job in jobs}) == 75
     assert {job.seed for job in plan('dial_smoke')} == {0}
     assert {job.setting for job in jobs} == {f'evidence {level:g}' for level in LEVELS}
+    hinted = plan('dial', ['hints'])
+    assert {(job.variant, job.seed) for job in hinted} == {(variant, seed) for variant in HINTED for seed in range(5)}
+    assert {(job.config('dial').data.evidence, job.config('dial').model.hint_channels) for job in hinted} == {(1.0, 16)}
+
+
+def test_hints_name_the_codes_and_are_seen_by_nothing_else():
+    torch.manual_seed(0)
+    sizes = {'num_slots': 4, 'slot_size': 8, 'decoder_layers': 1, 'decoder_heads': 2, 'hint_channels': 3}
+    model = SlotModel(ModelConfig(**sizes, quantize=False, hinted_codes=True), 9, 9).eval()
+    noise = torch.randn(2, 4, 8)
+    kinds = torch.nn.functional.normalize(torch.randn(5, 3), dim=1)
+    which = torch.randint(5, (2, 9))
+    tokens = torch.cat([torch.randn(2, 9, 6), kinds[which]], dim=-1)
+    out = model(tokens, noise)
+    codes = nearest_hints(tokens[..., 6:], out.first_attention, 8)
+    for b in range(2):
+        for k in range(4):
+            mean = sum(out.first_attention[b, k, n] * kinds[which[b, n]] for n in range(9))
+            there = which[b].unique()
+            assert torch.equal(codes[b, k, :3], kinds[there[(kinds[there] @ mean).argmax()]])
+    assert not codes[..., 3:].any()
+    assert torch.equal(out.scales.channel, model.modulation.channel(codes))
+    tokens[..., 6:] = kinds[torch.randint(5, (2, 9))]
+    other = model(tokens, noise)
+    assert torch.equal(other.first_slots, out.first_slots)  # of hints, nothing reaches the first pass
+    assert out.reconstruction.shape == (2, 9, 6)
+    assert not torch.equal(other.slots, out.slots)
+    for wrong in ({'hinted_codes': True, 'quantize': False}, {'hint_channels': 9, 'slot_size': 8}):
+        with pytest.raises(ValueError, match='hint_channels must lie'):
+            ModelConfig(**wrong)
 
 
 def test_a_model_trains_on_them(toybox_root, tmp_path):
@@ -208,7 +238,7 @@ SCORES = ['fg_ari', 'mbo_i', 'slots_fg_ari', 'slots_mbo_i']
 def made_up(gains, seeds=3):
     """Rows as tables hold them: top-down gains so much at a level over the others, which are alike but for noise."""
     rows = []
-    for job in plan('dial'):
+    for job in plan('dial', ['dial']):
         level = job.changes['evidence']
         if job.seed < seeds:
             gain = gains.get(level, 0.0) if job.variant == 'top-down' else 0.0

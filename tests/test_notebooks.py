@@ -18,6 +18,7 @@ import yaml
 from jupytext.config import find_jupytext_configuration_file, load_jupytext_configuration_file
 from PIL import Image
 
+from book._ext.figure_alt import text_of
 from book._ext.page_cost import say
 from tests.tidy_notebooks import LARGEST_FIGURE, execute, pair, paired, source_sha, squeeze_svg, tidy
 
@@ -143,6 +144,12 @@ def test_chapter_opens_with_a_question_and_has_checked_cells(notebook):
     assert checked
     assert all(cell.outputs for cell in checked)
     assert all('assert' in cell.source for cell in checked)
+
+
+def test_figures_say_what_to_see(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == 'code' and 'plots.show' in cell.source:
+            assert len(text_of(cell.source)) > 30, cell.source[:80]
 
 
 def test_long_cells_are_folded(notebook):

@@ -12,7 +12,7 @@ from topdown.book import stated
 from topdown.book.plan import plan
 from topdown.book.tables import effects, read_runs, sign
 from topdown.evaluate.statistics import smallest_difference
-from topdown.presets import VARIANTS
+from topdown.presets import PRESETS, VARIANTS
 
 FIGURES = Path(__file__).parent.parent / 'figures'
 
@@ -78,8 +78,9 @@ def test_a_statement_has_all_its_columns(judged):
 
 def test_statements_of_the_book_are_of_runs_that_the_plan_has():
     for row in stated.read_stated(FIGURES).itertuples():
-        name = row.table.removesuffix('_ablation')
-        jobs = [job for job in plan(name) if job.experiment in ('dial', 'main' if name == row.table else 'ablation')]
+        name = next(name for name in (row.table, row.table.rsplit('_', 1)[0]) if name in PRESETS)
+        experiment = row.table.removeprefix(f'{name}_') if row.table != name else 'dial' if name == 'dial' else 'main'
+        jobs = plan(name, [experiment])
         assert {row.variant, row.against} <= set(VARIANTS)
         for name in (row.variant, row.against):
             mine = [job for job in jobs if job.variant == name]
