@@ -1,18 +1,15 @@
-"""The live figure's data: ``python -m tests.live_export RUN`` writes book/_static/live/data.js and figures/live.png.
+"""The live figure's data: ``python -m tests.live_export`` writes book/_static/live/data.js and figures/live.png.
 
-RUN is the folder of a trained top-down run of preset ``toybox``, seed 0: the model that the chapter on modulation maps
-trains. Of the first five validation images, the file holds what the second pass starts from: keys, values, initial
-slots, first attention and the codes' numbers; and once, the weights that it needs. With them goes the attention that
-the package computed, which a test compares. ``book/_static/live/live.js`` does the rest in the page.
+The model is the one that ships with the package and that the chapter on modulation maps looks at. Of the first five
+validation images, the file holds what the second pass starts from: keys, values, initial slots, first attention and the
+codes' numbers; and once, the weights that it needs. ``book/_static/live/live.js`` does the rest in the page.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +20,17 @@ from torch import Tensor
 from topdown.book import plots
 from topdown.data import open_dataset
 from topdown.evaluate.predict import labels_from_masks
-from topdown.files import read_json, write_text
-from topdown.model.encoder import encode_all
+from topdown.files import write_text
+from topdown.model.encoder import Encoder, encode_all, make_encoder
 from topdown.model.modulation import Scales
-from topdown.train.loop import load_run
+from topdown.presets import preset
+from topdown.train import shipped
+from topdown.train.loop import Run
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / 'book' / '_static' / 'live' / 'data.js'
 FIGURE = ROOT / 'figures' / 'live.png'
+NAME = 'toybox/top-down/0'
 BEFORE = 'globalThis.liveModulation = '  # a script, as pages that were opened from a disk may not fetch
 IMAGES = 5
 FOR_INPUTS = ('norm_inputs.', 'project_k.', 'project_v.')  # weights that only make keys and values, which are there
@@ -66,22 +66,21 @@ def png(image: Tensor) -> str:
         return base64.b64encode(file.getvalue()).decode()
 
 
-def export(run: Path, data_file: Path = DATA, figure_file: Path = FIGURE) -> None:
-    """Write data and static image of a run.
+def export(run: Run, encoder: Encoder, sha256: str, data_file: Path = DATA, figure_file: Path = FIGURE) -> None:
+    """Write data and static image of a run, whose weights have that digest.
 
     Raises:
-        FileNotFoundError, ValueError: see ``load_run``; also for a run that the figure is not made for.
+        ValueError: if it is not a run of the pathway that the figure computes, or see ``pack``.
     """
-    path = run / 'checkpoint.safetensors'
-    model, encoder, saved = load_run(path)
-    config, attend = saved.config.model, model.slot_attention
+    model, config = run.model, run.config.model
     plain = {'num_heads': 1, 'share_weights': True, 'feedback_rounds': 1, 'shift_attention': True, 'quantize': True}
     plain |= {'top_down': True, 'channel_modulation': True, 'spatial_modulation': True, 'predictor': 'linear'}
-    plain |= {'modulate_queries': False, 'modulate_mlp': False, 'shuffle_codes': False}
+    plain |= {'modulate_queries': False, 'modulate_mlp': False, 'shuffle_codes': False, 'qkv_size': 0}
     if wrong := [name for name, value in plain.items() if getattr(config, name) != value]:
-        raise ValueError(f'the live figure computes the default pathway, and {path} differs in {", ".join(wrong)}')
-    dataset = open_dataset(saved.config, 'val')
+        raise ValueError(f'the live figure computes the default pathway, and this run differs in {", ".join(wrong)}')
+    attend, dataset = model.slot_attention, open_dataset(run.config, 'val')
     images = torch.stack([dataset.shown(i) for i in range(IMAGES)])
+    images = (255 * images).round() / 255  # as the page shows them
     # The noise of every evaluation with seed 0: the live figure starts where the chapter's other figures do.
     noise = torch.randn(len(dataset), config.num_slots, config.slot_size, generator=torch.Generator().manual_seed(0))
     tokens, noise, model.precision = encode_all(encoder, images), noise[:IMAGES], 'fp32'
@@ -92,10 +91,9 @@ def export(run: Path, data_file: Path = DATA, figure_file: Path = FIGURE) -> Non
     parts |= {'codes': model.codebook.codes}
     parts |= {f'channel.{name}': array for name, array in model.modulation.channel.state_dict().items()}
     arrays = {'keys': keys, 'values': values, 'start': start, 'first': out.first_attention, 'second': out.attention}
-    origin = read_json(run / 'provenance.json', 'train the model again')
-    record = {name: origin[name] for name in ('preset', 'config', 'seed', 'dataset', 'steps', 'commit', 'date', 'data')}
+    record = ('preset', 'config', 'seed', 'dataset', 'steps', 'commit', 'date')
     data = {
-        'record': {**record, 'checkpoint_sha256': hashlib.sha256(path.read_bytes()).hexdigest()},
+        'record': {n: run.provenance[n] for n in record} | {'sha256': sha256},
         'slots': config.num_slots, 'width': config.slot_size, 'hidden': attend.mlp_size,
         'iterations': attend.num_iterations, 'codes': config.codebook_size, 'grid': encoder.grid,
         'side': images.shape[-1], 'colours': (255 * plots.COLOURS[: config.num_slots]).round().astype(int).tolist(),
@@ -130,4 +128,5 @@ def export(run: Path, data_file: Path = DATA, figure_file: Path = FIGURE) -> Non
 
 
 if __name__ == '__main__':
-    export(Path(sys.argv[1]))
+    network = make_encoder(preset('toybox'), 'fp32')  # on every processor the same
+    export(shipped.load(NAME, network), network, shipped.list_runs().sha256[NAME])

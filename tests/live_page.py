@@ -19,7 +19,7 @@ from pathlib import Path
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 OPTIONS = ('--headless=new', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--remote-debugging-pipe')
-WAIT = 30.0  # seconds for what takes a moment
+WAIT = 60.0  # seconds for what takes a moment
 KEYS = {'ArrowRight': 39, 'ArrowDown': 40}  # and their numbers
 KEYS_DO = (  # where, key, and what the figure's state then is
     ('[name=live-channel]', 'ArrowRight', {'channel': 1.05}),
@@ -153,7 +153,7 @@ def check(url: str, shots: Path | None = None) -> tuple[list[str], float]:
 
         def expect(holds: Callable[[dict], bool], what: str) -> dict:
             """The figure's state, as soon as something holds of it; noted as wrong if it does not come to hold."""
-            end = time.monotonic() + 5
+            end = time.monotonic() + 20
             while not holds(state := tab.js(STATE)) and time.monotonic() < end:
                 time.sleep(0.05)
             if not holds(state):

@@ -13,14 +13,13 @@ def add_live(app, pagename, templatename, context, doctree) -> None:
 
 def drop_repeated(app, pagename, templatename, context, doctree) -> None:
     """Keep the first of equal inline scripts: one that declares constants twice is an error in the console."""
-    bodies = [script.attributes.get('body') for script in context['script_files']]
-    context['script_files'][:] = [
-        script
-        for number, (script, body) in enumerate(
-            zip(context['script_files'], bodies, strict=True)
-        )
-        if not body or body not in bodies[:number]
-    ]
+    kept, bodies = [], set()
+    for script in context['script_files']:
+        body = script.attributes.get('body')
+        if body is None or body not in bodies:
+            kept.append(script)
+        bodies.add(body)
+    context['script_files'][:] = kept
 
 
 def setup(app) -> dict[str, bool]:
