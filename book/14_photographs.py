@@ -79,15 +79,13 @@ plots.style()
 pd.set_option('display.max_colwidth', None)
 base = topdown.preset(preset)
 mine = topdown.preset(
-    'toybox',
+    'slotwise',
     dataset='images',
     encoder=encoder,
     weights=topdown.from_project(weights),
     image_size=image_size,
     layer=layer,
     final_norm=encoder.startswith('vit_toybox'),
-    decoder='slotwise',
-    patch_order='raster',
     num_slots=num_slots,
     steps=steps,
     lr=2e-3,

@@ -24,7 +24,7 @@ from topdown.data.token_store import store_key
 from topdown.evaluate.truth import make_eval_set
 from topdown.model.encoder import make_encoder
 from topdown.model.slot_model import SlotModel, nearest_hints
-from topdown.presets import PRESETS, preset
+from topdown.presets import preset
 from topdown.train.batches import TrainData
 from topdown.train.loop import train_model
 
@@ -96,7 +96,7 @@ def test_noise_alone_tells_a_probe_nothing(evidence):
 
 
 def test_appearance_is_the_shipped_encoders(opened, toybox_root):
-    usual = preset('slotwise' if 'slotwise' in PRESETS else 'toybox', data_root=str(toybox_root), toybox=TINY)
+    usual = preset('slotwise', data_root=str(toybox_root), toybox=TINY)
     tokens = make_encoder(usual.with_(precision='fp32'))(torch.stack([opened(0.6).shown(i) for i in range(3)]))
     for i in range(3):
         ours = opened(0.6).read_image(i)[: 1 - KINDS].flatten(1).T

@@ -9,7 +9,7 @@ Equations (van den Oord et al. 2017, appendix; Kim et al. 2024)::
          t_e <- decay t_e + (1 - decay) sum_{m: j(m) = e} x_m    running sum
          c_e <- t_e / n~_e,   n~_e = (n_e + eps) / (n + E eps) n,   n = sum_e n_e
     (7)  straight-through: forward c_j, backward identity to x
-    (8)  perplexity = exp(-sum_e p_e log p_e), p_e the share of vectors assigned to e
+    (8)  perplexity = exp(-sum_e p_e log p_e)                   p_e: the share of vectors assigned to e
 """
 
 from __future__ import annotations
