@@ -94,6 +94,31 @@ def test_the_table_that_readers_see_is_that_of_the_runs():
     pd.testing.assert_frame_equal(made, shown, check_dtype=False)
 
 
+def test_the_chapter_on_the_dial_says_what_the_rows_with_true_categories_say():
+    runs = read_runs(FIGURES / 'tables', 'dial_hints')
+    over, beside = (
+        effects(runs, rival, ('fg_ari', 'mbo_i', 'ari')).set_index(['variant', 'metric'])
+        for rival in ('baseline', 'shuffled categories')
+    )
+
+    def below(found, variant, metric):
+        return sign(*found.loc[(variant, metric), ['low', 'high']]) == -1
+
+    objects = ('fg_ari', 'mbo_i')
+    check_quotes('13_the_dial.py', {
+        'finds objects far worse than the baseline does': all(below(over, 'true categories', m) for m in objects),
+        'in FG-ARI, worse than with the categories of other slots': below(beside, 'true categories', 'fg_ari'),
+        'Those harm, too, but less.': all(
+            below(over, 'shuffled categories', m)
+            and over.difference['shuffled categories', m] > over.difference['true categories', m]
+            for m in objects
+        ),
+        '(ARI), true categories are not told from the baseline': (
+            sign(*over.loc[('true categories', 'ari'), ['low', 'high']]) == 0
+        ),
+    })  # fmt: skip
+
+
 def test_the_introduction_says_what_the_rows_on_tokens_with_categories_say():
     runs = read_runs(FIGURES / 'tables', 'toybox_category')
     found = effects(runs, 'baseline').set_index(['variant', 'metric'])
