@@ -198,6 +198,8 @@ class ModelConfig:
     """A control: the last so many channels of the tokens, hints of what is there, are kept from slots and decoder."""
     hinted_codes: bool = False
     """A control: of the hints of its image, each slot's code is the one nearest to the mean over what it attends to."""
+    hint_scale: float = 1.0
+    """What such codes are multiplied by: how far they reach decides how far scales are from one another at first."""
     predictor: str = 'linear'
     """f: linear, or mlp (d, d / 4, GELU)."""
     feedback_rounds: int = 1
@@ -526,6 +528,7 @@ NEEDS: dict[str, dict[str, tuple]] = {
     **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
     **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
     'hinted_codes': {**_PASS, 'quantize': (False,)},
+    'hint_scale': {'hinted_codes': (True,)},
     'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
     **dict.fromkeys(('codebook_size', 'ema_decay', 'dead_code_threshold', 'commitment_weight'), _CODES),
     **dict.fromkeys(('decoder_layers', 'decoder_heads', 'input_masking', 'patch_order'), _SEQUENCE),
@@ -536,8 +539,8 @@ NEEDS: dict[str, dict[str, tuple]] = {
 """Setting -> the settings, and their values, without which it has no effect. A change to it is refused then."""
 
 OFF = (
-    'toybox', 'void_label', 'evidence', 'layers', 'feature_size', 'shuffle_codes', 'hinted_codes', 'feedback_rounds',
-    'share_weights', 'commitment_weight', 'patch_order',
+    'toybox', 'void_label', 'evidence', 'layers', 'feature_size', 'shuffle_codes', 'hinted_codes', 'hint_scale',
+    'feedback_rounds', 'share_weights', 'commitment_weight', 'patch_order',
 )  # fmt: skip
 """Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
 

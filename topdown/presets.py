@@ -135,6 +135,13 @@ VARIANTS: dict[str, dict[str, object]] = {
     'shuffled codes': {'shuffle_codes': True},
     'true categories': {'quantize': False, 'hinted_codes': True},
     'shuffled categories': {'quantize': False, 'hinted_codes': True, 'shuffle_codes': True},
+    'short true categories': {'quantize': False, 'hinted_codes': True, 'hint_scale': 0.125},
+    'short shuffled categories': {
+        'quantize': False,
+        'hinted_codes': True,
+        'shuffle_codes': True,
+        'hint_scale': 0.125,
+    },
     'mlp predictor': {'predictor': 'mlp'},
     'two rounds': {'feedback_rounds': 2},
     'three rounds': {'feedback_rounds': 3},

@@ -56,7 +56,9 @@ LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
 CONTROLS = (*MAIN, 'without quantization', 'shuffled codes')
 
 
-HINTED = (*MAIN, 'true categories', 'shuffled categories')
+HINTED = (
+    *MAIN, 'true categories', 'shuffled categories', 'short true categories', 'short shuffled categories',
+)  # fmt: skip
 """The models of the experiment in which true categories take the place of codes."""
 
 

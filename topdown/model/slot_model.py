@@ -172,7 +172,7 @@ class SlotModel(nn.Module):
                     if number == 0:
                         pathway |= {'code_index': index, 'perplexity': perplexity}
                 if config.hinted_codes:
-                    codes = nearest_hints(hints, attention, config.slot_size)
+                    codes = config.hint_scale * nearest_hints(hints, attention, config.slot_size)
                 scales = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
                 pathway['scales'] = scales
                 slots, attention = again(start, keys, values, scales)
