@@ -8,6 +8,7 @@ codes' numbers; and once, the weights that it needs. ``book/_static/live/live.js
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -23,6 +24,7 @@ from topdown.evaluate.predict import labels_from_masks
 from topdown.files import write_text
 from topdown.model.encoder import Encoder, encode_all, make_encoder
 from topdown.model.modulation import Scales
+from topdown.model.slot_model import SlotModel
 from topdown.presets import preset
 from topdown.train import shipped
 from topdown.train.loop import Run
@@ -66,8 +68,14 @@ def png(image: Tensor) -> str:
         return base64.b64encode(file.getvalue()).decode()
 
 
-def export(run: Run, encoder: Encoder, sha256: str, data_file: Path = DATA, figure_file: Path = FIGURE) -> None:
-    """Write data and static image of a run, whose weights have that digest.
+def digest(model: SlotModel) -> str:
+    """SHA-256 of a model's weights and codes in float16, as they ship."""
+    arrays = (array.half() for _, array in sorted(model.state_dict().items()))
+    return hashlib.sha256(b''.join(array.numpy().tobytes() for array in arrays)).hexdigest()
+
+
+def export(run: Run, encoder: Encoder, data_file: Path = DATA, figure_file: Path = FIGURE) -> None:
+    """Write data and static image of a run.
 
     Raises:
         ValueError: if it is not a run of the pathway that the figure computes, or see ``pack``.
@@ -93,7 +101,7 @@ def export(run: Run, encoder: Encoder, sha256: str, data_file: Path = DATA, figu
     arrays = {'keys': keys, 'values': values, 'start': start, 'first': out.first_attention, 'second': out.attention}
     record = ('preset', 'config', 'seed', 'dataset', 'steps', 'commit', 'date')
     data = {
-        'record': {n: run.provenance[n] for n in record} | {'sha256': sha256},
+        'record': {n: run.provenance[n] for n in record} | {'weights_sha256': digest(model)},
         'slots': config.num_slots, 'width': config.slot_size, 'hidden': attend.mlp_size,
         'iterations': attend.num_iterations, 'codes': config.codebook_size, 'grid': encoder.grid,
         'side': images.shape[-1], 'colours': (255 * plots.COLOURS[: config.num_slots]).round().astype(int).tolist(),
@@ -129,4 +137,4 @@ def export(run: Run, encoder: Encoder, sha256: str, data_file: Path = DATA, figu
 
 if __name__ == '__main__':
     network = make_encoder(preset('toybox'), 'fp32')  # on every processor the same
-    export(shipped.load(NAME, network), network, shipped.list_runs().sha256[NAME])
+    export(shipped.load(NAME, network), network)

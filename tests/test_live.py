@@ -89,7 +89,9 @@ def trained(encoder):
 def test_the_data_are_those_of_the_model_that_ships(trained):
     data = live_export.read()
     record, row = data['record'], shipped.list_runs().loc[live_export.NAME]
-    assert record['sha256'] == row.sha256, 'another model ships now: run python -m tests.live_export'
+    assert record['weights_sha256'] == live_export.digest(trained), (
+        'another model ships now: run python -m tests.live_export'
+    )
     assert (record['config'], record['seed'], record['commit']) == (row.config, row.seed, row.commit)
     check_data(data, trained, make_encoder(preset('toybox'), 'fp32'))
     assert sum(path.stat().st_size for path in LIVE.iterdir()) < LARGEST
@@ -98,14 +100,14 @@ def test_the_data_are_those_of_the_model_that_ships(trained):
 def test_the_export_of_another_run(tiny, encoder, tmp_path):
     files, exact = (tmp_path / 'data.js', tmp_path / 'live.png'), make_encoder(tiny, 'fp32')
     run = train_model(tiny, tmp_path / 'run', encoder, progress=False)
-    live_export.export(run, exact, 'none', *files)
+    live_export.export(run, exact, *files)
     data = live_export.read(files[0])
     check_data(data, run.model, exact)
     assert data['record']['config'] == tiny.key
     assert files[1].is_file()
     plain = train_model(tiny.with_(top_down=False), tmp_path / 'plain', encoder, progress=False)
     with pytest.raises(ValueError, match='differs in top_down'):
-        live_export.export(plain, exact, 'none', *files)
+        live_export.export(plain, exact, *files)
 
 
 @pytest.mark.skipif(not shutil.which('node'), reason="node, which runs the live figure's script here, is not there")
