@@ -79,6 +79,7 @@ book: install
 	@rm -rf _build
 	$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 	$(BIN)/python tests/check_book.py
+	$(BIN)/python -m tests.live_page _build/html/book/02_modulation_maps.html
 
 rehearsal: install
 	$(BIN)/python -m tests.rehearsal --work runs/rehearsal --table figures/tables/rehearsal.csv

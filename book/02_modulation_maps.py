@@ -194,6 +194,25 @@ plots.save(plots.show_attention(images[0], maps, eval_set.grid), folder / 'passe
 _ = plots.show_attention(images[0], maps, eval_set.grid)
 
 # %% [markdown]
+# ## Turn it yourself
+#
+# The second pass of this chapter's model on the first five held-out images, computed in the page. Choose an image and a
+# slot and move its scales: at 0 a scale is one everywhere, which changes nothing; at 1 it is what the model makes of
+# the slot's code and attention; at 2 it is twice as far from one. *Code* gives the slot the channel scale of another
+# code. The upper row shows the masks of all slots, the lower row the attention of the chosen one. With both scales of
+# all slots at 0, the second pass repeats the first. Which of the two scales moves the masks more, and does it matter
+# which code a slot has?
+#
+# <div id="live-modulation">
+#
+# ![Masks of five images after the first pass, the second, and the second with a scale of one slot set to
+# one](../figures/live.png)
+#
+# Here the figure stands still: without the channel scale, or the spatial scale, of the slot with the largest mask. It
+# moves in the book, where the browser runs scripts.
+#
+# </div>
+#
 # ## What each part does
 #
 # Interventions on the trained model, with nothing trained anew. *None* replaces all scales by one: the second pass
