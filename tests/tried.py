@@ -165,6 +165,10 @@ def dial() -> list[Try]:
             hinted, 'Categories of other slots in the place of codes, a control', where,
             why.format(whose='another slot'), 'shuffled categories',
         ),
+        *against(
+            hinted, 'True categories in the place of codes, as short vectors', where,
+            'As above, with vectors of length one.', 'short true categories',
+        ),
         Try(runs.date.max(), 'The pathway on tokens with a dial of evidence', verdict, where, text),
         Try(
             '2026-11-27', 'The dial on colours and places instead of tokens', FAILED, where,
