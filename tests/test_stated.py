@@ -143,3 +143,26 @@ def test_the_introduction_says_what_the_rows_say():
             not any(hinted.low['short true categories'] > 0) and all(hinted.high['true categories'] < 0)
         ),
     })  # fmt: skip
+
+
+def test_the_chapter_on_the_ablation_says_what_its_rows_say():
+    runs = read_runs(FIGURES / 'tables', 'toybox_ablation')
+    stuck = (runs.mbo_i < 30).groupby(runs.variant).sum()
+    where = runs[runs.mbo_i < 30].groupby('variant').seed.agg(set)
+    over = effects(runs, 'baseline', ('fg_ari', 'mbo_i', 'ari'))
+    width = (over.high - over.low).groupby(over.variant).mean()
+    told = [sign(row.low, row.high) for row in over.itertuples()]
+    shuffled = effects(runs[runs.variant.isin(['top-down', 'shuffled codes'])], 'top-down').set_index('metric')
+    check_quotes('08_ablation.py', {
+        '*Spatial only* and *without shifting* stayed there most often, *without quantization* never': (
+            set(stuck.index[stuck == stuck.max()]) == {'spatial only', 'without shifting'}
+            and stuck['without quantization'] == 0
+        ),
+        'none of this is told from chance': not any(told),
+        'The whole pathway and the baseline stayed with the same seed': where['top-down'] == where['baseline'],
+        'among the sharpest': width['top-down'] <= 1.5 * width.min() and not any(told),
+        '*shuffled codes* do as well as its own': all(
+            sign(*shuffled.loc[m, ['low', 'high']]) == 0 and abs(shuffled.difference[m]) < 1 for m in shuffled.index
+        ),
+        'helps or harms objects': not any(told),
+    })  # fmt: skip
