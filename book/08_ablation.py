@@ -245,7 +245,7 @@ table.pivot(index='variant', columns='difference', values='text (seeds)').fillna
 # %% [markdown]
 # In the rows stored here, what moves means most is whether a run leaves the plateau. *Spatial only* and *without
 # shifting* stayed there most often, *without quantization* never; with five seeds none of this is told from chance. The
-# whole pathway and the baseline stayed with the same seed, so the comparison between them is among the sharpest, and
+# whole pathway and the baseline stayed with the same seed, so the comparison between them is sharper than most, and
 # shows no effect. Nor does it matter whose code a slot is handed: *shuffled codes* do as well as its own. So this
 # ablation shows of no part of the pathway that it helps or harms objects, and the sizes above say how much it would have
 # missed.
