@@ -247,6 +247,19 @@ def test_the_pages_on_probes_quote_their_table():
         'has an AMI with it of less than a tenth': blind < 0.1,
         'goes by what varies most among slots, which is place': codes.idxmax() == 'position',
     })  # fmt: skip
+
+
+def test_the_chapter_on_codes_quotes_its_table():
+    rows = pd.read_csv(TABLES / 'toybox_probe.csv')
+    made, shown = tables.probe_summary(rows), pd.read_csv(TABLES / 'toybox_probe_summary.csv')
+    pd.testing.assert_frame_equal(made.astype(str), shown.astype(str), obj='toybox_probe_summary.csv')
+    assert (rows.config == preset('toybox', **VARIANTS['top-down']).key).all()
+    right = {
+        split: part[part.target == 'category'].pivot(index='seed', columns='features', values='accuracy')
+        for split, part in rows.groupby('split')
+    }
+    seen = right['val']
+    above_place = seen['first-pass slots'] > seen['position and size']
     few = all((table['codes'] <= table['position and size']).all() for table in right.values())
     check_quotes('10_what_codes_mean.py', {
         'a probe on the index is no better than position and size': few,

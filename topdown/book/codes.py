@@ -300,7 +300,7 @@ def covered_objects(model: SlotModel, data: EvalSet, seed: int = 0) -> Objects:
     of the first-pass mask, as in ``code_meaning``. Groups are one-hot features: an index is all that a code hands on.
 
     Raises:
-        ValueError: for a model without a codebook.
+        ValueError: for a model without a codebook, or one that covers objects of fewer than two images.
     """
     if model.codebook is None:
         raise ValueError('covered_objects needs a model with a codebook: top_down=True and quantize=True')
@@ -313,6 +313,8 @@ def covered_objects(model: SlotModel, data: EvalSet, seed: int = 0) -> Objects:
     overlap, slot = slot_overlaps(labels, data, count).max(dim=2)
     later = slot_overlaps(later_labels, data, count).argmax(dim=2)
     image, which = torch.nonzero(overlap >= COVERED, as_tuple=True)
+    if len(image.unique()) < 2:
+        raise ValueError(f'slots of the first pass cover {len(image)} objects: too few to say what they hold')
     slot, later = slot[image, which], later[image, which]
     tokens = _object_tokens(data)[image, which].numpy()
     partitions = {

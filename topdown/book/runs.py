@@ -171,7 +171,8 @@ def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
     Over the validation images, which no model has seen, and, of data sets made here, the training images, seen without
     labels: these are more, and a probe that is fitted on more objects finds more of what is there.
 
-    Runs that are there are used; others are trained, where the main table and the ablation will find them.
+    Runs that are there are used; others are trained, where the main table and the ablation will find them. One whose
+    slots cover no objects, such as a run that ended on its plateau, is left out, which is printed.
 
     Returns:
         One row per split, seed, set of features and target, with the run's provenance.
@@ -186,9 +187,13 @@ def probes(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '', 
             if split not in eval_sets:
                 eval_sets[split] = make_eval_set(config, encoder, split, progress=progress)
         run = train_model(config, job_folder(run_dir, config), encoder, eval_set=eval_sets['val'], progress=progress)
-        for split, data in eval_sets.items():
-            first = {'variant': job.variant, 'split': split}
-            rows += [{**first, **row, **run.provenance} for row in probe_table(run.model, data)]
+        try:
+            found = {split: probe_table(run.model, data) for split, data in eval_sets.items()}
+        except ValueError as error:  # a run that found nothing
+            print(f'seed {job.seed} is left out: {error}')
+            continue
+        for split, part in found.items():
+            rows += [{'variant': job.variant, 'split': split, **row, **run.provenance} for row in part]
     return pd.DataFrame(rows)
 
 
