@@ -16,7 +16,7 @@
 # **Question of this chapter: what is self-modulating slot attention, when every line of it is on the table?**
 #
 # Five small classes of plain torch, one after the other: slot attention, a codebook, the modulation map, the decoder,
-# and the model that goes through its slots twice. They are trained here for about a minute, and they are the package's
+# and the model that goes through its slots twice. They are trained here for a minute or two, and they are the package's
 # model: a test takes them from this page, gives them the package's weights, and finds the same slots, masks and losses,
 # step for step. Copy what you need; it depends on torch alone.
 #
@@ -44,7 +44,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
 
 # %% tags=["parameters"]
 preset = 'toybox'  # smoke or toybox
-steps = 2000  # of training; 0 leaves them to the preset
+steps = 1500  # of training; 0 leaves them to the preset
 seed = 0
 
 # %% [markdown]
@@ -359,7 +359,7 @@ print(f'loss: {losses[0]:.3f} at first, {sum(losses[-20:]) / 20:.3f} at the end'
 
 # %% [markdown]
 # The masks of held-out images, with the truth beside them, and how well they fit it. The numbers are an anecdote, one
-# run of a minute; the comparisons of this book are made by [longer ones](15_does_it_help.ipynb).
+# short run; the comparisons of this book are made by [longer ones](15_does_it_help.ipynb).
 
 # %% tags=["hide-input"]
 # alt: Six held-out images, their true instances, and the masks of the model trained
@@ -369,10 +369,7 @@ from topdown.evaluate.predict import labels_from_masks
 
 model.eval()
 with torch.no_grad():
-    parts = [
-        model(tokens.float())
-        for tokens in held_out.tokens[: min(96, len(held_out))].split(16)
-    ]
+    parts = [model(tokens.float()) for tokens in held_out.tokens.split(16)]
 masks = torch.cat([part['masks'] for part in parts])
 labels = labels_from_masks(masks, encoder.grid, held_out.mask_size)
 scores = topdown.summarize(topdown.score(labels, held_out))

@@ -386,7 +386,7 @@ measured = pd.concat(
     [tables.meaning(r) for r in experiments.values()], ignore_index=True
 )
 checks['every measured agreement lies where it can'] = bool(
-    measured.value.between(-0.2, 1).all()
+    measured.value.between(-1, 1).all()
 )
 share = probes.get('accuracy', pd.Series(dtype=float))
 checks['every probe lies where it can'] = bool(share.between(0, 1).all())

@@ -246,8 +246,8 @@ else:
     display(builds.set_index('case')[list(columns)].rename(columns=columns).round(3))
 
 # %% [markdown]
-# With the paper's decoder, nearly all of a step is the decoder, and the pathway is lost in the noise. With the embedded
-# preset's small decoder, slot attention is most of the step, and three further iterations cost what three iterations
+# With the paper's decoder, nearly all of a step is the decoder, and the pathway is lost in the noise. With the easier
+# decoder of `slotwise`, slot attention is most of the step, and three further iterations cost what three iterations
 # cost.
 #
 # ## What the pathway costs once trained
@@ -401,13 +401,13 @@ print(f'the preset fits a card of 24 GB: {fits}')
 #
 # **Exercises**
 #
-# 1. Run this chapter with `-p preset toybox`. Why is the pathway's share so much larger?
+# 1. Run this chapter with `-p preset slotwise`. Why is the pathway's share so much larger?
 # 2. At which number of slots does the second pass cost a tenth of the decoder?
 
 # %% [markdown] tags=["solution"]
 # <details><summary><b>Solutions</b></summary>
 #
-# 1. The embedded decoder has one small network a slot and no attention over patches, so slot attention is most of what
+# 1. The easier decoder has one small network a slot and no attention over patches, so slot attention is most of what
 #    is left to compute.
 # 2. A step's arithmetic in `topdown.cost` is linear in $K$; solve with the numbers of the table by part, or call
 #    `forward_flops` with `num_slots` raised until the ratio is reached.
