@@ -273,12 +273,21 @@ pd.DataFrame({
 }).T  # fmt: skip
 
 # %% [markdown]
-# In the run stored here, either scale by itself keeps most of what the second pass adds, and both together are best. A
-# wrong scale is worse than none: *mean channel* and *shuffled codes* lie below *spatial only*, and *spatial of another
-# slot* below *channel only*. So this model does use what its codes say, although they say little of categories
-# ([VQ bootstrapping](01_vq_bootstrapping.ipynb)). It is one model: which parts are used differs from seed to seed, as
-# [the long runs](slotwise.md) show. And what is used need not be needed: whether a model trained without it is worse
-# is for [the ablation](08_ablation.ipynb) to say.
+# What this model lives by:
+
+# %%
+free = [name for name, d in costs.items() if name != 'both' and d.mean > -1]
+dear = [name for name, d in costs.items() if d.mean < -1]
+print(f'costs less than a point: {", ".join(free) or "nothing"}')
+print(f'costs more: {", ".join(dear) or "nothing"}')
+if {'mean channel', 'shuffled codes'} <= set(free) and 'spatial only' in dear:
+    print('The channel scale is what counts, and it may as well be one for all slots:')
+    print('a learned rescaling of channels, which no code has to be looked up for.')
+
+# %% [markdown]
+# It is one model: which parts are used can differ from seed to seed, as [other runs](slotwise.md) show. And what is used
+# need not be needed, nor what is not used be useless in training: whether a model trained without it is worse is for
+# [the ablation](08_ablation.ipynb) to say.
 #
 # ## Where it helps, where it hurts
 #
