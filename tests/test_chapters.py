@@ -66,7 +66,7 @@ def test_models_are_trained_side_by_side(tiny, tmp_path, encoder):
     models = ['baseline', 'top-down']
     found = chapters.train_variants(config, tmp_path, models, encoder, data, eval_set, progress=False)
     assert list(found.runs) == [(name, seed) for seed in (0, 1) for name in models]
-    assert set(found.scores) == {'decoder'}  # slot attention's masks are the slotwise decoder's
+    assert set(found.scores) == {'decoder', 'slots'}
     assert len(found.rows) == 4
     assert {row['seed'] for row in found.rows} == {0, 1}
     assert len(found.log) == 4 * 3

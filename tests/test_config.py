@@ -134,7 +134,9 @@ def test_settings_without_effect_are_refused(name):
     settings = base.settings()
     assert {name, *NEEDS[name]} <= set(settings)
     for need, values in NEEDS[name].items():
-        unmet = {need: UNMET[need]} if UNMET[need] not in values else {need: 'slotwise'}
+        unmet = {need: UNMET[need]}
+        if UNMET[need] in values:
+            unmet = {need: not UNMET[need] if isinstance(UNMET[need], bool) else 'slotwise'}
         if unmet[need] in values:  # these decoders have tokens: pixels have none
             unmet = {'decoder': 'broadcast', 'encoder': 'pixels', 'image_size': 128}
         value = CHANGED.get(name, not settings[name] if isinstance(settings[name], bool) else 0.5)
@@ -177,7 +179,7 @@ def test_settings_without_effect_are_refused_on_the_command_line(tmp_path, capsy
     command = ['train', '--preset', 'smoke', '--folder', str(tmp_path)]
     for wrong, message in [
         (['--seeds', '3'], 'seeds'), (['--cache-tokens', 'False', '--token-dir', '/tokens'], 'token_dir='),
-        (['--decoder-layers', '3'], 'decoder_layers=3 needs'),
+        (['--decoder-hidden', '3'], 'decoder_hidden=3 needs'),
         (['--top-down', 'False', '--codebook-size', '9'], 'codebook_size=9 needs'),
     ]:  # fmt: skip
         with pytest.raises(SystemExit) as stop:
