@@ -594,7 +594,7 @@ def clevr_official(folder: Path) -> Attempt:
 
 def tiny_run(folder: Path) -> Path:
     """A checkpoint of a small model after a step."""
-    config = preset('smoke', slot_size=8, codebook_size=4, decoder_hidden=8)
+    config = preset('smoke', slot_size=8, codebook_size=4, decoder='slotwise', decoder_hidden=8)
     model = SlotModel(config.model, 6, 4)
     optimizer = make_optimizer(model, config.train)
     out = model(torch.rand(2, 4, 6))

@@ -26,7 +26,9 @@ def imported(tree):
 @pytest.mark.parametrize('path', CHAPTERS, ids=lambda path: path.name)
 def test_chapters_define_no_classes_and_import_what_the_project_declares(path):
     tree = ast.parse(path.read_text())
-    unwanted = ast.While if path.name.startswith('00') else (ast.ClassDef, ast.While)  # the method is that page's subject
+    unwanted = (
+        ast.While if path.name.startswith('00') else (ast.ClassDef, ast.While)
+    )  # the method is that page's subject
     assert not [node for node in ast.walk(tree) if isinstance(node, unwanted)]
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
     declared = [*project['dependencies'], *project['optional-dependencies']['book'], 'topdown']

@@ -67,7 +67,7 @@ def test_models_are_trained_side_by_side(tiny, tmp_path, encoder):
     found = chapters.train_variants(config, tmp_path, models, encoder, data, eval_set, progress=False)
     assert list(found.runs) == [(name, seed) for seed in (0, 1) for name in models]
     assert set(found.scores) == {'decoder', 'slots'}
-    assert len(found.rows) == 4
+    assert len(found.rows) == 4 * 2
     assert {row['seed'] for row in found.rows} == {0, 1}
     assert len(found.log) == 4 * 3
     assert found.evaluations.groupby(['model', 'seed']).size().tolist() == [1] * 4
@@ -86,7 +86,7 @@ def test_models_are_trained_side_by_side(tiny, tmp_path, encoder):
     assert len(pd.read_csv(tmp_path / 'evaluations.csv')) == len(found.evaluations)
     assert (tmp_path / 'training.png').stat().st_size > 1000
     results = chapters.write_results(found.rows + chapters.baseline_rows(labels, eval_set), config, tmp_path)
-    assert len(pd.read_csv(tmp_path / 'results.csv')) == len(results) == 5
+    assert len(pd.read_csv(tmp_path / 'results.csv')) == len(results) == 4 * 2 + 1
     effects = chapters.effects(results, 'baseline', ['fg_ari']).iloc[0]
     by_seed = rows[rows.masks == 'decoder'].pivot(index='seed', columns='model', values='fg_ari')
     assert effects.difference == pytest.approx((by_seed['top-down'] - by_seed['baseline']).mean())

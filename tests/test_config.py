@@ -99,7 +99,7 @@ def test_key_ignores_what_decides_nothing_and_nothing_else():
         ({'feedback_rounds': 0}, 'rounds must'),
         ({'top_down': False, 'feedback_rounds': 2}, 'feedback_rounds=2 needs top_down'),
         ({'top_down': False, 'share_weights': False}, 'share_weights=False needs'), ({'void': 'drop'}, 'void'),
-        ({'patch_order': 'random'}, "needs decoder='autoregressive'"),
+        ({'decoder': 'slotwise', 'patch_order': 'random'}, "needs decoder='autoregressive'"),
         ({'patch_order': 'zigzag'}, 'patch_order must'),
         ({'num_heads': 3}, 'num_heads=3 must divide'), ({'protocol': 'mine'}, 'protocol must'),
         ({'top_down': False, 'commitment_weight': 0.1}, 'commitment_weight=0.1 needs'), ({'layer': 0}, 'layer'),
@@ -123,7 +123,7 @@ CHANGED = {
 }  # fmt: skip
 UNMET = {
     'top_down': False, 'quantize': False, 'cache_tokens': False, 'decoder': 'mlp', 'dataset': 'voc',
-    'spatial_modulation': False, 'layers': (3, 6), 'encoder': 'vit_tiny_patch16_224',
+    'spatial_modulation': False, 'hinted_codes': False, 'layers': (3, 6), 'encoder': 'vit_tiny_patch16_224',
 }  # fmt: skip
 
 

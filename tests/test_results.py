@@ -218,7 +218,7 @@ def test_the_page_on_the_long_runs_quotes_its_tables():
     used = unused.index[~unused]
     rest = [title for title in TITLES.values() if title not in gains['six-iterations']]
     check_quotes('slotwise.md', {
-        f'**{WORDS[seeds].capitalize()} seeds of three models': (runs.groupby('model').size() == seeds).all(),
+        f'{WORDS[seeds].capitalize()} seeds of three models': (runs.groupby('model').size() == seeds).all(),
         'In no metric of objects (FG-ARI, mBO, mIoU) do the seeds tell the top-down model from the baseline': (
             not gains['top-down'] and not losses
         ),

@@ -124,7 +124,7 @@ def test_published_starts_are_those_of_the_code():
         assert (found - by_rule).abs().max() < 0.005
 
 
-@pytest.mark.parametrize('name', ['toybox', 'clevr6_smoke'])
+@pytest.mark.parametrize('name', ['slotwise', 'clevr6_smoke'])
 def test_models_with_other_decoders_keep_the_start_of_their_published_runs(name):
     """Biases of the head and of the slots' MLP are torch's there, and zero with the paper's decoder."""
     config = topdown.preset(name).model
