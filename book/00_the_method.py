@@ -105,9 +105,10 @@ class SlotAttention(nn.Module):
 # goes past it as if nothing had happened (*straight-through*). The codebook starts from k-means on the first batch, and
 # a code that hardly any slot chooses is given a slot of the batch to start over from.
 #
-# $$j(k) = \arg\min_e \lVert s_k - c_e \rVert, \qquad
-#   n_e \leftarrow \gamma n_e + (1 - \gamma) \#\{k : j(k) = e\}, \quad
-#   t_e \leftarrow \gamma t_e + (1 - \gamma) \sum_{k : j(k) = e} s_k, \quad c_e \leftarrow t_e / n_e .$$
+# $$j(k) = \arg\min_e \lVert s_k - c_e \rVert, \qquad c_e \leftarrow t_e / n_e ,$$
+#
+# $$n_e \leftarrow \gamma n_e + (1 - \gamma) \#\{k : j(k) = e\}, \qquad
+#   t_e \leftarrow \gamma t_e + (1 - \gamma) \sum_{k : j(k) = e} s_k .$$
 
 
 # %% tags=["method"]
@@ -308,7 +309,7 @@ class TopDown(nn.Module):
 
 
 # %% [markdown]
-# ## 6. A minute of training
+# ## 6. Training
 #
 # Tokens come from the encoder that ships with the package, the first of the two ([its page](encoder.md)), whose tokens
 # are the easier ones, with a decoder of one layer. Everything else is the preset's.
