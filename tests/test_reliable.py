@@ -473,7 +473,7 @@ def as_before(path, **changes):
 def test_checkpoints_of_the_format_before_are_read(tiny, checkpoint, encoder):
     as_before(checkpoint)
     (checkpoint.parent / 'log.csv').unlink()
-    found = train_model(tiny, checkpoint.parent, encoder, progress=False)
+    found = train_model(tiny.with_(decoder='slotwise'), checkpoint.parent, encoder, progress=False)
     assert found.log.loss[0] == 1.5
     assert found.log.step.tolist() == [1, 2, 3, 4, 5, 6]
     assert set(load_checkpoint(checkpoint).data) == {'train', 'val'}  # from now on, data are known
