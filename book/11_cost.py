@@ -226,7 +226,7 @@ if measured is not None:
 # ratios round by round, and the share of the step that its products alone would take. What gained: weights of
 # cross-attention applied to the few slots, causal attention in three blocks of which none is written in place, one
 # product for queries, keys and values, and a ReLU that is *not* done in place (on a view, torch's autograd copies the
-# whole tensor three times for it). What was tried and dropped: the feed-forward layer in chunks, attention in 1, 2, 4 or
+# whole tensor four times more). What was tried and dropped: the feed-forward layer in chunks, attention in 1, 2, 4 or
 # 6 blocks, and `torch.compile` (4 % on one thread).
 #
 # ```bash
