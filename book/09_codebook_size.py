@@ -24,7 +24,7 @@
 # The threshold below which a code is revived is scaled with $E$: it stays the same share of the average number of hits
 # that a code gets. Otherwise a larger codebook would also be a more restless one.
 #
-# The rows shown are those of [the easier decoder](slotwise.md), which leaves no plateau; the same series with the paper's
+# The rows shown are those of [the easier decoder](slotwise.md), which has no plateau; the same series with the paper's
 # decoder is planned (`topdown tables --only codebook`) and has not been run.
 #
 # The chapter trains nothing: it reads `figures/tables/<preset>_codebook.csv`, `_categories.csv` and `_ablation.csv`,

@@ -217,6 +217,8 @@ def test_hints_name_the_codes_and_are_seen_by_nothing_else():
     assert torch.equal(other.first_slots, out.first_slots)  # of hints, nothing reaches the first pass
     assert out.reconstruction.shape == (2, 9, 6)
     assert not torch.equal(other.slots, out.slots)
+    with pytest.raises(ValueError, match='leaves nothing of tokens of width 3'):
+        SlotModel(ModelConfig(**sizes), 3, 9)
     for wrong in ({'hinted_codes': True, 'quantize': False}, {'hint_channels': 9, 'slot_size': 8}):
         with pytest.raises(ValueError, match='hint_channels must lie'):
             ModelConfig(**wrong)

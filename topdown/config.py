@@ -527,6 +527,7 @@ NEEDS: dict[str, dict[str, tuple]] = {
     'feature_size': {'encoder': ('tokens',)},
     **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
     **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
+    'hint_channels': _TOKENS,
     'hinted_codes': {**_PASS, 'quantize': (False,)},
     'hint_scale': {'hinted_codes': (True,)},
     'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
@@ -539,8 +540,8 @@ NEEDS: dict[str, dict[str, tuple]] = {
 """Setting -> the settings, and their values, without which it has no effect. A change to it is refused then."""
 
 OFF = (
-    'toybox', 'void_label', 'evidence', 'layers', 'feature_size', 'shuffle_codes', 'hinted_codes', 'hint_scale',
-    'feedback_rounds', 'share_weights', 'commitment_weight', 'patch_order',
+    'toybox', 'void_label', 'evidence', 'layers', 'feature_size', 'shuffle_codes', 'hint_channels', 'hinted_codes',
+    'hint_scale', 'feedback_rounds', 'share_weights', 'commitment_weight', 'patch_order',
 )  # fmt: skip
 """Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
 

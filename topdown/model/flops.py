@@ -34,7 +34,7 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
         feature_size: D.
         num_patches: N.
     """
-    n, dim, k, d = num_patches, feature_size, config.num_slots, config.slot_size
+    n, dim, k, d = num_patches, feature_size - config.hint_channels, config.num_slots, config.slot_size
     c, t, mlp = config.qkv_size or d, config.num_iterations, 4 * d
     keys_values = 2 * n * d * 2 * c
     step = 2 * k * d * c + 4 * k * n * c + 2 * k * (3 * d * c + 3 * d * d) + 4 * k * d * mlp

@@ -54,6 +54,8 @@ class SlotModel(nn.Module):
     def __init__(self, config: ModelConfig, feature_size: int, num_patches: int) -> None:
         super().__init__()
         self.config, self.precision = config, 'fp32'
+        if config.hint_channels >= feature_size:
+            raise ValueError(f'hint_channels={config.hint_channels} leaves nothing of tokens of width {feature_size}')
         feature_size -= config.hint_channels
         qkv_size = config.qkv_size or config.slot_size
         side = math.isqrt(num_patches)
