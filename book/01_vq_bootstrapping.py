@@ -284,7 +284,7 @@ _ = plots.show_codes(crops)
 
 # %% tags=["hide-input"]
 # alt: Bars: how much codes, k-means clusters of the same slots, and shuffled codes tell
-#   of category, place and colour. Shuffled codes must stand at zero.
+#   of category, place and size. Shuffled codes must stand at zero.
 category = topdown.slot_categories(labels, eval_set, slots.shape[1])
 known = category > 0
 share = masks / masks.sum(-1, keepdim=True).clamp(min=1e-6)

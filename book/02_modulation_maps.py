@@ -348,7 +348,7 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # ## What was seen, and its limits
 #
 # The map is a product of two vectors, costs next to nothing in factored form, and is everything that tells the two
-# passes apart. Interventions show what one trained model relies on. The [page on the long runs](slotwise.md) repeats
+# passes apart. Interventions show what one trained model relies on. The page on [an easier decoder](slotwise.md) repeats
 # them for every seed. Whether the pathway makes a better *model* is the
 # question of [the training chapter](03_train_coco.ipynb), which compares it with one trained without.
 #

@@ -158,7 +158,7 @@ table.dropna(axis=1, how='all').round(1)
 # tokens are computed once, for every image and its mirror image, and kept in memory.
 #
 # The decoder is the paper's: an autoregressive transformer, which predicts every patch's token from those before it and
-# the slots. It has four layers at the paper's scale and two here. It can do a good deal without the slots, from the
+# the slots. It has four layers at the paper's scale and one here. It can do a good deal without the slots, from the
 # tokens before alone, and all its runs begin on a plateau: slots share the image out like a grid, FG-ARI and mBO stand
 # still, and only the loss says that anything happens. With a third or half of its inputs masked it leaves the plateau
 # after one to three thousand steps ([the search](stated.md)). This page once said that it cannot work on these images;
@@ -365,8 +365,8 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # anecdote; five seeds, also against six plain iterations, are in [the ablation](08_ablation.ipynb), and the same
 # question on other data in [a chapter of its own](15_does_it_help.ipynb).
 #
-# Both models beat k-means on colours and the block grid by far, and k-means on the encoder's tokens in FG-ARI but not
-# in mBO. Little room is left there for segments that are one token: *truth at token means* knows the true segments, and
+# Both models beat k-means on colours and the block grid by far, and k-means on the encoder's tokens in neither FG-ARI
+# nor mBO. Little room is left there for segments that are one token: *truth at token means* knows the true segments, and
 # k-means, which solves nearly the same problem for every image anew, is most of the way there. The encoder was
 # trained on motion (see [its page](encoder.md)), so its tokens already hold much of what slots, or a top-down pathway,
 # could add. What the pathway really does here is taken apart in [the chapter on modulation
@@ -386,8 +386,8 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 #
 # 1. [The ablation](08_ablation.ipynb) did it with five seeds and this budget, and shows the differences with their
 #    intervals.
-# 2. `toybox_category` is that experiment: `papermill book/03_train_coco.ipynb out.ipynb -p preset toybox_category`.
-#    Compare its differences with those above, not its scores: all models gain from more steps.
+# 2. `-p steps 9000` (three times as long), or `-p preset toybox_category`, which trains longer on tokens that carry
+#    categories. Compare differences with those above, not scores: all models gain from more steps.
 # 3. [The chapter on failures](12_when_it_fails.ipynb) has it, as *easy parts*, with two seeds, beside other
 #    settings.
 #

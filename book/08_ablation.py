@@ -263,8 +263,8 @@ table.pivot(index='variant', columns='difference', values='text (seeds)').fillna
 # %% [markdown] tags=["solution"]
 # <details><summary><b>Solutions</b></summary>
 #
-# 1. Whether the effect would be there on other images. [The long runs](slotwise.md) show an interval over images
-#    beside the one over seeds.
+# 1. Whether the effect would be there on other images. [The long runs of the easier decoder](slotwise.md) show an
+#    interval over images beside the one over seeds.
 # 2. Means stay, widths change: what the two models of one seed have in common (weights, order of images) no longer
 #    cancels. If widths hardly grow, seeds have little in common, and pairing gains little.
 # 3. The half width shrinks with $\sqrt n$ and with the quantile of t. The next cell does the arithmetic from the

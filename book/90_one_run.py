@@ -161,5 +161,5 @@ pd.Series({name: row[name] for name in origin}, name='this run').to_frame()
 #
 # One run is one draw: other seeds give other numbers, and the tables show how much they differ.
 #
-# 1. Execute this page with `-p preset toybox -r changes '{"slots": 5}'`. What do too few slots do to mBO?
+# 1. Execute this page with `-p preset toybox -r changes '{"num_slots": 4}'`. What do too few slots do to mBO?
 # 2. Execute it with another seed. How far do two seeds lie apart, compared with two variants?

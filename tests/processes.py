@@ -102,7 +102,7 @@ def torchrun(processes: int, *words: str, module: str = 'topdown.train') -> list
 
 
 def table(folder: Path) -> pd.DataFrame:
-    """The default preset on one, two and four processes, and on one of two threads, whose sums differ as theirs do."""
+    """The preset ``slotwise`` on one, two and four processes, and on one of two threads, whose sums differ as theirs do."""
     rows, first = [], {}
     for precision in ('fp32', 'bf16'):
         for processes, threads in ((1, 1), (2, 1), (4, 1), (1, 2)):
@@ -113,7 +113,7 @@ def table(folder: Path) -> pd.DataFrame:
                 'checkpoint_every': 0,
             }  # fmt: skip
             words = [f'--{name}={value}' for name, value in settings.items()]
-            subprocess.run(torchrun(processes, '--preset', 'toybox', *words), cwd=ROOT, env=ENVIRONMENT, check=True)
+            subprocess.run(torchrun(processes, '--preset', 'slotwise', *words), cwd=ROOT, env=ENVIRONMENT, check=True)
             log, saved = pd.read_csv(run / 'log.csv'), load_file(run / 'checkpoint.safetensors')
             trained = {name.split('/')[0].removeprefix('optimizer.') for name in saved if name.endswith('/exp_avg')}
             weights = {name: saved[f'model.{name}'] for name in trained}

@@ -40,6 +40,12 @@ def test_figures_have_words_for_those_who_cannot_see_them():
         assert len(alt[1]) > 20
 
 
+def test_no_line_of_text_is_a_comment_by_chance():
+    for path in PAGES:
+        text = re.sub(r'^(`{3,}).*?^\1', '', path.read_text(), flags=re.M | re.S)
+        assert not re.findall(r'^%.*', text, flags=re.M), f'{path.name}: a line that begins with % is not shown'
+
+
 def test_terms_of_the_glossary_are_in_order():
     text = (ROOT / 'book' / 'glossary.md').read_text().split('## Terms')[1]
     terms = [term.lower() for term in re.findall(r'^(\S.*)\n  ', text, flags=re.M)]

@@ -283,6 +283,21 @@ def test_the_page_on_evaluation_quotes_the_rows_on_the_patch_grid():
     })  # fmt: skip
 
 
+def test_the_chapter_on_training_says_what_its_models_leave_behind():
+    rows = pd.read_csv(ROOT / 'figures' / 'tables' / 'toybox.csv')
+    rows = rows[rows.masks.isin(['decoder', '-'])]
+    table = rows.groupby('model')[['fg_ari', 'mbo_i']].mean()
+    models, tokens = table.loc[['baseline', 'top-down']], table.loc['k-means on tokens']
+    cheap = table.loc[['k-means on colours', 'block grid']].max()
+    check_quotes('03_train_coco.py', {
+        "Both models beat k-means on colours and the block grid by far, and k-means on the encoder's tokens in neither "
+        'FG-ARI nor mBO.': (models > cheap + 10).all(axis=None) and (models < tokens).all(axis=None),
+        "four layers at the paper's scale and one here": (
+            preset('coco').model.decoder_layers == 4 and preset('toybox').model.decoder_layers == 1
+        ),
+    })  # fmt: skip
+
+
 @pytest.mark.parametrize('preset_name', ['toybox', 'slotwise', 'slotwise_long'])
 def test_committed_tables_are_those_the_readers_see(preset_name):
     table = pd.read_csv(ROOT / 'figures' / 'tables' / f'{preset_name}.csv')

@@ -697,7 +697,8 @@ def page(found: list[Try]) -> str:
         for one in found:
             if one.date == date:
                 paragraph = f'**{one.what}: {one.verdict}.** {one.text} ({one.where})'
-                paragraph = paragraph.replace('mBO_i', 'mBO$_i$')
+                # a line that begins with % would be a comment, so the sign stays with its number
+                paragraph = paragraph.replace('mBO_i', 'mBO$_i$').replace(' %', '\u00a0%')
                 text.append(textwrap.fill(paragraph, 128, break_long_words=False, break_on_hyphens=False) + '\n')
     return '\n'.join(text)
 

@@ -123,6 +123,15 @@ _PHOTOS = dataclasses.replace(
 )  # fmt: skip
 
 
+_PHOTOS_SLOTWISE = dataclasses.replace(
+    _PHOTOS.with_(
+        decoder='slotwise', decoder_hidden=512, steps=4_000, warmup_steps=300, lr_half_life=2_000, eval_every=1_000,
+        seeds=5,
+    ),
+    name='photos_slotwise',
+)  # fmt: skip
+
+
 VARIANTS: dict[str, dict[str, object]] = {
     'baseline': {'top_down': False},
     'top-down': {},
@@ -198,6 +207,7 @@ PRESETS: dict[str, Config] = {
         name='clevr6',
     ),
     'photos': _PHOTOS,
+    'photos_slotwise': _PHOTOS_SLOTWISE,
     'clevr6_toybox': _PIXELS,
     'clevr6_smoke': _smoke('clevr6_smoke', _PIXELS, cnn_size=8, seeds=1),
     'voc_toybox': _WIDE,
@@ -212,7 +222,8 @@ that carry categories, deeper and longer; ``slotwise`` and ``slotwise_long`` an 
 ``movi_toybox`` and ``clevr6_toybox`` the embedded stand-ins of the chapters
 on these sets, with the easier decoder, too, and ``dial`` the tokens of the chapter on the dial, each with a ``_smoke``
 of seconds;
-``photos`` photographs in COCO's layout, some thousands, on a CPU (the page on them says which encoder's file it reads);
+``photos`` photographs in COCO's layout, some thousands, on a CPU (the page on them says which encoder's file it reads),
+and ``photos_slotwise`` the same with the easier decoder;
 ``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of
 SPOT (the book's page on differences says what of both is not the same here); the rest the released configurations of
 the paper. All but the embedded ones need the data set and, in practice, a GPU."""
