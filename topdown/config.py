@@ -204,6 +204,12 @@ class ModelConfig:
     """f: linear, or mlp (d, d / 4, GELU)."""
     feedback_rounds: int = 1
     """Rounds of feedback: each takes the codes and attention of the pass before it and starts from the same slots."""
+    feedback: str = 'image'
+    """What modulates a pass: image, the pass before it on the same frame, or time, the pass on the frame before, so that
+    a clip's frames have one pass each (the first of them a plain one)."""
+    clip_length: int = 1
+    """Frames of a clip in training, one after another, each frame's slots starting from those before; 1: images apart.
+    In evaluation, models of clips go through each from its first frame to its last."""
     share_weights: bool = True
     """One slot attention for all passes; off: the modulated passes have weights of their own."""
     codebook_size: int = 512
@@ -211,8 +217,8 @@ class ModelConfig:
     ema_decay: float = 0.99
     """Decay of the codebook's moving averages."""
     dead_code_threshold: float = 0.8
-    """Codes with fewer running hits a step are revived; scale it with slots / codebook_size. A change of ``batch_size``
-    by ``with_`` scales it along, since hits do."""
+    """Codes with fewer running hits a step are revived (of clips: a frame of all clips); scale it with slots /
+    codebook_size. A change of ``batch_size`` or ``clip_length`` by ``with_`` scales it along, since hits do."""
     commitment_weight: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
@@ -236,7 +242,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         counts = ('num_slots', 'slot_size', 'num_iterations', 'num_heads', 'codebook_size', 'decoder_layers')
-        counts += ('feedback_rounds', 'cnn_size', 'broadcast_size')
+        counts += ('feedback_rounds', 'cnn_size', 'broadcast_size', 'clip_length')
         for name in counts:
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
         _check(self.predictor in ('linear', 'mlp'), f"predictor must be 'linear' or 'mlp', got {self.predictor!r}")
@@ -257,6 +263,11 @@ class ModelConfig:
         for field_ in dataclasses.fields(self):
             if field_.name in OFF and getattr(self, field_.name) != field_.default:
                 _check_effect(field_.name, vars(self))
+        _check(self.feedback in ('image', 'time'), f"feedback must be 'image' or 'time', got {self.feedback!r}")
+        _check(
+            self.feedback == 'image' or (self.clip_length > 1 and self.feedback_rounds == 1),
+            "feedback='time' needs clip_length of 2 or more, and feedback_rounds=1",
+        )
         least = int(self.hinted_codes)
         _check(
             least <= self.hint_channels <= self.slot_size,
@@ -337,6 +348,10 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(self.seeds >= 1, f'seeds must be at least 1, got {self.seeds}')
+        _check(
+            self.train.batch_size % self.model.clip_length == 0,
+            f'clip_length={self.model.clip_length} must divide batch_size={self.train.batch_size}, which counts frames',
+        )
         pixels = self.encoder.name == 'pixels'
         _check(
             pixels == (self.model.decoder == 'broadcast'),
@@ -354,7 +369,8 @@ class Config:
         """A copy with fields changed by their plain names; the encoder's name goes by ``encoder``.
 
         ``toybox`` changes the fields it names and leaves the others as they are here. Hits a step grow with the batch:
-        with ``batch_size`` and without ``dead_code_threshold`` among the changes, the threshold is scaled by the batch.
+        with ``batch_size`` or ``clip_length`` and without ``dead_code_threshold`` among the changes, the threshold is
+        scaled by the number of clips (of images: by the batch).
 
         Raises:
             ValueError: for an unknown name, a wrong type, an impossible value, or a changed setting that has no effect
@@ -369,8 +385,9 @@ class Config:
             part, name = owner(key)
             value = typed(key, value, typing.get_type_hints(PARTS[part])[name])
             parts.setdefault(part, {})[name] = {**self.data.toybox, **value} if key == 'toybox' else value
-        if 'batch_size' in changes and 'dead_code_threshold' not in changes:
-            scale = changes['batch_size'] / self.train.batch_size
+        if {'batch_size', 'clip_length'} & set(changes) and 'dead_code_threshold' not in changes:
+            scale = changes.get('batch_size', self.train.batch_size) / self.train.batch_size
+            scale *= self.model.clip_length / changes.get('clip_length', self.model.clip_length)
             parts.setdefault('model', {})['dead_code_threshold'] = self.model.dead_code_threshold * scale
         for part, values in parts.items():
             own[part] = dataclasses.replace(getattr(self, part), **values)
@@ -526,7 +543,7 @@ NEEDS: dict[str, dict[str, tuple]] = {
     'layer': {**_TOKENS, 'layers': ((),)},
     'feature_size': {'encoder': ('tokens',)},
     **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
-    **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
+    **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback_rounds', 'share_weights', 'feedback'), _PASS),
     'hint_channels': _TOKENS,
     'hinted_codes': {**_PASS, 'quantize': (False,)},
     'hint_scale': {'hinted_codes': (True,)},
@@ -541,7 +558,7 @@ NEEDS: dict[str, dict[str, tuple]] = {
 
 OFF = (
     'toybox', 'void_label', 'evidence', 'layers', 'feature_size', 'shuffle_codes', 'hint_channels', 'hinted_codes',
-    'hint_scale', 'feedback_rounds', 'share_weights', 'commitment_weight', 'patch_order',
+    'hint_scale', 'feedback_rounds', 'feedback', 'share_weights', 'commitment_weight', 'patch_order',
 )  # fmt: skip
 """Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
 

@@ -103,6 +103,9 @@ class ImageSet(ABC):
     labelled = True
     """Whether there are true masks; without them, nothing can be scored."""
 
+    frames = 1
+    """Of a clip: so many images, one after another, show the same things in motion. Such sets have a ``clip_order``."""
+
     recipe = ''
     """What decides, beside files and cutting, what is read of an image; stored tokens are told apart by it."""
 

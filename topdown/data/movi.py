@@ -49,6 +49,7 @@ class Movi(ImageSet):
     """
 
     REMEDY = 'delete the file and get it again'
+    frames = FRAMES
 
     def __init__(
         self,
@@ -97,6 +98,17 @@ class Movi(ImageSet):
         chosen = (first[:, None] + draw.argsort(dim=1)[:, :DRAWN]).flatten()
         chosen = chosen[chosen < len(self)]
         return chosen[torch.randperm(len(chosen), generator=generator)]
+
+    def clip_order(self, generator: torch.Generator, length: int) -> Tensor:
+        """As ``order``, of so many images, but in runs of ``length`` frames of a clip, each from a random one on.
+
+        Every clip comes once before any comes again; a clip that a limit cut is left out.
+        """
+        clips, runs = len(self) // FRAMES, self.epoch_length // length
+        drawn = [torch.randperm(clips, generator=generator) for _ in range(-(-runs // clips))]
+        first = torch.cat(drawn)[:runs] * FRAMES
+        first += torch.randint(FRAMES - length + 1, (runs,), generator=generator)
+        return (first[:, None] + torch.arange(length)).flatten()
 
     def path(self, i: int) -> Path:
         """The file that holds the frame."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from topdown import distributed
 from topdown.data.base import crop_masks
 from topdown.evaluate import metrics
-from topdown.evaluate.truth import BATCH, EvalSet, Rows, TruthSet
+from topdown.evaluate.truth import BATCH, EvalSet, Rows, TruthSet, clip_frames
 from topdown.model.modulation import Scales
 from topdown.model.slot_model import Output, SlotModel
 
@@ -48,6 +48,8 @@ def run_model(
 ) -> Iterator[tuple[slice, Output]]:
     """Apply a model to images batch by batch, in evaluation mode, with noise that depends on seed and image alone.
 
+    A model of clips goes through every clip of a set from its first frame on; tokens alone are images to it.
+
     Args:
         model: the model.
         data: the set, or tokens (V, N, D).
@@ -60,21 +62,24 @@ def run_model(
         The slice of images and the model's output, on the device it runs on and without gradients. Modes of torch are
         the caller's own in between.
     """
-    tokens, first, count = data, 0, len(data)
+    tokens, first, count, frames = data, 0, len(data), 1
+    device, config = next(model.parameters()).device, model.config
     if not isinstance(data, Tensor):
         tokens, first, count = data.tokens, data.first, len(data.dataset)
-    device, config = next(model.parameters()).device, model.config
+        frames = clip_frames(config, data.dataset)
     noise = torch.randn(count, config.num_slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
     before = model.training, model.precision
     model.eval()
     model.precision = precision or model.precision
     end = min(limit or len(tokens), len(tokens))
-    size = max(1, min(BATCH, LARGEST // tokens.shape[1]))
+    size = frames if frames > 1 else max(1, min(BATCH, LARGEST // tokens.shape[1]))  # a clip at a time
     try:
         for start in range(0, end, size):
             batch = slice(start, min(start + size, end))
+            length = batch.stop - start if frames > 1 else 1  # of a clip that a limit cut, less
+            start_noise = noise[first:][batch][::length].to(device)
             with torch.no_grad():
-                out = model(tokens[batch].to(device).float(), noise[first:][batch].to(device), decode=decode)
+                out = model(tokens[batch].to(device).float(), start_noise, decode=decode, frames=length)
             yield batch, out
     finally:
         model.precision = before[1]

@@ -2,11 +2,20 @@
 
 This is the one place where the parts are put together. With ``top_down=False`` the same class is the plain
 DINOSAUR baseline.
+
+A batch may be clips of T frames, flattened: frame t of clip b is row b T + t. Slots of a clip's first frame start from
+noise, those of the others from a predictor P, a transformer's block over slots (Kipf et al. 2022)::
+
+    (14)  S^0_t = P(S_{t-1}),   P = LayerNorm, self-attention, LayerNorm, MLP, with residuals
+
+``feedback='image'`` has the passes of images on every frame. With ``feedback='time'`` a frame has one pass, scaled by
+codes and attention of the pass on the frame before: m_t = M(c(S_{t-1}), A_{t-1}).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +33,10 @@ from topdown.model.slot_attention import InputHead, SlotAttention, SlotInit
 
 @dataclass
 class Output:
-    """Everything one forward pass makes. Fields of decoder and pathway are None where it is off."""
+    """Everything one forward pass makes. Fields of decoder and pathway are None where it is off.
+
+    With ``feedback='time'`` the one pass of a frame is the first, too; scales are those made of it, for the next frame.
+    """
 
     slots: Tensor  # (B, K, d), last pass
     attention: Tensor  # (B, K, N), last pass, sums to one over slots
@@ -35,7 +47,7 @@ class Output:
     first_slots: Tensor | None = None  # (B, K, d), first pass
     first_attention: Tensor | None = None  # (B, K, N), first pass
     code_index: Tensor | None = None  # (B, K) int64, of the first pass's slots
-    perplexity: Tensor | None = None  # (), of the codes in this batch
+    perplexity: Tensor | None = None  # (), of the codes in this batch; of clips, the mean over frames
     scales: Scales | None = None  # of the last modulated pass
 
 
@@ -84,6 +96,12 @@ class SlotModel(nn.Module):
             )
             if config.patch_order == 'random':
                 scan_orders(num_patches)  # refuses what is not a square grid
+        self.slot_predictor: nn.Module | None = None
+        if config.clip_length > 1:
+            width = config.slot_size
+            self.slot_predictor = nn.TransformerEncoderLayer(
+                width, math.gcd(4, width), 4 * width, dropout=0.0, batch_first=True, norm_first=True
+            )
         # The pathway comes last, so that with one seed the baseline starts from the same weights.
         self.codebook: Codebook | None = None
         self.modulation: Modulation | None = None
@@ -130,21 +148,38 @@ class SlotModel(nn.Module):
         need_masks: bool = True,
         hidden_BN: Tensor | None = None,
         decode: bool = True,
+        frames: int = 0,
     ) -> Output:
         """One image batch through both passes and the decoder.
 
         Args:
             tokens_BND: patch tokens, input and target alike (detached as target).
-            noise_BKd: standard normal noise of the slots' start; drawn if None.
+            noise_BKd: standard normal noise of the slots' start, a row for every clip; drawn if None.
             need_masks: whether the decoder's masks are wanted (training does without).
             hidden_BN: for the autoregressive decoder, which of its inputs are masked; drawn in training mode if None.
             decode: whether the decoder is wanted at all; slots and attention do without.
+            frames: T, of the clips that the batch is; by default ``clip_length``.
+
+        Raises:
+            ValueError: if the batch is not whole clips, or a model of images gets clips.
         """
+        frames = frames or self.config.clip_length
+        if len(tokens_BND) % frames or (frames > 1 and self.slot_predictor is None):
+            raise ValueError(
+                f'{len(tokens_BND)} images are not clips of {frames} frames for a model with '
+                f'clip_length={self.config.clip_length}'
+            )
         with precision.autocast(self.precision, tokens_BND.device):
-            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN, decode)
+            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN, decode, frames)
 
     def _forward(
-        self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None, decode: bool
+        self,
+        tokens_BND: Tensor,
+        noise_BKd: Tensor | None,
+        need_masks: bool,
+        hidden_BN: Tensor | None,
+        decode: bool,
+        frames: int,
     ) -> Output:
         config = self.config
         target, hints = tokens_BND.detach(), None
@@ -152,34 +187,22 @@ class SlotModel(nn.Module):
             target, hints = target.split([target.shape[-1] - config.hint_channels, config.hint_channels], dim=-1)
         if noise_BKd is None:
             noise_BKd = distributed.rows(
-                lambda count: torch.randn(count, config.num_slots, config.slot_size, device=target.device), len(target)
+                lambda count: torch.randn(count, config.num_slots, config.slot_size, device=target.device),
+                len(target) // frames,
             )
         inputs = self.head(target)
-        keys, values = self.slot_attention.keys_values(inputs)
-        start = self.slot_init(noise_BKd)
-        slots, attention = self.slot_attention(start, keys, values)
-        pathway: dict[str, object] = {}
-        commitment: Tensor | float = 0.0
-        if self.modulation is not None:
-            pathway |= {'first_slots': slots, 'first_attention': attention}
-            again = self.slot_attention
-            if self.second_attention is not None:
-                again = self.second_attention
-                keys, values = again.keys_values(inputs)
-            for number in range(config.feedback_rounds):
-                codes = slots
-                if self.codebook is not None:
-                    codes, index, distance, perplexity = self.codebook(slots)
-                    commitment = commitment + distance / config.feedback_rounds
-                    if number == 0:
-                        pathway |= {'code_index': index, 'perplexity': perplexity}
-                if config.hinted_codes:
-                    codes = config.hint_scale * nearest_hints(hints, attention, config.slot_size)
-                scales = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
-                pathway['scales'] = scales
-                slots, attention = again(start, keys, values, scales)
+        plain = modulated = self.slot_attention.keys_values(inputs)
+        if self.second_attention is not None:
+            modulated = self.second_attention.keys_values(inputs)
+        passes: list[dict[str, object]] = []
+        for parts in zip(*(_by_frame(x, frames) for x in (*plain, *modulated, hints)), strict=True):
+            scales = passes[-1]['scales'] if passes and config.feedback == 'time' else None
+            start = self.slot_predictor(passes[-1]['slots']) if passes else self.slot_init(noise_BKd)
+            passes.append(self._frame(start, parts[:2], parts[2:4], parts[4], scales))
+        found = {name: _joined([frame[name] for frame in passes]) for name in passes[0]}
+        commitment, slots, attention = (found.pop(name) for name in ('commitment', 'slots', 'attention'))
         if not decode:
-            return Output(slots, attention, **pathway)
+            return Output(slots, attention, **found)
         given = {} if hidden_BN is None else {'hidden_BN': hidden_BN}
         decoded: Decoded = self.decoder(slots, target, attention, need_masks, **given)
         exact = torch.promote_types(decoded.reconstruction.dtype, torch.float32)
@@ -191,8 +214,66 @@ class SlotModel(nn.Module):
             reconstruction_loss=error.detach(),
             reconstruction=decoded.reconstruction,
             masks=decoded.masks,
-            **pathway,
+            **found,
         )
+
+    def _frame(
+        self,
+        start: Tensor,
+        plain: tuple[Tensor, Tensor],
+        modulated: tuple[Tensor, Tensor],
+        hints: Tensor | None,
+        scales: Scales | None,
+    ) -> dict[str, object]:
+        """The passes of one image, or of one frame of every clip: fields of ``Output``, and the commitment loss.
+
+        Args:
+            start: slots.
+            plain, modulated: keys and values of the first pass and of those after it.
+            hints: see ``nearest_hints``.
+            scales: of the frame before, if it modulates this one.
+        """
+        config, again = self.config, self.second_attention or self.slot_attention
+        if scales is None:
+            slots, attention = self.slot_attention(start, *plain)
+        else:
+            slots, attention = again(start, *modulated, scales)
+        found: dict[str, object] = {}
+        commitment: Tensor | float = 0.0
+        if self.modulation is not None:
+            found |= {'first_slots': slots, 'first_attention': attention}
+            for number in range(config.feedback_rounds):
+                codes = slots
+                if self.codebook is not None:
+                    codes, index, distance, perplexity = self.codebook(slots)
+                    commitment = commitment + distance / config.feedback_rounds
+                    if number == 0:
+                        found |= {'code_index': index, 'perplexity': perplexity}
+                if config.hinted_codes:
+                    codes = config.hint_scale * nearest_hints(hints, attention, config.slot_size)
+                scales = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
+                if config.feedback == 'image':
+                    slots, attention = again(start, *modulated, scales)
+            found['scales'] = scales
+        return {'slots': slots, 'attention': attention, 'commitment': commitment, **found}
+
+
+def _by_frame(x: Tensor | None, frames: int) -> Sequence[Tensor | None]:
+    """Rows of clips (B, ...) -> for every frame, those of all clips (B / T, ...); None for each if there are none."""
+    if x is None or frames == 1:
+        return [x] * frames
+    return x.unflatten(0, (-1, frames)).unbind(1)
+
+
+def _joined(parts: Sequence) -> object:
+    """Inverse of ``_by_frame``, of each of the scales; numbers are averaged."""
+    if len(parts) == 1 or parts[0] is None:
+        return parts[0]
+    if isinstance(parts[0], Scales):
+        return Scales(*map(_joined, zip(*parts, strict=True)))
+    if not torch.is_tensor(parts[0]) or not parts[0].ndim:
+        return sum(parts) / len(parts)
+    return torch.stack(parts, 1).flatten(0, 1)
 
 
 def nearest_hints(hints_BNh: Tensor, attention_BKN: Tensor, width: int) -> Tensor:
