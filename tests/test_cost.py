@@ -26,6 +26,8 @@ MODELS = [
     {'decoder': 'slotwise'},
     {'decoder': 'mlp'},
     {'decoder_layers': 2},
+    {'clip_length': 2, 'top_down': False},
+    {'clip_length': 4, 'feedback': 'time', 'share_weights': False},
 ]
 
 

@@ -387,7 +387,7 @@ class Config:
             parts.setdefault(part, {})[name] = {**self.data.toybox, **value} if key == 'toybox' else value
         if {'batch_size', 'clip_length'} & set(changes) and 'dead_code_threshold' not in changes:
             scale = changes.get('batch_size', self.train.batch_size) / self.train.batch_size
-            scale *= self.model.clip_length / changes.get('clip_length', self.model.clip_length)
+            scale *= self.model.clip_length / max(1, changes.get('clip_length', self.model.clip_length))
             parts.setdefault('model', {})['dead_code_threshold'] = self.model.dead_code_threshold * scale
         for part, values in parts.items():
             own[part] = dataclasses.replace(getattr(self, part), **values)

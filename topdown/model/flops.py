@@ -25,7 +25,8 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
         keys, values 2 N d 2C                          (counted with the first pass)
         one step     2 K d C + 4 K N C + 6 K d (C + d) + 2 K (2 d) mlp
         codes        2 K d E,  channel scale 2 K d C
-        predictor    of clips of T frames, (T - 1) / T of 24 K d d + 4 K K d, counted with the first pass
+        predictor    of clips of T frames, (T - 1) / T of 24 K d d, counted with the first pass
+                     (slots with slots, 4 K K d, are left out, as torch's counter leaves them out)
         decoder      autoregressive: 2 N D D + 2 K d D, and a layer 8 N D D + 4 P D + 16 N D D (positions),
                      8 K D D + 2 K D + 4 N H K D (slots, H heads); P = sum of queries times keys over ``causal_blocks``,
                      a third above N^2 / 2 (a GPU's kernel has its own way)
@@ -42,7 +43,7 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
     parts = dict.fromkeys(PARTS, 0)
     parts['head'] = 2 * n * dim * (dim + d)
     before = config.clip_length - 1  # frames of a clip that another follows
-    parts['first pass'] = keys_values + t * step + before * (24 * k * d * d + 4 * k * k * d) // config.clip_length
+    parts['first pass'] = keys_values + t * step + before * 24 * k * d * d // config.clip_length
     if config.top_down:
         widths = [c] * config.channel_modulation + [c] * config.modulate_queries + [mlp] * config.modulate_mlp
         small = max(1, d // 4)
@@ -75,11 +76,12 @@ def step_flops(config: ModelConfig, feature_size: int, num_patches: int) -> int:
     The backward pass costs two products for each of the forward pass, and none for the nearest codes. (Tokens need no
     gradient, but the norm before the first layer has weights that do.)
     """
-    forward = sum(forward_flops(config, feature_size, num_patches).values())
-    codes = 0
+    parts, codes = forward_flops(config, feature_size, num_patches), 0
     if config.top_down and config.quantize:
         codes = config.feedback_rounds * 2 * config.num_slots * config.slot_size * config.codebook_size
-    return 3 * forward - 2 * codes
+    if config.feedback == 'time':  # the scales of a clip's last frame are for none: no gradient comes back
+        codes += (parts['codes and scales'] - codes) // config.clip_length
+    return 3 * sum(parts.values()) - 2 * codes
 
 
 def vit_flops(width: int, depth: int, tokens: int, patch_values: int, patches: int) -> int:

@@ -62,12 +62,18 @@ class ToyboxConfig:
     """The same even grey ground in every image, as in CLEVR."""
     most_hidden: float = 0.5
     """Largest share of a toy that toys in front of it may hide; 0: none overlap."""
+    speed: float = 1.0
+    """Of clips: a toy's largest velocity, in pixels a frame in either direction."""
+    swing: float = 0.0
+    """Of clips: frames in which toys go to and fro, each within 0.7 to 1.3 of it, so that those which leave or are hidden
+    come back; 0: all move steadily."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ('size', 32, 2048), ('num_train', 1, 10**7), ('num_val', 1, 10**7), ('min_objects', 1, 20),
             ('max_objects', 1, 20), ('dissimilarity', 0, 1), ('clutter', 0, 10), ('background_contrast', 0, 1),
             ('colour_jitter', 0, 1), ('seed', 0, 2**31), ('categories', 1, len(CATEGORIES)), ('most_hidden', 0, 1),
+            ('speed', 0, 100), ('swing', 0, 10**4),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
@@ -79,8 +85,8 @@ class ToyboxConfig:
     def key(self) -> str:
         """Hash of everything that decides the images: the cache key. Later knobs count where they are not at rest."""
         values = {'version': VERSION, **dataclasses.asdict(self)}
-        for name, rest in (('categories', len(CATEGORIES)), ('grey_ground', False), ('most_hidden', 0.5)):
-            if values[name] == rest:
+        for name in ('categories', 'grey_ground', 'most_hidden', 'speed', 'swing'):
+            if values[name] == getattr(type(self), name):
                 del values[name]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -249,8 +255,10 @@ class _Toy:
 
     def paint(self, canvas: Image.Image) -> None:
         """Draw a soft shadow, then the parts with texture, light and outline."""
-        shadow = ImageChops.offset(self.silhouette, int(0.03 * self.radius), int(0.06 * self.radius))
         left, top, right, bottom = self._box(1.5)
+        if right <= left or bottom <= top:
+            return  # it has left the image
+        shadow = ImageChops.offset(self.silhouette, int(0.03 * self.radius), int(0.06 * self.radius))
         soft = shadow.crop((left, top, right, bottom)).filter(ImageFilter.GaussianBlur(0.03 * self.radius))
         canvas.paste((30, 32, 40), (left, top, right, bottom), soft.point(lambda v: int(v * 0.33)))
         width = max(1, round(0.035 * self.radius))
@@ -350,20 +358,22 @@ class Clip(NamedTuple):
     categories: np.ndarray  # (O,) int, 1-based category ids
 
 
-def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int, reach: float = 1.0) -> Clip:
-    """A scene in which every toy moves steadily, in front of others or behind them, and may leave the image.
+def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int) -> Clip:
+    """A scene in which every toy moves, in front of others or behind them, and may leave the image.
 
-    The frame in the middle is the scene as ``render_scene`` composes it. Each toy has a velocity of its own, up to
-    ``reach`` pixels a frame in either direction.
+    The frame in the middle is the scene as ``render_scene`` composes it. There, each toy has a velocity of its own, up
+    to ``speed`` in either direction, which it keeps or, with ``swing``, swings with.
     """
     ground, toys, _ = _compose(config, rng, None)
-    most = round(reach * SUPERSAMPLE)
+    most = round(config.speed * SUPERSAMPLE)
     velocities = rng.integers(-most, most + 1, (len(toys), 2))
+    pace = 2 * math.pi / (config.swing * rng.uniform(0.7, 1.3, len(toys))) if config.swing else None
     images, labels, k = [], [], SUPERSAMPLE
     for time in np.arange(frames) - frames // 2:
         canvas, seen = ground.copy(), np.zeros((config.size * k,) * 2, np.uint8)
+        way = np.full(len(toys), float(time)) if pace is None else np.sin(pace * time) / pace
         for number, (toy, velocity) in enumerate(zip(toys, velocities, strict=True), 1):
-            dx, dy = (int(time * v) for v in velocity)
+            dx, dy = (int(way[number - 1] * v) for v in velocity)
             toy.shift(dx, dy)
             toy.paint(canvas)
             seen[np.asarray(toy.silhouette) > 127] = number
