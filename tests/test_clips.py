@@ -5,6 +5,8 @@ import pytest
 import torch
 
 import topdown
+from topdown.book.plan import plan
+from topdown.book.runs import measure_run
 from topdown.config import ModelConfig
 from topdown.data.movi import DRAWN, FRAMES
 from topdown.data.standins import make_clips
@@ -12,7 +14,7 @@ from topdown.evaluate.predict import run_model
 from topdown.model.slot_model import SlotModel
 from topdown.presets import preset
 from topdown.toybox.scenes import ToyboxConfig
-from topdown.train.batches import TrainData, _Plan
+from topdown.train.batches import _Plan
 from topdown.train.loop import build_model, train_model
 
 SMALL = {
@@ -119,8 +121,8 @@ def test_the_baseline_of_clips_starts_from_the_same_weights():
     ('changes', 'message'),
     [
         ({'clip_length': 5}, 'clip_length=5 must divide batch_size=16'), ({'clip_length': 0}, 'clip_length must be'),
-        ({'feedback': 'time'}, 'needs clip_length of 2 or more'), ({'feedback': 'space'}, "'image' or 'time'"),
-        ({'feedback': 'time', 'clip_length': 4, 'feedback_rounds': 2}, 'feedback_rounds=1'),
+        ({'feedback': 'time'}, 'with clip_length > 1'), ({'feedback': 'space'}, "must be 'image', or 'time'"),
+        ({'feedback': 'time', 'clip_length': 4, 'feedback_rounds': 2}, '1 round'),
         ({'feedback': 'time', 'clip_length': 4, 'top_down': False}, 'needs top_down'),
     ],
 )  # fmt: skip
@@ -129,19 +131,12 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
         preset('movi_toybox', **changes)
 
 
-def test_wrong_batches_are_refused():
-    with pytest.raises(ValueError, match='5 images are not clips of 3 frames'):
-        make()(torch.randn(5, 9, 12))
-    with pytest.raises(ValueError, match='not clips of 3 frames for a model with clip_length=1'):
-        make(clip_length=1)(torch.randn(6, 9, 12), frames=3)
-
-
 def test_sets_without_such_clips_are_refused(clips, toybox_root, encoder, tmp_path):
     config = clips.with_(clip_length=25, batch_size=25)
-    with pytest.raises(ValueError, match='clip_length=25 needs clips of as many frames; .* has clips of 24'):
+    with pytest.raises(ValueError, match='clip_length=25: 72 images in clips of 24 frames have none'):
         train_model(config, tmp_path / 'a', encoder, progress=False)
     config = preset('smoke', data_root=str(toybox_root), toybox={'num_train': 24, 'num_val': 8}, clip_length=4)
-    with pytest.raises(ValueError, match='dataset toybox has single images'):
+    with pytest.raises(ValueError, match='clip_length=4: 24 images in clips of 1 frames'):
         train_model(config, tmp_path / 'b', encoder, progress=False)
 
 
@@ -196,7 +191,7 @@ def test_evaluation_goes_through_clips_from_their_first_frame(clips, encoder):
     with torch.no_grad():
         second = model.eval()(data.tokens[24:], noise[24:25], frames=24)
     torch.testing.assert_close(parts[1][1].slots, second.slots)
-    (rows, cut), = run_model(model, data, 3, limit=10)
+    ((rows, cut),) = run_model(model, data, 3, limit=10)
     assert rows == slice(0, 10)
     torch.testing.assert_close(cut.slots, parts[0][1].slots[:10])
     alone = torch.cat([out.slots for _, out in run_model(model, data.tokens, 3)])
@@ -213,3 +208,17 @@ def test_clips_train_and_runs_resume(clips, encoder, tmp_path, changes):
     again = train_model(config, tmp_path / 'parts', encoder, progress=False)
     assert again.evaluations.equals(whole.evaluations)
     assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True))
+
+
+def test_the_plan_compares_both_ways_of_feedback_and_rows_hold_scores_of_clips(clips, encoder, tmp_path):
+    jobs = plan('movi_video')
+    assert [job.variant for job in jobs[::3]] == ['baseline', 'top-down', 'in time']
+    assert len({job.config('movi_video').key for job in jobs}) == 3
+    assert jobs[-1].config('movi_video').model.feedback == 'time'
+    run = train_model(clips.with_(feedback='time'), tmp_path, encoder, progress=False)
+    data = topdown.make_eval_set(clips, encoder, progress=False)
+    row = measure_run(run, data)
+    names = {'clip_fg_ari', 'clip_mbo_i_later', 'flicker', 'returns', 'kept_slot', 'kept_code', 'fg_ari_later'}
+    assert names <= set(row)
+    assert row['flicker'] < 100
+    assert row['first_fg_ari'] == row['fg_ari']  # one pass a frame

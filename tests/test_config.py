@@ -119,7 +119,7 @@ def test_wrong_parameters_are_refused(changes, message):
 CHANGED = {
     'toybox': {'seed': 1}, 'predictor': 'mlp', 'patch_order': 'random', 'token_dir': '/tokens',
     'train_annotations': '/a.json', 'train_images': '/a', 'val_annotations': '/b.json', 'val_images': '/b',
-    'layers': (2, 4),
+    'layers': (2, 4), 'feedback': 'time',
 }  # fmt: skip
 UNMET = {
     'top_down': False, 'quantize': False, 'cache_tokens': False, 'decoder': 'mlp', 'dataset': 'voc',

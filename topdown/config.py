@@ -205,8 +205,8 @@ class ModelConfig:
     feedback_rounds: int = 1
     """Rounds of feedback: each takes the codes and attention of the pass before it and starts from the same slots."""
     feedback: str = 'image'
-    """What modulates a pass: image, the pass before it on the same frame, or time, the pass on the frame before, so that
-    a clip's frames have one pass each (the first of them a plain one)."""
+    """What modulates a pass: image, the pass before it on the same image, or time, that on the frame before, so that
+    a frame has one pass."""
     clip_length: int = 1
     """Frames of a clip in training, one after another, each frame's slots starting from those before; 1: images apart.
     In evaluation, models of clips go through each from its first frame to its last."""
@@ -217,8 +217,8 @@ class ModelConfig:
     ema_decay: float = 0.99
     """Decay of the codebook's moving averages."""
     dead_code_threshold: float = 0.8
-    """Codes with fewer running hits a step are revived (of clips: a frame of all clips); scale it with slots /
-    codebook_size. A change of ``batch_size`` or ``clip_length`` by ``with_`` scales it along, since hits do."""
+    """Codes with fewer running hits a step (clips: a frame) are revived; scale it with slots / codebook_size. Changes
+    of ``batch_size`` and ``clip_length`` by ``with_`` scale it along, since hits do."""
     commitment_weight: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
@@ -263,11 +263,8 @@ class ModelConfig:
         for field_ in dataclasses.fields(self):
             if field_.name in OFF and getattr(self, field_.name) != field_.default:
                 _check_effect(field_.name, vars(self))
-        _check(self.feedback in ('image', 'time'), f"feedback must be 'image' or 'time', got {self.feedback!r}")
-        _check(
-            self.feedback == 'image' or (self.clip_length > 1 and self.feedback_rounds == 1),
-            "feedback='time' needs clip_length of 2 or more, and feedback_rounds=1",
-        )
+        fits = self.feedback == 'image' or (self.feedback == 'time' and self.clip_length > 1 == self.feedback_rounds)
+        _check(fits, f"feedback must be 'image', or 'time' with clip_length > 1 and 1 round, got {self.feedback!r}")
         least = int(self.hinted_codes)
         _check(
             least <= self.hint_channels <= self.slot_size,
@@ -348,10 +345,8 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(self.seeds >= 1, f'seeds must be at least 1, got {self.seeds}')
-        _check(
-            self.train.batch_size % self.model.clip_length == 0,
-            f'clip_length={self.model.clip_length} must divide batch_size={self.train.batch_size}, which counts frames',
-        )
+        batch, length = self.train.batch_size, self.model.clip_length
+        _check(batch % length == 0, f'clip_length={length} must divide batch_size={batch}, which counts frames')
         pixels = self.encoder.name == 'pixels'
         _check(
             pixels == (self.model.decoder == 'broadcast'),
@@ -369,8 +364,7 @@ class Config:
         """A copy with fields changed by their plain names; the encoder's name goes by ``encoder``.
 
         ``toybox`` changes the fields it names and leaves the others as they are here. Hits a step grow with the batch:
-        with ``batch_size`` or ``clip_length`` and without ``dead_code_threshold`` among the changes, the threshold is
-        scaled by the number of clips (of images: by the batch).
+        ``batch_size`` and ``clip_length`` without ``dead_code_threshold`` scale the threshold as the number of clips.
 
         Raises:
             ValueError: for an unknown name, a wrong type, an impossible value, or a changed setting that has no effect

@@ -72,6 +72,15 @@ _CLIPS = dataclasses.replace(
 )  # fmt: skip
 
 
+_VIDEO = dataclasses.replace(
+    _CLIPS.with_(
+        toybox={'num_train': 120, 'num_val': 16, 'speed': 16.0, 'swing': 20.0}, clip_length=6, batch_size=24,
+        steps=1500, lr_half_life=600,
+    ),
+    name='movi_video',
+)  # fmt: skip
+
+
 _PIXELS = Config(
     name='clevr6_toybox',
     data=DataConfig(
@@ -155,6 +164,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     'two rounds': {'feedback_rounds': 2},
     'three rounds': {'feedback_rounds': 3},
     'separate weights': {'share_weights': False},
+    'in time': {'feedback': 'time'},
 }
 """Models that chapters compare, as changes to a preset. ``released_default`` is what the released code runs if none of
 its options is set: queries, values and the MLP's hidden units are scaled by channel, and nothing by place."""
@@ -215,13 +225,15 @@ PRESETS: dict[str, Config] = {
     'movi_toybox': _CLIPS,
     'dial': _DIAL,
     'dial_smoke': _smoke('dial_smoke', _DIAL, seeds=1),
+    'movi_video': _VIDEO,
+    'movi_video_smoke': _smoke('movi_video_smoke', _VIDEO, train=2, val=2, eval_images=0, clip_length=4, seeds=1),
     'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0, seeds=1),
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default, with the paper's decoder; ``toybox_category`` the same on tokens
 that carry categories, deeper and longer; ``slotwise`` and ``slotwise_long`` an easier decoder; ``voc_toybox``,
 ``movi_toybox`` and ``clevr6_toybox`` the embedded stand-ins of the chapters
-on these sets, with the easier decoder, too, and ``dial`` the tokens of the chapter on the dial, each with a ``_smoke``
-of seconds;
+on these sets, with the easier decoder, too, ``movi_video`` the same of clips as clips, and ``dial`` the tokens of the
+chapter on the dial, each with a ``_smoke`` of seconds;
 ``photos`` photographs in COCO's layout, some thousands, on a CPU (the page on them says which encoder's file it reads),
 and ``photos_slotwise`` the same with the easier decoder;
 ``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of

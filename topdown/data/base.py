@@ -104,7 +104,7 @@ class ImageSet(ABC):
     """Whether there are true masks; without them, nothing can be scored."""
 
     frames = 1
-    """Of a clip: so many images, one after another, show the same things in motion. Such sets have a ``clip_order``."""
+    """Of a clip: images of the same things in motion, one after another. Sets of clips have a ``clip_order``."""
 
     recipe = ''
     """What decides, beside files and cutting, what is read of an image; stored tokens are told apart by it."""

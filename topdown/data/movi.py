@@ -100,10 +100,7 @@ class Movi(ImageSet):
         return chosen[torch.randperm(len(chosen), generator=generator)]
 
     def clip_order(self, generator: torch.Generator, length: int) -> Tensor:
-        """As ``order``, of so many images, but in runs of ``length`` frames of a clip, each from a random one on.
-
-        Every clip comes once before any comes again; a clip that a limit cut is left out.
-        """
+        """As ``order``, but runs of ``length`` frames from random ones on, of whole clips, each before any again."""
         clips, runs = len(self) // FRAMES, self.epoch_length // length
         drawn = [torch.randperm(clips, generator=generator) for _ in range(-(-runs // clips))]
         first = torch.cat(drawn)[:runs] * FRAMES

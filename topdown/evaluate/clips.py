@@ -28,19 +28,14 @@ SEEN, HIDDEN = 0.5, 0.1
 
 def clip_truth(data: TruthSet) -> Tensor:
     """True labels (C, T, M, M) of a set's whole clips, 0 for background; an object keeps its number in a clip."""
-    frames = data.dataset.frames
-    clips = range(-(-data.first // frames), (data.first + len(data)) // frames)
-    resize = data.main_truth.protocol.mask_resize
+    frames, resize = data.dataset.frames, data.main_truth.protocol.mask_resize
+    clips = range(data.first // frames, (data.first + len(data)) // frames)
     parts = [crop_masks(data.dataset.read_clip_annotation(c).labels, data.mask_size, resize) for c in clips]
     return torch.from_numpy(np.stack(parts))
 
 
 def returns(area_TO: Tensor) -> list[tuple[int, int, int]]:
-    """Object, last frame in which it was seen before and first one after, of every return.
-
-    Args:
-        area_TO: visible pixels of every object in every frame.
-    """
+    """Object, last frame in which it was seen before, and first one after, of every return; from visible pixels."""
     found = []
     for o, area in enumerate(area_TO.T.tolist()):
         last, gone = -1, False
@@ -54,54 +49,40 @@ def returns(area_TO: Tensor) -> list[tuple[int, int, int]]:
 
 
 def score_clip(labels_TMM: Tensor, truth_TMM: Tensor, codes_TK: Tensor | None = None) -> dict[str, float]:
-    """Scores of one clip, as shares; NaN where there is nothing to count.
-
-    Args:
-        labels_TMM: predicted labels, the slot of every pixel.
-        truth_TMM: true labels, 0 for background.
-        codes_TK: code of every slot in every frame.
+    """Scores of one clip, as shares, from the slot and the true label of every pixel and the code of every slot.
 
     Returns:
-        ``clip_fg_ari`` and ``clip_mbo_i``, and with the suffix ``_later`` without the first frame; ``flicker`` and
-        ``flicker_objects``; ``returns``, their number; ``kept_slot`` and, with codes, ``kept_code``.
+        ``clip_fg_ari``, ``clip_mbo_i``, and without the first frame ``clip_fg_ari_later``, ``clip_mbo_i_later``;
+        ``flicker``, ``flicker_objects``; ``returns``, their number; ``kept_slot`` and, with codes, ``kept_code``. NaN
+        where there is nothing to count.
     """
     row = {}
     for suffix, first in (('', 0), ('_later', 1)):
-        joint = metrics.joint_histogram(truth_TMM[first:].flatten()[None, None], labels_TMM[first:].flatten()[None, None])
-        overlap, there = metrics.iou(joint.double())
-        row[f'clip_fg_ari{suffix}'] = metrics.fg_ari(joint.double()).item()
+        whole = (x[first:].flatten()[None, None] for x in (truth_TMM, labels_TMM))
+        joint = metrics.joint_histogram(*whole).double()
+        overlap, there = metrics.iou(joint)
+        row[f'clip_fg_ari{suffix}'] = metrics.fg_ari(joint).item()
         row[f'clip_mbo_i{suffix}'] = (overlap.amax(2).sum() / there.sum()).item()
     still, changed = truth_TMM[1:] == truth_TMM[:-1], labels_TMM[1:] != labels_TMM[:-1]
     for name, among in (('flicker', still), ('flicker_objects', still & (truth_TMM[1:] > 0))):
         row[name] = changed[among].double().mean().item()
     joint = metrics.joint_histogram(truth_TMM, labels_TMM).double()
-    best = metrics.iou(joint)[0].argmax(2)  # (T, O)
-    found = returns(joint[:, 1:].sum(2))
-    pairs = [(before, best[before, o], after, best[after, o]) for o, before, after in found]
-    row |= {'returns': len(pairs), 'kept_slot': _share([slot == later for _, slot, _, later in pairs])}
+    best, found = metrics.iou(joint)[0].argmax(2), returns(joint[:, 1:].sum(2))
+    row |= {'returns': len(found), 'kept_slot': _share(best[t, o] == best[u, o] for o, t, u in found)}
     if codes_TK is not None:
-        row['kept_code'] = _share([codes_TK[t, slot] == codes_TK[u, later] for t, slot, u, later in pairs])
+        row['kept_code'] = _share(codes_TK[t, best[t, o]] == codes_TK[u, best[u, o]] for o, t, u in found)
     return row
 
 
 def score_clips(labels_VMM: Tensor, data: TruthSet, codes_VK: Tensor | None = None) -> dict[str, float]:
-    """Scores of a set's whole clips in percent: means over clips, but ``kept_slot`` and ``kept_code`` over all returns.
-
-    Arguments as for ``score_clip``, of all images of the set; ``returns`` is the number of all.
-    """
-    frames, truth = data.dataset.frames, clip_truth(data)
-    skipped = -data.first % frames
-    rows = []
-    for c, true in enumerate(truth):
-        part = slice(skipped + c * frames, skipped + (c + 1) * frames)
-        rows.append(score_clip(labels_VMM[part], true, None if codes_VK is None else codes_VK[part]))
-    found, counts = metrics.summarize(rows), np.array([row['returns'] for row in rows], float)
-    found['returns'] = float(counts.sum())
-    for name in {'kept_slot', 'kept_code'} & set(found):
-        kept = np.nan_to_num([row[name] for row in rows]) @ counts
-        found[name] = 100 * kept / counts.sum() if counts.sum() else float('nan')
-    return found
+    """Means over a set's whole clips of ``score_clip``, in percent; ``returns`` is their number in all."""
+    frames, rows = data.dataset.frames, []
+    for c, truth in enumerate(clip_truth(data)):
+        part = slice(c * frames, (c + 1) * frames)
+        rows.append(score_clip(labels_VMM[part], truth, None if codes_VK is None else codes_VK[part]))
+    return {**metrics.summarize(rows), 'returns': sum(row['returns'] for row in rows)}
 
 
-def _share(values: list[Tensor]) -> float:
-    return float(np.mean([bool(value) for value in values])) if values else float('nan')
+def _share(kept) -> float:
+    kept = [bool(value) for value in kept]
+    return sum(kept) / len(kept) if kept else float('nan')

@@ -13,7 +13,7 @@ from torch import Tensor
 from topdown import distributed
 from topdown.data.base import crop_masks
 from topdown.evaluate import metrics
-from topdown.evaluate.truth import BATCH, EvalSet, Rows, TruthSet, clip_frames
+from topdown.evaluate.truth import BATCH, EvalSet, Rows, TruthSet
 from topdown.model.modulation import Scales
 from topdown.model.slot_model import Output, SlotModel
 
@@ -66,7 +66,7 @@ def run_model(
     device, config = next(model.parameters()).device, model.config
     if not isinstance(data, Tensor):
         tokens, first, count = data.tokens, data.first, len(data.dataset)
-        frames = clip_frames(config, data.dataset)
+        frames = data.dataset.frames if config.clip_length > 1 else 1
     noise = torch.randn(count, config.num_slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
     before = model.training, model.precision
     model.eval()
@@ -76,10 +76,10 @@ def run_model(
     try:
         for start in range(0, end, size):
             batch = slice(start, min(start + size, end))
-            length = batch.stop - start if frames > 1 else 1  # of a clip that a limit cut, less
-            start_noise = noise[first:][batch][::length].to(device)
+            length = min(frames, batch.stop - start)  # a limit may cut a clip
+            given = {'noise_BKd': noise[first:][batch][::length].to(device), 'decode': decode, 'frames': length}
             with torch.no_grad():
-                out = model(tokens[batch].to(device).float(), start_noise, decode=decode, frames=length)
+                out = model(tokens[batch].to(device).float(), **given)
             yield batch, out
     finally:
         model.precision = before[1]

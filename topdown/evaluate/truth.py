@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from topdown import distributed
-from topdown.config import Config, ModelConfig
+from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.data.base import ImageSet, load
 from topdown.data.report import LEFT_OUT, NOTE
@@ -106,11 +106,6 @@ class EvalSet(TruthSet):
         return Rows(make, len(self), 3, self.dataset.image_size, self.dataset.image_size)
 
 
-def clip_frames(config: ModelConfig, dataset: ImageSet) -> int:
-    """How many images in a row a model takes together in evaluation: of models of clips, a whole one."""
-    return dataset.frames if config.clip_length > 1 else 1
-
-
 def make_truth_set(
     config: Config,
     split: str = 'val',
@@ -138,9 +133,8 @@ def make_truth_set(
     """
     dataset = dataset or open_dataset(config, split, progress)
     names = list(dict.fromkeys((config.data.protocol, *protocols)))
-    frames = clip_frames(config.model, dataset)
-    clips = -(-len(dataset) // frames)
-    rows = distributed.share(clips) if shared else slice(0, clips)
+    frames = dataset.frames  # clips stay whole
+    rows = distributed.share(-(-len(dataset) // frames)) if shared else slice(0, len(dataset))
     part = range(len(dataset))[rows.start * frames : rows.stop * frames]
     sides = {name: dataset.mask_side(get_protocol(name)) for name in names}
     makers = {name: metrics.TruthMaker(len(part), side, side, name) for name, side in sides.items()}

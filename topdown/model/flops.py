@@ -25,8 +25,7 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
         keys, values 2 N d 2C                          (counted with the first pass)
         one step     2 K d C + 4 K N C + 6 K d (C + d) + 2 K (2 d) mlp
         codes        2 K d E,  channel scale 2 K d C
-        predictor    of clips of T frames, (T - 1) / T of 24 K d d, counted with the first pass
-                     (slots with slots, 4 K K d, are left out, as torch's counter leaves them out)
+        predictor    of T frames T - 1 times 24 K d d, counted with the first pass (its attention left out)
         decoder      autoregressive: 2 N D D + 2 K d D, and a layer 8 N D D + 4 P D + 16 N D D (positions),
                      8 K D D + 2 K D + 4 N H K D (slots, H heads); P = sum of queries times keys over ``causal_blocks``,
                      a third above N^2 / 2 (a GPU's kernel has its own way)
@@ -42,16 +41,15 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
     step = 2 * k * d * c + 4 * k * n * c + 2 * k * (3 * d * c + 3 * d * d) + 4 * k * d * mlp
     parts = dict.fromkeys(PARTS, 0)
     parts['head'] = 2 * n * dim * (dim + d)
-    before = config.clip_length - 1  # frames of a clip that another follows
-    parts['first pass'] = keys_values + t * step + before * 24 * k * d * d // config.clip_length
+    parts['first pass'] = keys_values + t * step + (config.clip_length - 1) * 24 * k * d * d // config.clip_length
     if config.top_down:
         widths = [c] * config.channel_modulation + [c] * config.modulate_queries + [mlp] * config.modulate_mlp
         small = max(1, d // 4)
         scales = sum(2 * k * d * w if config.predictor == 'linear' else 2 * k * small * (d + w) for w in widths)
         codes = 2 * k * d * config.codebook_size if config.quantize else 0
         parts['codes and scales'] = config.feedback_rounds * (codes + scales)
-        rounds = config.feedback_rounds if config.feedback == 'image' else 0
-        parts['second pass'] = rounds * t * step + (0 if config.share_weights else keys_values)
+        second = config.feedback_rounds * t * step + (0 if config.share_weights else keys_values)
+        parts['second pass'] = second if config.feedback == 'image' else 0
     parts['decoder'] = _decoder_flops(config, dim, n)
     return parts
 
@@ -76,12 +74,11 @@ def step_flops(config: ModelConfig, feature_size: int, num_patches: int) -> int:
     The backward pass costs two products for each of the forward pass, and none for the nearest codes. (Tokens need no
     gradient, but the norm before the first layer has weights that do.)
     """
-    parts, codes = forward_flops(config, feature_size, num_patches), 0
+    forward = sum(forward_flops(config, feature_size, num_patches).values())
+    codes = 0
     if config.top_down and config.quantize:
         codes = config.feedback_rounds * 2 * config.num_slots * config.slot_size * config.codebook_size
-    if config.feedback == 'time':  # the scales of a clip's last frame are for none: no gradient comes back
-        codes += (parts['codes and scales'] - codes) // config.clip_length
-    return 3 * sum(parts.values()) - 2 * codes
+    return 3 * forward - 2 * codes
 
 
 def vit_flops(width: int, depth: int, tokens: int, patch_values: int, patches: int) -> int:

@@ -6,10 +6,10 @@ DINOSAUR baseline.
 A batch may be clips of T frames, flattened: frame t of clip b is row b T + t. Slots of a clip's first frame start from
 noise, those of the others from a predictor P, a transformer's block over slots (Kipf et al. 2022)::
 
-    (14)  S^0_t = P(S_{t-1}),   P = LayerNorm, self-attention, LayerNorm, MLP, with residuals
+    S^0_t = P(S_{t-1}),   P = LayerNorm, self-attention, LayerNorm, MLP, with residuals
 
-``feedback='image'`` has the passes of images on every frame. With ``feedback='time'`` a frame has one pass, scaled by
-codes and attention of the pass on the frame before: m_t = M(c(S_{t-1}), A_{t-1}).
+``feedback='image'`` has the passes of images on every frame. With ``feedback='time'`` each has one pass, which is the
+first and the last, scaled by codes and attention of the frame before; ``Output.scales`` are those for the next one.
 """
 
 from __future__ import annotations
@@ -26,17 +26,14 @@ from topdown import distributed, precision
 from topdown.config import ModelConfig
 from topdown.model.codebook import Codebook
 from topdown.model.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder, scan_orders
-from topdown.model.modulation import Modulation, Scales
+from topdown.model.modulation import PLAIN, Modulation, Scales
 from topdown.model.pixels import PixelStem, SpatialBroadcastDecoder
 from topdown.model.slot_attention import InputHead, SlotAttention, SlotInit
 
 
 @dataclass
 class Output:
-    """Everything one forward pass makes. Fields of decoder and pathway are None where it is off.
-
-    With ``feedback='time'`` the one pass of a frame is the first, too; scales are those made of it, for the next frame.
-    """
+    """Everything one forward pass makes. Fields of decoder and pathway are None where it is off."""
 
     slots: Tensor  # (B, K, d), last pass
     attention: Tensor  # (B, K, N), last pass, sums to one over slots
@@ -96,12 +93,10 @@ class SlotModel(nn.Module):
             )
             if config.patch_order == 'random':
                 scan_orders(num_patches)  # refuses what is not a square grid
-        self.slot_predictor: nn.Module | None = None
         if config.clip_length > 1:
-            width = config.slot_size
-            self.slot_predictor = nn.TransformerEncoderLayer(
-                width, math.gcd(4, width), 4 * width, dropout=0.0, batch_first=True, norm_first=True
-            )
+            heads, width = math.gcd(4, config.slot_size), 4 * config.slot_size
+            given = {'dropout': 0.0, 'batch_first': True, 'norm_first': True}
+            self.slot_predictor = nn.TransformerEncoderLayer(config.slot_size, heads, width, **given)
         # The pathway comes last, so that with one seed the baseline starts from the same weights.
         self.codebook: Codebook | None = None
         self.modulation: Modulation | None = None
@@ -159,28 +154,16 @@ class SlotModel(nn.Module):
             hidden_BN: for the autoregressive decoder, which of its inputs are masked; drawn in training mode if None.
             decode: whether the decoder is wanted at all; slots and attention do without.
             frames: T, of the clips that the batch is; by default ``clip_length``.
-
-        Raises:
-            ValueError: if the batch is not whole clips, or a model of images gets clips.
         """
-        frames = frames or self.config.clip_length
-        if len(tokens_BND) % frames or (frames > 1 and self.slot_predictor is None):
-            raise ValueError(
-                f'{len(tokens_BND)} images are not clips of {frames} frames for a model with '
-                f'clip_length={self.config.clip_length}'
-            )
         with precision.autocast(self.precision, tokens_BND.device):
-            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN, decode, frames)
+            return self._forward(
+                tokens_BND, noise_BKd, need_masks, hidden_BN, decode, frames or self.config.clip_length
+            )
 
     def _forward(
-        self,
-        tokens_BND: Tensor,
-        noise_BKd: Tensor | None,
-        need_masks: bool,
-        hidden_BN: Tensor | None,
-        decode: bool,
+        self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None, decode: bool,
         frames: int,
-    ) -> Output:
+    ) -> Output:  # fmt: skip
         config = self.config
         target, hints = tokens_BND.detach(), None
         if config.hint_channels:
@@ -191,14 +174,12 @@ class SlotModel(nn.Module):
                 len(target) // frames,
             )
         inputs = self.head(target)
-        plain = modulated = self.slot_attention.keys_values(inputs)
-        if self.second_attention is not None:
-            modulated = self.second_attention.keys_values(inputs)
-        passes: list[dict[str, object]] = []
-        for parts in zip(*(_by_frame(x, frames) for x in (*plain, *modulated, hints)), strict=True):
-            scales = passes[-1]['scales'] if passes and config.feedback == 'time' else None
-            start = self.slot_predictor(passes[-1]['slots']) if passes else self.slot_init(noise_BKd)
-            passes.append(self._frame(start, parts[:2], parts[2:4], parts[4], scales))
+        start, scales, passes = self.slot_init(noise_BKd), None, []
+        for part, hint in zip(_by_frame(inputs, frames), _by_frame(hints, frames), strict=True):
+            if passes:
+                start = self.slot_predictor(passes[-1]['slots'])
+                scales = passes[-1].get('scales') if config.feedback == 'time' else None
+            passes.append(self._frame(part, start, hint, scales))
         found = {name: _joined([frame[name] for frame in passes]) for name in passes[0]}
         commitment, slots, attention = (found.pop(name) for name in ('commitment', 'slots', 'attention'))
         if not decode:
@@ -217,31 +198,18 @@ class SlotModel(nn.Module):
             **found,
         )
 
-    def _frame(
-        self,
-        start: Tensor,
-        plain: tuple[Tensor, Tensor],
-        modulated: tuple[Tensor, Tensor],
-        hints: Tensor | None,
-        scales: Scales | None,
-    ) -> dict[str, object]:
-        """The passes of one image, or of one frame of every clip: fields of ``Output``, and the commitment loss.
-
-        Args:
-            start: slots.
-            plain, modulated: keys and values of the first pass and of those after it.
-            hints: see ``nearest_hints``.
-            scales: of the frame before, if it modulates this one.
-        """
+    def _frame(self, inputs: Tensor, start: Tensor, hints: Tensor | None, scales: Scales | None) -> dict[str, object]:
+        """Fields of ``Output``, and the commitment loss, of one frame; ``scales`` are of the frame before, if any."""
         config, again = self.config, self.second_attention or self.slot_attention
-        if scales is None:
-            slots, attention = self.slot_attention(start, *plain)
-        else:
-            slots, attention = again(start, *modulated, scales)
+        first = self.slot_attention if scales is None else again
+        keys, values = first.keys_values(inputs)
+        slots, attention = first(start, keys, values, scales or PLAIN)
         found: dict[str, object] = {}
         commitment: Tensor | float = 0.0
         if self.modulation is not None:
             found |= {'first_slots': slots, 'first_attention': attention}
+            if again is not first and config.feedback == 'image':
+                keys, values = again.keys_values(inputs)
             for number in range(config.feedback_rounds):
                 codes = slots
                 if self.codebook is not None:
@@ -253,16 +221,14 @@ class SlotModel(nn.Module):
                     codes = config.hint_scale * nearest_hints(hints, attention, config.slot_size)
                 scales = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
                 if config.feedback == 'image':
-                    slots, attention = again(start, *modulated, scales)
+                    slots, attention = again(start, keys, values, scales)
             found['scales'] = scales
         return {'slots': slots, 'attention': attention, 'commitment': commitment, **found}
 
 
 def _by_frame(x: Tensor | None, frames: int) -> Sequence[Tensor | None]:
-    """Rows of clips (B, ...) -> for every frame, those of all clips (B / T, ...); None for each if there are none."""
-    if x is None or frames == 1:
-        return [x] * frames
-    return x.unflatten(0, (-1, frames)).unbind(1)
+    """Rows of clips (B, ...) -> for every frame, those of all clips (B / T, ...)."""
+    return [x] * frames if x is None or frames == 1 else x.unflatten(0, (-1, frames)).unbind(1)
 
 
 def _joined(parts: Sequence) -> object:
@@ -271,9 +237,8 @@ def _joined(parts: Sequence) -> object:
         return parts[0]
     if isinstance(parts[0], Scales):
         return Scales(*map(_joined, zip(*parts, strict=True)))
-    if not torch.is_tensor(parts[0]) or not parts[0].ndim:
-        return sum(parts) / len(parts)
-    return torch.stack(parts, 1).flatten(0, 1)
+    rows = torch.is_tensor(parts[0]) and parts[0].ndim
+    return torch.stack(parts, 1).flatten(0, 1) if rows else sum(parts) / len(parts)
 
 
 def nearest_hints(hints_BNh: Tensor, attention_BKN: Tensor, width: int) -> Tensor:

@@ -65,8 +65,7 @@ class ToyboxConfig:
     speed: float = 1.0
     """Of clips: a toy's largest velocity, in pixels a frame in either direction."""
     swing: float = 0.0
-    """Of clips: frames in which toys go to and fro, each within 0.7 to 1.3 of it, so that those which leave or are hidden
-    come back; 0: all move steadily."""
+    """Of clips: toys go to and fro in about so many frames (0.7 to 1.3 times), and come back; 0: they move steadily."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -362,7 +361,7 @@ def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int) -
     """A scene in which every toy moves, in front of others or behind them, and may leave the image.
 
     The frame in the middle is the scene as ``render_scene`` composes it. There, each toy has a velocity of its own, up
-    to ``speed`` in either direction, which it keeps or, with ``swing``, swings with.
+    to ``speed`` in either direction, and keeps or swings with it.
     """
     ground, toys, _ = _compose(config, rng, None)
     most = round(config.speed * SUPERSAMPLE)

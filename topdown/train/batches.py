@@ -45,11 +45,9 @@ class TrainData:
             raise ValueError(
                 f'batch_size={config.train.batch_size} exceeds the {dataset.epoch_length} training images of an epoch'
             )
-        frames, length = dataset.frames, config.model.clip_length
-        if length > 1 and not (length <= frames <= len(dataset)):
+        if (length := config.model.clip_length) > 1 and not length <= dataset.frames <= len(dataset):
             raise ValueError(
-                f'clip_length={length} needs clips of as many frames; dataset {config.data.dataset} has '
-                + (f'clips of {frames}, and {len(dataset)} images' if frames > 1 else 'single images')
+                f'clip_length={length}: {len(dataset)} images in clips of {dataset.frames} frames have none'
             )
         self.dataset, self.encoder, self.config = dataset, encoder, config
         self.views: list[Tensor] = []

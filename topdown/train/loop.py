@@ -26,7 +26,7 @@ from topdown.data import open_dataset
 from topdown.data.base import ImageSet
 from topdown.data.digest import difference, digest, made_of
 from topdown.evaluate.predict import evaluate_model, object_categories
-from topdown.evaluate.truth import EvalSet, clip_frames, make_eval_set
+from topdown.evaluate.truth import EvalSet, make_eval_set
 from topdown.files import locked, read_json, write_text
 from topdown.model.encoder import Encoder, chosen_precision, make_encoder
 from topdown.model.slot_model import SlotModel
@@ -114,8 +114,8 @@ def train_model(
     """
     if config.train.batch_size % (distributed.world() * config.model.clip_length):
         raise ValueError(
-            f'batch_size={config.train.batch_size} cannot be shared out to {distributed.world()} processes in whole '
-            f'clips (clip_length={config.model.clip_length})'
+            f'batch_size={config.train.batch_size} cannot be shared out to {distributed.world()} processes in '
+            f'clips of {config.model.clip_length}'
         )
     if data is None and config.train.cache_tokens and not config.train.token_dir and distributed.world() > 1:
         raise ValueError(
@@ -128,7 +128,7 @@ def train_model(
         train_set = open_dataset(config, 'train', progress) if data is None else data.dataset
         val_set = open_dataset(config, 'val', progress) if eval_set is None else eval_set.dataset
     sets = {'train': train_set, 'val': val_set}
-    if val_set.labelled and len(val_set) // clip_frames(config.model, val_set) < distributed.world():
+    if val_set.labelled and len(val_set) // val_set.frames < distributed.world():
         raise ValueError(
             f'{len(val_set)} validation images cannot be shared out to {distributed.world()} processes: use fewer '
             'processes, or more images (eval_images)'
