@@ -142,7 +142,7 @@ def photographs() -> list[Try]:
     rows, without, runs = read('photos_search'), read('photos_baselines'), read_runs(TABLES, 'photos')
     runs = runs[runs.variant == 'baseline']
     slot, tokens = (only(without, 'model', name) for name in ('one slot', 'k-means on tokens'))
-    last = rows.groupby(['decoder', 'changes', 'tokens'], sort=False).last().reset_index()
+    last = rows.groupby(['decoder', 'changes', 'tokens'], sort=False, dropna=False).last().reset_index()
     other, easy = last[last.decoder.ne('slotwise')], last[last.decoder.eq('slotwise')]
     stopped = listed(f'{row.mbo_i} ({row.decoder}, {row.changes}, step {row.step:,})'.replace(', nan', '')
                      for row in other.itertuples())  # fmt: skip
