@@ -205,8 +205,7 @@ class ModelConfig:
     feedback_rounds: int = 1
     """Rounds of feedback: each takes the codes and attention of the pass before it and starts from the same slots."""
     feedback: str = 'image'
-    """What modulates a pass: image, the pass before it on the same image, or time, that on the frame before, so that
-    a frame has one pass."""
+    """What modulates a pass: image, the pass before on the same image, or time, the one pass on the frame before."""
     clip_length: int = 1
     """Frames of a clip in training, one after another, each frame's slots starting from those before; 1: images apart.
     In evaluation, models of clips go through each from its first frame to its last."""

@@ -75,7 +75,6 @@ _CLIPS = dataclasses.replace(
 _VIDEO = dataclasses.replace(
     _CLIPS.with_(
         toybox={'num_train': 120, 'num_val': 16, 'speed': 16.0, 'swing': 20.0}, clip_length=6, batch_size=24,
-        steps=1500, lr_half_life=600,
     ),
     name='movi_video',
 )  # fmt: skip

@@ -15,10 +15,6 @@ EXPERIMENTS = ('main', 'search', 'ablation', 'codebook', 'categories', 'difficul
 MAIN = ('baseline', 'top-down', 'six-iterations')
 
 
-VIDEO = ('baseline', 'top-down', 'in time')
-"""The models of the main table of presets that learn clips."""
-
-
 ABLATION = (
     *MAIN, 'channel only', 'spatial only', 'without shifting', 'without quantization', 'mlp predictor', 'two rounds',
     'three rounds', 'separate weights',
@@ -216,7 +212,7 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
     """Variant, changes and setting of every case of an experiment."""
     toybox, easy = base.data.dataset == 'toybox', base.model.decoder == 'slotwise'
     if name in ('main', 'ablation'):
-        main = VIDEO if base.model.clip_length > 1 else MAIN
+        main = (*MAIN[:2], 'in time') if base.model.clip_length > 1 else MAIN
         for variant in main if name == 'main' else PARTS if toybox and not easy else ABLATION:
             yield variant, {}, ''
     elif name == 'search':

@@ -3,14 +3,12 @@
 A clip's frames side by side are one image, so that an object and a segment that keep their numbers count once::
 
     FG-ARI, mBO    of that image, with the first frame and without
-    flicker        share of pixels, of those whose true object is the same in a frame and the next, that change slot;
-                   over all pixels, and over those of objects
+    flicker        share of pixels that change slot, of those (all, or objects' alone) whose true object stays the same
     kept slot      share of returns after which the slot that overlaps the object most (IoU) is the one of before
     kept code      the same of the slots' codes
 
-An object returns where it is seen, then hidden (by another or by the image's border), then seen again. It is seen in a
-frame with at least ``SEEN`` of the pixels that it has in the frame where it has most, and hidden with at most
-``HIDDEN``; before and after are the nearest frames in which it is seen.
+An object returns where it is seen (with at least ``SEEN`` of the pixels of its fullest frame), then hidden, by another
+or by the border (with at most ``HIDDEN`` of them), then seen again.
 """
 
 from __future__ import annotations
@@ -68,10 +66,11 @@ def score_clip(labels_TMM: Tensor, truth_TMM: Tensor, codes_TK: Tensor | None = 
         row[name] = changed[among].double().mean().item()
     joint = metrics.joint_histogram(truth_TMM, labels_TMM).double()
     best, found = metrics.iou(joint)[0].argmax(2), returns(joint[:, 1:].sum(2))
-    row |= {'returns': len(found), 'kept_slot': _share(best[t, o] == best[u, o] for o, t, u in found)}
+    kept = {'kept_slot': [best[t, o] == best[u, o] for o, t, u in found]}
     if codes_TK is not None:
-        row['kept_code'] = _share(codes_TK[t, best[t, o]] == codes_TK[u, best[u, o]] for o, t, u in found)
-    return row
+        kept['kept_code'] = [codes_TK[t, best[t, o]] == codes_TK[u, best[u, o]] for o, t, u in found]
+    row |= {name: torch.tensor(values, dtype=torch.float64).mean().item() for name, values in kept.items()}
+    return {**row, 'returns': len(found)}
 
 
 def score_clips(labels_VMM: Tensor, data: TruthSet, codes_VK: Tensor | None = None) -> dict[str, float]:
@@ -81,8 +80,3 @@ def score_clips(labels_VMM: Tensor, data: TruthSet, codes_VK: Tensor | None = No
         part = slice(c * frames, (c + 1) * frames)
         rows.append(score_clip(labels_VMM[part], truth, None if codes_VK is None else codes_VK[part]))
     return {**metrics.summarize(rows), 'returns': sum(row['returns'] for row in rows)}
-
-
-def _share(kept) -> float:
-    kept = [bool(value) for value in kept]
-    return sum(kept) / len(kept) if kept else float('nan')

@@ -77,9 +77,9 @@ def run_model(
         for start in range(0, end, size):
             batch = slice(start, min(start + size, end))
             length = min(frames, batch.stop - start)  # a limit may cut a clip
-            given = {'noise_BKd': noise[first:][batch][::length].to(device), 'decode': decode, 'frames': length}
+            noise_here = noise[first:][batch][::length].to(device)
             with torch.no_grad():
-                out = model(tokens[batch].to(device).float(), **given)
+                out = model(tokens[batch].to(device).float(), noise_here, decode=decode, frames=length)
             yield batch, out
     finally:
         model.precision = before[1]

@@ -156,15 +156,13 @@ class SlotModel(nn.Module):
             frames: T, of the clips that the batch is; by default ``clip_length``.
         """
         with precision.autocast(self.precision, tokens_BND.device):
-            return self._forward(
-                tokens_BND, noise_BKd, need_masks, hidden_BN, decode, frames or self.config.clip_length
-            )
+            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN, decode, frames)
 
     def _forward(
         self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None, decode: bool,
         frames: int,
     ) -> Output:  # fmt: skip
-        config = self.config
+        config, frames = self.config, frames or self.config.clip_length
         target, hints = tokens_BND.detach(), None
         if config.hint_channels:
             target, hints = target.split([target.shape[-1] - config.hint_channels, config.hint_channels], dim=-1)

@@ -370,9 +370,8 @@ def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int) -
     images, labels, k = [], [], SUPERSAMPLE
     for time in np.arange(frames) - frames // 2:
         canvas, seen = ground.copy(), np.zeros((config.size * k,) * 2, np.uint8)
-        way = np.full(len(toys), float(time)) if pace is None else np.sin(pace * time) / pace
-        for number, (toy, velocity) in enumerate(zip(toys, velocities, strict=True), 1):
-            dx, dy = (int(way[number - 1] * v) for v in velocity)
+        way = velocities * (time if pace is None else (np.sin(pace * time) / pace)[:, None])
+        for number, (toy, (dx, dy)) in enumerate(zip(toys, way.astype(int).tolist(), strict=True), 1):
             toy.shift(dx, dy)
             toy.paint(canvas)
             seen[np.asarray(toy.silhouette) > 127] = number
