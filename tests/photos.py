@@ -157,7 +157,7 @@ def picture(root: str, count: int = 8) -> None:
     base = topdown.preset(name, data_root=root, eval_images=count)
     data = topdown.make_eval_set(base, topdown.make_encoder(base), progress=False)
     labels['truth'] = data.instances[:].clip(0)
-    labels['k-means'] = kmeans(data, data.tokens, base.model.num_slots)[:]
+    labels['k-means'] = np.asarray(kmeans(data, data.tokens, base.model.num_slots)[:])
     for variant in ('baseline', 'top-down'):
         config = topdown.preset(name, seed=0, **topdown.VARIANTS[variant])
         model = topdown.load_run(job_folder('runs', config) / 'checkpoint.safetensors')[0]
