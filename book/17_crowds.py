@@ -149,8 +149,9 @@ for kind, part in counted.groupby('images', sort=False):
     for metric, title in metrics.items():
         panels[f'{title}, {kind} images'] = found[found.metric == metric]
 if panels:
-    names = counted.drop_duplicates('edge').set_index('edge').bin
-    ticks = {n: names[edge].replace(' to ', '–') for n, edge in enumerate(edges)}
+    ends = counted.groupby('edge').end.first()
+    single = [ends[edge] == edge + 1 for edge in edges]
+    ticks = {n: f'{edge:g}' + '+' * (not single[n]) for n, edge in enumerate(edges)}
     _ = plots.show_intervals(panels, 'objects an image', ticks, columns=2)
 else:
     print(tables.NOT_RUN)

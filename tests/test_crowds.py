@@ -8,9 +8,9 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_mutual_info_score
 
-from topdown import build_model, predict, preset, train_model
+from topdown import VARIANTS, build_model, load_run, predict, preset, train_model
 from topdown.book import codes, crowds
-from topdown.book.codes import SlotCodes, code_agreement, where_and_what
+from topdown.book.codes import SlotCodes, code_agreement, slot_codes, where_and_what
 from topdown.book.plan import MAIN, Job
 from topdown.book.runs import job_folder, measure_run
 from topdown.cli import main
@@ -194,18 +194,27 @@ def finished(tiny, encoder, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_command_writes_a_row_a_run_and_bin(finished, capsys):
-    folder = finished / 'tables'
+def test_the_command_writes_a_row_a_run_and_bin(finished, encoder, capsys):
+    folder, data = finished / 'tables', make_eval_set(preset('smoke'), encoder, progress=False)
     main(['tables', 'crowds', '--preset', 'smoke', '--run-dir', str(finished), '--tables', str(folder)])
     assert 'joint_found' in capsys.readouterr().out
     bins, runs = (pd.read_csv(folder / f'smoke_{name}.csv') for name in ('crowds', 'agreement'))
+    pairs = runs[runs.other_seed.notna()]
+    assert list(zip(pairs.variant, pairs.seed, pairs.other_seed)) == [('top-down', 1, 0)]
+    assert pairs.joint_found.isna().all()
+    assert pairs.matched.between(0, 1).all()
+    own = preset('smoke', **VARIANTS['top-down'])
+    one, other = (
+        slot_codes(load_run(job_folder(finished, own.with_(seed=seed)) / 'checkpoint.safetensors', encoder)[0], data)
+        for seed in (1, 0)
+    )
+    assert pairs.matched.item() == pytest.approx(code_agreement(one, other)['matched'])
+    runs = runs[runs.other_seed.isna()]
+    assert runs[['joint_found', 'joint_slots']].notna().all(axis=None)
     assert list(zip(runs.variant, runs.seed)) == [
         (variant, seed) for variant in MAIN for seed in (0, 1) if (variant, seed) != (MAIN[-1], 1)
     ]
     assert runs[['commit', 'threads', 'precision', 'device', 'config', 'seconds']].notna().all(axis=None)
-    pairs = runs.dropna(subset='other_seed')
-    assert pairs[['variant', 'seed', 'other_seed']].to_numpy().tolist() == [['top-down', 1, 0]]
-    assert pairs.matched.between(0, 1).all()
     assert not bins.duplicated(['variant', 'seed', 'images', 'by', 'low']).any()
     assert set(bins.images) == {'own', 'crowded'}
     assert set(bins.by) == set(crowds.BINS)

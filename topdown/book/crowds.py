@@ -67,14 +67,14 @@ def crowds(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '') 
 
     Returns:
         'crowds', ``crowd_rows`` of decoders' masks on own images, the preset's for validation, and of Toybox crowded
-        ones, as no run was made on; 'agreement', a row per run: ``where_and_what`` as joint_found and so on, and a
-        top-down model's ``code_agreement`` with that of other_seed, the one before.
+        ones, as no run was made on; 'agreement', ``where_and_what`` of every run, as joint_found and so on, and
+        ``code_agreement`` of every two top-down models, other_seed being that of the second.
 
     Raises:
         FileNotFoundError: if no run is finished.
         ValueError: if a run was made on other data than now.
     """
-    found, sets, known, before = {'crowds': [], 'agreement': []}, {}, {}, None
+    found, sets, known, codes = {'crowds': [], 'agreement': []}, {}, {}, {}
     jobs = [job for job in plan(preset_name) if job.variant in MAIN and job.experiment in ('main', 'ablation')]
     for job in {(job.variant, job.seed): job for job in jobs}.values():
         config = job.config(preset_name, data_root)
@@ -91,16 +91,16 @@ def crowds(preset_name: str, run_dir: str | Path = 'runs', data_root: str = '') 
                 sets[name] = data, case.model.num_slots, hidden
         began, own, rows = time.perf_counter(), sets['own'][0], []
         model = load_run(folder / 'checkpoint.safetensors', encoder)[0]
-        joint = {f'joint_{name.replace(" ", "_")}': share for name, share in where_and_what(model, own).items()}
+        models = [{f'joint_{name.replace(" ", "_")}': share for name, share in where_and_what(model, own).items()}]
         if model.codebook is not None:
-            last, before = before, (job.seed, slot_codes(model, own))
-            joint |= {'other_seed': last[0], **code_agreement(before[1], last[1])} if last else {}
+            codes[job.seed] = mine = slot_codes(model, own)
+            models += [{'other_seed': seed, **code_agreement(mine, codes[seed])} for seed in list(codes)[:-1]]
         for name, (data, slots, hidden) in sets.items():
             model.config = dataclasses.replace(model.config, num_slots=slots)
             rows += [{'images': name, **row} for row in crowd_rows(predict(model, data), data, slots, hidden)]
         origin = {'variant': job.variant, **provenance(config, time.perf_counter() - began, model.precision)}
         found['crowds'] += [origin | row for row in rows]
-        found['agreement'].append(origin | joint)
+        found['agreement'] += [origin | row for row in models]
     if not sets:
         remedy = f'make them with topdown tables --preset {preset_name}'
         raise FileNotFoundError(f'{run_dir}/{preset_name}/jobs holds no finished run of {", ".join(MAIN)}: {remedy}')
