@@ -230,9 +230,12 @@ shown = {}
 for name, rows in by_source.items():
     for other in against:
         found = tables.effects(rows, other, METRICS)
-        found = tables.show_effects(found[found.variant == 'top-down'])
-        shown[(*name, other)] = found
-pd.concat(shown, names=['decoder', 'masks', 'top-down against'])
+        found = found[found.variant == 'top-down']
+        if len(found):
+            table = tables.show_effects(found).reset_index(drop=True)
+            shown[(*name, other)] = table.rename({0: ''})
+names = ['decoder', 'masks', 'top-down against']
+pd.concat(shown, names=names) if shown else tables.NOT_RUN
 
 # %%
 for decoder, rows in by_decoder.items():
