@@ -26,7 +26,7 @@ MODELS = [
     {'decoder': 'slotwise'},
     {'decoder': 'mlp'},
     {'decoder': 'diffusion'},
-    {'decoder': 'diffusion', 'decoder_layers': 1, 'hint_channels': 4, 'quantize': False, 'hinted_codes': True},
+    {'decoder': 'diffusion', 'decoder_layers': 1, 'hint_channels': 4},
     {'decoder_layers': 2},
 ]
 

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import topdown
-
 from tests.masking import run
 from tests.reference import diffusion as reference
 from topdown import distributed, precision
