@@ -7,7 +7,7 @@ DATA ?=
 WORKERS ?= 2
 NOTEBOOKS := $(wildcard book/[0-9]*.ipynb)
 
-.PHONY: help install bench train tables test lint unit coverage mutants fuzz notebooks book pair execute soak audit lock \
+.PHONY: help install bench train tables test lint unit coverage mutants fuzz notebooks book pdf pair execute soak audit lock \
   rehearsal clean
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make coverage the unit tests, and which lines of the package they reach'
 	@echo 'make mutants  put faults into a copy of the package, one by one: the tests must notice each'
 	@echo 'make book     build the book only'
+	@echo 'make pdf      the book as one PDF (needs Chromium and poppler)'
 	@echo 'make fuzz     over a million broken inputs for all parsers (a few thousand are part of make test)'
 	@echo 'make bench    time training steps and write the rows of the chapter on costs'
 	@echo 'make soak     kill runs at random times, damage files, fill disks, cut connections; counts what was survived'
@@ -81,6 +82,9 @@ book: install
 	$(BIN)/python tests/check_book.py
 	$(BIN)/python -m tests.live_page _build/html/book/02_modulation_maps.html
 
+pdf: book
+	$(BIN)/python -m tests.print_book _build/book.pdf
+
 rehearsal: install
 	$(BIN)/python -m tests.rehearsal --work runs/rehearsal --table figures/tables/rehearsal.csv
 
@@ -89,7 +93,7 @@ bench: install
 	  --table figures/tables/bench.csv --evaluation
 	$(BIN)/topdown bench --preset coco --batch-size 8 --precision fp32 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv
-	$(BIN)/topdown bench --preset toybox --rounds 60 --models baseline top-down six-iterations \
+	$(BIN)/topdown bench --preset slotwise --rounds 60 --models baseline top-down six-iterations \
 	  --table figures/tables/bench.csv
 	$(BIN)/topdown bench --preset coco --batch-size 4 --rounds 5 --grow figures/tables/bench_growth.csv
 	$(BIN)/topdown bench --preset coco --batch-size 8 --store figures/tables/token_store.csv

@@ -15,9 +15,10 @@
 #
 # **Question of this chapter: what has to change for PASCAL VOC, and does the pathway help there?**
 #
-# The model and its training are those of [the chapter on COCO](03_train_coco.ipynb). Three things are VOC's own. Its
-# photographs are few, so training sees a *random crop* of each. Its numbers are quoted for *classes* as often as for
-# instances: all sheep of an image as one mask. And the pixels along every outline have *no label at all*.
+# The model and its training are those of [the chapter on COCO](03_train_coco.ipynb); the stand-in, whose runs are
+# short, has [the easier decoder](slotwise.md). Three things are VOC's own. Its photographs are few, so training sees a
+# *random crop* of each. Its numbers are quoted for *classes* as often as for instances: all sheep of an image as one
+# mask. And the pixels along every outline have *no label at all*.
 #
 # Run as it is, this notebook needs neither a GPU nor a network: it takes Toybox cut to VOC's format, wider than high,
 # with an unlabelled border around every toy and few categories, so that an image often has several of one. With the

@@ -21,8 +21,8 @@
 # of each other, and true masks in which an object keeps its number through the clip.
 #
 # Run as it is, this notebook needs neither a GPU nor a network: it makes short clips of many moving toys, in MOVi's
-# file format, so that MOVi's reader reads them. With the data at hand, the same notebook runs the paper's
-# configurations:
+# file format, so that MOVi's reader reads them, and trains on them with [the easier decoder](slotwise.md). With the
+# data at hand, the same notebook runs the paper's configurations:
 #
 # ```bash
 # papermill book/05_movi.ipynb out.ipynb -p preset movi_c -p data_root /data/movi

@@ -21,8 +21,9 @@
 # where every toy has one colour. The same comparison is made with more clutter, more objects, too few and too many
 # slots, a codebook of two, and grounds from plain to strong.
 #
-# The rows shown are those of [the easier decoder](slotwise.md), on which every setting was run; with the paper's, training
-# ends on its plateau in some seeds, and two seeds a setting would show little beside that.
+# With the paper's decoder some runs end [on the plateau](08_ablation.ipynb) of their training, and with two seeds a
+# setting one such run is most of an interval. `-p preset slotwise` shows [the easier decoder](slotwise.md), which has
+# no plateau, in more settings.
 #
 # The chapter trains nothing: it reads `figures/tables/<preset>_difficulty.csv`, which
 # `topdown tables --preset <preset> --only difficulty` writes, and shows *not run* where the file or a row is missing.
@@ -44,7 +45,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
     sys.path.insert(0, os.path.abspath('..'))
 
 # %% tags=["parameters"]
-preset = 'slotwise'  # a Toybox preset: the settings are changes to its generator
+preset = 'toybox'  # a Toybox preset: the settings are changes to its generator
 floor = 2.0  # a codebook with a perplexity below this counts as collapsed
 
 # %% tags=["hide-input"]

@@ -286,7 +286,9 @@ print(
 
 # %%
 hinted = tables.read_runs(folder, f'{preset}_hints')
-tables.means_table(hinted, ('fg_ari', 'ari', 'mbo_i', 'slots_fg_ari', 'slots_mbo_i'))
+columns = ('fg_ari', 'ari', 'mbo_i', 'slots_fg_ari', 'slots_mbo_i')
+shown = {'slots_fg_ari': 'FG-ARI, slots', 'slots_mbo_i': 'mBO_i, slots'}
+tables.means_table(hinted, columns).rename(columns=shown)
 
 # %% [markdown]
 # Differences over the seeds that both have, with their 95 % interval, of the decoder's masks; and the smallest true

@@ -23,6 +23,10 @@
 # no figure below can stand beside a published one. What can be compared is what was run here, on the same images, from
 # the same tokens, for as many steps.
 #
+# Two decoders were trained on them: the paper's kind, autoregressive, with which the baseline does not leave its
+# plateau here in the steps that a small machine allows ([below](#tab-photos-search)), and [the easier
+# one](slotwise.md), with which it finds things within a minute. The comparison rests on the second.
+#
 # The photographs are their photographers' and are not part of this project; no image of them is shown. The list of
 # files is, so that whoever has COCO can make the same data set ([below](#the-same-photographs)). The results are read
 # from `figures/tables/photos*.csv`, and where a run is missing, *not run* is shown. At the end, a small model is
@@ -45,7 +49,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
     sys.path.insert(0, os.path.abspath('..'))
 
 # %% tags=["parameters"]
-preset = 'photos'  # whose rows are shown
+preset = 'photos'  # whose rows are shown, and those of PRESET_slotwise beside them
 images = ''  # your folder of images, for the last part; rendered toys if empty
 encoder = 'vit_toybox_patch8_96'  # of the last part; for photographs see below
 weights = ''  # a safetensors file of that encoder; empty: those timm knows
@@ -105,11 +109,13 @@ def read_or_say(name):
     return found if len(found) else pd.DataFrame({name: [tables.NOT_RUN]})
 
 
-runs = tables.read_runs(folder, preset)
-print(f'{len(runs)} runs of {base.train.steps} steps of {base.train.batch_size} images')
-if len(runs):
-    pairs = runs.groupby(['variant', 'steps']).seed.nunique().unstack('steps')
-    print(pairs.rename_axis(columns='seeds by steps').to_string())
+presets = {'autoregressive': preset, 'slotwise': f'{preset}_slotwise'}
+by_decoder = {name: tables.read_runs(folder, table) for name, table in presets.items()}
+for name, found in by_decoder.items():
+    print(f'{name} decoder: {len(found)} runs')
+    if len(found):
+        pairs = found.groupby(['variant', 'steps']).seed.nunique().unstack('steps')
+        print(pairs.rename_axis(columns='seeds by steps').to_string())
 
 # %% [markdown]
 # ## What the photographs are
@@ -167,6 +173,24 @@ without.set_index('model')[columns].round(1).rename(columns=tables.NAMES) if len
 ) else tables.NOT_RUN
 
 # %% [markdown]
+# (tab-photos-search)=
+# ## Which decoder
+#
+# Stated before the runs was the paper's kind of decoder, 10,000 steps with half of its inputs masked. On these tokens
+# its baseline stays near where it begins, below *block grid* in the table above, and so it does at twice the rate, with
+# tokens that are scaled to mean zero and variance one in every channel, and with orders drawn at random and three
+# quarters of the inputs masked: a decoder that sees the tokens before can do most of its work without slots, and 2,528 photographs and
+# a few thousand steps give it little reason to ask for more. The MLP decoder does no better in the steps that it
+# was given. The [slotwise decoder](slotwise.md) is near k-means within a thousand steps. So the comparison was stated
+# anew, with that decoder and five seeds, and then run. Every row is the baseline alone, on its way, stopped early;
+# seed 10 is in no comparison. Rows of scaled tokens were made outside of the package, which has no setting for that.
+
+# %%
+tried = tables.read(folder / f'{preset}_search.csv')
+keys = ['decoder', 'changes', 'tokens', 'seed', 'step']
+tried.drop(columns='date').set_index(keys) if len(tried) else tables.NOT_RUN
+
+# %% [markdown]
 # ## The result
 #
 # Means over 634 validation images, in percent; mean ± standard deviation over seeds. Masks are the decoder's, as in
@@ -183,10 +207,15 @@ def of_source(rows, prefix):
     return kept.rename(columns=renamed)
 
 
-by_source = {name: of_source(runs, prefix) for name, prefix in SOURCES.items()}
+by_source = {
+    (decoder, name): of_source(rows, prefix)
+    for decoder, rows in by_decoder.items()
+    for name, prefix in SOURCES.items()
+    if f'{prefix}fg_ari' in rows or not prefix
+}
 pd.concat(
     {name: tables.means_table(rows, METRICS) for name, rows in by_source.items()},
-    names=['masks', 'model'],
+    names=['decoder', 'masks', 'model'],
 ).fillna(tables.NOT_RUN)
 
 # %% [markdown]
@@ -201,37 +230,53 @@ shown = {}
 for name, rows in by_source.items():
     for other in against:
         found = tables.effects(rows, other, METRICS)
-        shown[name, other] = tables.show_effects(found[found.variant == 'top-down'])
-pd.concat(shown, names=['masks', 'top-down against'])
+        found = found[found.variant == 'top-down']
+        if len(found):
+            table = tables.show_effects(found).reset_index(drop=True)
+            shown[(*name, other)] = table.rename({0: ''})
+names = ['decoder', 'masks', 'top-down against']
+pd.concat(shown, names=names) if shown else tables.NOT_RUN
 
 # %%
-for other in against:
-    found = tables.effects(by_source['decoder'], other)
-    of_pathway = found[found.variant == 'top-down']
-    verdict, evidence = claim_verdict(of_pathway)
-    print(tables.wrap(f'top-down above {other}: {verdict} ({evidence})'))
+for decoder, rows in by_decoder.items():
+    for other in against:
+        found = tables.effects(rows, other)
+        verdict, evidence = claim_verdict(found[found.variant == 'top-down'])
+        said = f'{decoder}, top-down above {other}: {verdict} ({evidence})'
+        print(tables.wrap(said))
 
 # %% [markdown]
 # How small an effect could have been seen? The smallest true difference that four of five repetitions of these runs
-# would tell from zero, by the spread of the differences found. Three seeds can show large effects only.
+# would tell from zero, by the spread of the differences found.
 
 # %%
 smallest = []
-for other in against:
+for decoder, rows in by_decoder.items():
     for metric in ('fg_ari', 'mbo_i'):
-        if not len(runs) or metric not in runs:
+        if not len(rows):
             continue
-        by_seed = runs.pivot_table(index='seed', columns='variant', values=metric)
-        if {'top-down', other} <= set(by_seed):
+        by_seed = rows.pivot_table(index='seed', columns='variant', values=metric)
+        for other in [name for name in against if {'top-down', name} <= set(by_seed)]:
             pair = (by_seed['top-down'] - by_seed[other]).dropna()
             if len(pair) > 1:
                 points = smallest_difference(pair.std(), len(pair))
-                smallest.append((other, tables.NAMES[metric], len(pair), points))
-pd.DataFrame(
-    smallest, columns=['top-down against', 'metric', 'seeds', 'smallest, points']
-).round(1) if smallest else tables.NOT_RUN
+                row = decoder, other, tables.NAMES[metric], len(pair), points
+                smallest.append(row)
+columns = ['decoder', 'top-down against', 'metric', 'seeds', 'smallest, points']
+smallest = pd.DataFrame(smallest, columns=columns).set_index(columns[:2])
+smallest.round(1) if len(smallest) else tables.NOT_RUN
 
 # %% [markdown]
+# ## Masks
+#
+# ```{figure} ../figures/photos_masks.png
+# :alt: Label maps of eight validation images: truth, k-means on tokens, slots of the baseline and of the pathway, side by side; the images themselves are not shown
+#
+# The first eight validation images by their number in COCO, masks alone: truth, k-means on the tokens, and slots of the
+# two models of seed 0 with the slotwise decoder. A slot has one colour. Look for people in one piece, and for ground
+# that is cut in two.
+# ```
+#
 # ## What codes stand for
 #
 # As in [the chapter on codes](10_what_codes_mean.ipynb): every slot of the first pass that covers an object (IoU of at
@@ -239,10 +284,14 @@ pd.DataFrame(
 # information, of codes and of k-means on the very same slots; mean ± standard deviation over seeds.
 
 # %%
-long = tables.meaning(runs[runs.variant == 'top-down'])
+long = [
+    tables.meaning(rows[rows.variant == 'top-down']).assign(decoder=decoder)
+    for decoder, rows in by_decoder.items()
+]
+long = pd.concat(long)
 long = long[long.measure == 'ami']
 if len(long):
-    grouped = long.groupby(['partition', 'target'], sort=False).value
+    grouped = long.groupby(['decoder', 'partition', 'target'], sort=False).value
     table = grouped.agg(
         lambda v: f'{v.mean():.2f} ± {v.std():.2f}' if len(v) > 1 else f'{v.mean():.2f}'
     ).unstack()
@@ -255,10 +304,12 @@ table
 # validation images and scored on the other. *Most frequent* says people always.
 
 # %%
-probes = tables.read(folder / f'{preset}_probe.csv')
-tables.probe_summary(probes).set_index(['images', 'features']) if len(
-    probes
-) else tables.NOT_RUN
+probed = {
+    decoder: tables.probe_summary(found).set_index(['images', 'features'])
+    for decoder, name in presets.items()
+    if len(found := tables.read(folder / f'{name}_probe.csv'))
+}
+pd.concat(probed, names=['decoder']) if probed else tables.NOT_RUN
 
 # %% [markdown]
 # (the-same-photographs)=
@@ -284,6 +335,9 @@ tables.probe_summary(probes).set_index(['images', 'features']) if len(
 # topdown tables --preset photos --data-root /data/photos --workers 2
 # topdown tables probes --preset photos --data-root /data/photos
 # python -m tests.photos /data/photos
+# topdown tables --preset photos_slotwise --data-root /data/photos --workers 2
+# topdown tables probes --preset photos_slotwise --data-root /data/photos
+# python -m tests.photos picture /data/photos
 # ```
 #
 # ## Your own photographs
@@ -365,10 +419,14 @@ _ = plots.show_codes(crops, columns=6)
 
 # %%
 # NBVAL_CHECK_OUTPUT
-percent = runs[[name for name in METRICS if name in runs]].to_numpy(float)
-checks['scores are percentages'] = bool(((percent >= 0) & (percent <= 100)).all())
-checks['compared models have the same steps'] = (
-    not len(runs) or runs.steps.nunique() == 1
+for rows in by_decoder.values():
+    percent = rows[[name for name in METRICS if name in rows]].to_numpy(float)
+    inside = bool(((percent >= -100) & (percent <= 100)).all())
+    checks['scores are percentages'] = inside and checks.get(
+        'scores are percentages', True
+    )
+checks['compared models have the same steps'] = all(
+    not len(rows) or rows.steps.nunique() == 1 for rows in by_decoder.values()
 )
 checks['losses are finite'] = bool(np.isfinite(losses).all())
 checks['every slot has a code'] = bool(index.shape == slots.shape[:2])
@@ -382,12 +440,15 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 # ## What was seen, and its limits
 
 # %%
-print(tables.say_effects(tables.effects(by_source['decoder']), 'the baseline'))
-if len(runs) and len(without):
+for decoder, rows in by_decoder.items():
+    print(f'{decoder} decoder')
+    print(tables.say_effects(tables.effects(rows), 'the baseline'))
+    if not len(rows) or not len(without):
+        continue
     best = without[without.model.str.startswith(('k-means', 'block', 'one'))]
     for metric in ('fg_ari', 'mbo_i'):
         rival = best.loc[best[metric].idxmax()]
-        means = runs.groupby('variant', sort=False)[metric].mean()
+        means = rows.groupby('variant', sort=False)[metric].mean()
         above = ', '.join(means[means > rival[metric]].index) or 'no model'
         print(
             f'{tables.NAMES[metric]}: the best row without training is {rival.model} '
@@ -395,15 +456,27 @@ if len(runs) and len(without):
         )
 
 # %% [markdown]
+# *The pathway.* With the slotwise decoder it is not told from the baseline, and a difference of two points would have
+# been seen in both metrics. It is above six plain iterations in both, because these fall below the baseline: more iterations
+# harm here, and three modulated ones after three plain ones do not. That need not be the modulation's doing. The second
+# pass starts again from the initial slots, so that it, too, takes only three steps.
+#
+# *Against rows without training.* No model comes up to k-means on the same tokens in FG-ARI, which is fitted to every
+# image anew.
+#
+# *Codes* tell about as much of the category as of the place, where on [toys](10_what_codes_mean.ipynb) place was nearly
+# all they told; it is little of either, and a linear probe reads no more of the category off them than off position and
+# size. Slots hold some of it, and tokens more. All of this rests on few objects, those that a first-pass slot covers.
+#
 # *The data.* Some thousands of images where the paper has 118,000, and nearly all of people: what a codebook could sort
 # by here is not what it could sort by there. A third of the validation images hold more objects than there are slots.
 #
 # *The encoder* was tuned to tell what stands out from what does not, and tokens of one block are not those of another.
 # With other tokens the result may be another one; the table of blocks shows how much they differ.
 #
-# *The runs* are short, and their models are smaller than the paper's: one decoder layer, half of its input masked, 144
-# tokens, a codebook of 128. The interval says what training these models again would show, not what longer training
-# would.
+# *The runs* are short, and their models are smaller than the paper's: 144 tokens, a codebook of 128, and a decoder that
+# is not the paper's, since that one's baseline did not learn to find objects in the steps it was given. The interval
+# says what training these models again would show, not what longer training would.
 #
 # **Exercises**
 #

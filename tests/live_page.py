@@ -59,7 +59,7 @@ class Browser:
         message = {'id': self.count, 'method': method, 'params': parameters}
         os.write(self.out, json.dumps(message | ({'sessionId': self.session} if self.session else {})).encode() + b'\0')
         while True:
-            text = b''
+            text = bytearray()
             while not text.endswith(b'\0'):
                 text += self.replies.read(1) or sys.exit('the browser has gone')
             reply = json.loads(text[:-1])

@@ -5,6 +5,8 @@ in COCO's layout, and the preset says where the encoder's weights are. figures/t
 block of the encoder offers, on the first validation images; figures/tables/photos_baselines.csv what any method must
 beat, on all of them.
 
+``python -m tests.photos picture ROOT`` draws masks of the runs of seed 0, in minutes.
+
 ``python -m tests.photos convert MODEL.onnx WEIGHTS.safetensors`` takes that encoder's weights from its ONNX file (needs
 ``pip install onnx``).
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -20,7 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import topdown
+from topdown.book import plots
 from topdown.book.chapters import baseline_rows
+from topdown.book.runs import job_folder
 from topdown.book.tables import NAMES
 from topdown.evaluate.baselines import kmeans, patch_shares, truth_at_token_means
 from topdown.evaluate.predict import object_categories
@@ -146,8 +151,31 @@ def main(root: str) -> None:
     print(found.round(1).to_string(index=False))
 
 
+def picture(root: str, count: int = 8) -> None:
+    """Draw ``figures/photos_masks.png`` from the runs of seed 0: masks alone, since the photographs are not ours."""
+    name, labels = 'photos_slotwise', {}
+    base = topdown.preset(name, data_root=root, eval_images=count)
+    data = topdown.make_eval_set(base, topdown.make_encoder(base), progress=False)
+    labels['truth'] = data.instances[:].clip(0)
+    labels['k-means'] = np.asarray(kmeans(data, data.tokens, base.model.num_slots)[:])
+    for variant in ('baseline', 'top-down'):
+        config = topdown.preset(name, seed=0, **topdown.VARIANTS[variant])
+        model = topdown.load_run(job_folder('runs', config) / 'checkpoint.safetensors')[0]
+        labels[variant] = topdown.predict(model, data).numpy()
+    plots.style()
+    figure = plots.show_masks(np.ones((count, data.mask_size, data.mask_size, 3)), labels, truth=('truth',))
+    for row, image in enumerate(data.image_ids[:count]):
+        axis = figure.axes[row * (1 + len(labels))]
+        axis.clear()
+        axis.axis('off')
+        axis.text(0.5, 0.5, f'COCO\n{image}', ha='center', va='center', fontsize=8)
+    plots.save(figure, topdown.figures_dir() / 'photos_masks.png')
+
+
 if __name__ == '__main__':
     if sys.argv[1] == 'convert':
         convert(*sys.argv[2:])
+    elif sys.argv[1] == 'picture':
+        picture(*sys.argv[2:])
     else:
         main(sys.argv[1])

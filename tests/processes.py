@@ -102,7 +102,7 @@ def torchrun(processes: int, *words: str, module: str = 'topdown.train') -> list
 
 
 def table(folder: Path) -> pd.DataFrame:
-    """The preset ``slotwise`` on one, two and four processes, and on one of two threads, whose sums differ as theirs do."""
+    """Preset ``slotwise`` on one, two and four processes, and on one of two threads, whose sums differ as theirs do."""
     rows, first = [], {}
     for precision in ('fp32', 'bf16'):
         for processes, threads in ((1, 1), (2, 1), (4, 1), (1, 2)):

@@ -105,7 +105,7 @@ def test_key_ignores_what_decides_nothing_and_nothing_else():
         ({'slotz': 3}, 'unknown parameter'), ({'num_slots': 0}, 'slots must'),
         ({'num_slots': '3'}, 'slots must be of type'),
         ({'num_slots': True}, 'of type int'), ({'lr': -1.0}, 'lr must'), ({'precision': 'fp8'}, 'precision'),
-        ({'decoder': 'diffusion'}, 'decoder must'),
+        ({'decoder': 'flow'}, 'decoder must'),
         ({'channel_modulation': False, 'spatial_modulation': False}, 'top_down'),
         ({'quantize': False, 'commitment_weight': 0.1}, 'commitment'), ({'dataset': 'imagenet'}, 'dataset'),
         ({'feedback_rounds': 0}, 'rounds must'),
@@ -220,10 +220,11 @@ def test_a_threshold_among_changes_is_not_scaled_by_the_batch_and_one_left_out_i
 
 
 def test_plans_keep_the_keys_of_published_rows():
-    for name in ('ablation', 'codebook', 'categories', 'difficulty'):
-        rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / f'slotwise_{name}.csv')
-        keys = {job.config('slotwise').key for job in plan('slotwise', [name])}
-        assert set(rows.config) == keys, name
+    tables = [('slotwise', name) for name in ('ablation', 'codebook', 'categories', 'difficulty')]
+    for base, name in [*tables, ('toybox', 'ablation')]:
+        rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / f'{base}_{name}.csv')
+        keys = {job.config(base).key for job in plan(base, [name])}
+        assert set(rows.config) == keys, (base, name)
 
 
 DEEP: list = []

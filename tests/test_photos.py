@@ -113,8 +113,9 @@ def test_chapter_shows_what_is_there_and_runs_on_a_folder_of_ones_own(tmp_path, 
     assert found.returncode == 0, found.stderr[-2000:]
     outputs = [o for cell in nbformat.read(out, 4).cells if cell.cell_type == 'code' for o in cell.outputs]
     text = '\n'.join(str(o.get('text') or o.get('data', {}).get('text/plain')) for o in outputs)
-    assert f'{len(cases)} runs' in text
+    assert f'autoregressive decoder: {len(cases)} runs' in text
+    assert 'slotwise decoder: 0 runs' in text
     assert '4 steps; loss' in text
     assert 'not run' in text  # the tables of probes and of rows without training are not there
     assert ('2 seeds' in text) == (len(cases) > 1)
-    assert ('top-down above baseline: not run' in text) == (len(cases) == 1)
+    assert ('autoregressive, top-down above baseline: not run' in text) == (len(cases) == 1)

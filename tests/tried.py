@@ -121,6 +121,10 @@ def pairs() -> list[Try]:
         'tokens with categories': (category, helps, "The paper's decoder on the second encoder's tokens."),
         'the easier decoder': (long, easy, "The slotwise decoder on the first encoder's tokens."),
     }
+    photos = read_runs(TABLES, 'photos_slotwise')
+    if len(photos):
+        where, why = '[photographs](14_photographs.ipynb)', 'The slotwise decoder on photographs.'
+        tokens['photographs, the easier decoder'] = photos, where, why
     found = []
     for name, (runs, where, why) in tokens.items():
         found += against(runs, f'Six plain iterations, {name}', where, why, 'six-iterations')
@@ -131,6 +135,30 @@ def pairs() -> list[Try]:
         why = 'Images made in the format of the data set, and short trainings.'
         found += against(runs, f'The pathway, stand-in for {name}', f'[{name}]({page}.ipynb)', why)
     return found
+
+
+def photographs() -> list[Try]:
+    """The paper's decoder on photographs, the baseline alone."""
+    rows, without, runs = read('photos_search'), read('photos_baselines'), read_runs(TABLES, 'photos')
+    runs = runs[runs.variant == 'baseline']
+    slot, tokens = (only(without, 'model', name) for name in ('one slot', 'k-means on tokens'))
+    last = rows.groupby(['decoder', 'changes', 'tokens'], sort=False, dropna=False).last().reset_index()
+    other, easy = last[last.decoder.ne('slotwise')], last[last.decoder.eq('slotwise')]
+    stopped = listed(f'{row.mbo_i} ({row.decoder}, {row.changes}, step {row.step:,})'.replace(', nan', '')
+                     for row in other.itertuples())  # fmt: skip
+    text = (
+        f'After {int(runs.steps.max()):,} steps the baseline has FG-ARI / mBO$_i$ {runs.fg_ari.mean():.1f} / '
+        f'{runs.mbo_i.mean():.1f}, where one slot for all has {slot.fg_ari:.1f} / {slot.mbo_i:.1f} and k-means on '
+        f'tokens {tokens.fg_ari:.1f} / {tokens.mbo_i:.1f}. Nor did it leave the plateau in shorter trials, by '
+        f'mBO$_i$: {stopped}. With the slotwise decoder it has {easy.mbo_i.min():.1f} after '
+        f'{int(easy.step.min()):,} steps. One seed.'
+    )
+    facts = {
+        'the plateau': max(runs.mbo_i.max(), other.mbo_i.max()) < tokens.mbo_i - 3,
+        'the easier decoder leaves it': easy.mbo_i.min() > tokens.mbo_i - 3,
+    }
+    name = "The paper's decoder on photographs"
+    return [Try(runs.date.max(), name, FAILED, '[photographs](14_photographs.ipynb)', text, facts)]
 
 
 def dial() -> list[Try]:
@@ -654,7 +682,17 @@ def trials() -> list[Try]:
     Raises:
         ValueError: if rows no longer bear out words.
     """
-    found = [*pairs(), *dial(), *dropped(), *search(), *second_encoder(), *slotwise(), *speed(), *first_encoder()]
+    found = [
+        *pairs(),
+        *photographs(),
+        *dial(),
+        *dropped(),
+        *search(),
+        *second_encoder(),
+        *slotwise(),
+        *speed(),
+        *first_encoder(),
+    ]
     for one in found:
         if wrong := [name for name, holds in one.facts.items() if not holds]:
             raise ValueError(

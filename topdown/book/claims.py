@@ -232,7 +232,7 @@ _CHECKS: dict[str, Callable[[Get, bool], tuple[str, str]]] = {
 
 
 _RIVALS = {'coco': 'baseline', 'six': 'six-iterations'}
-_ELSEWHERE = {'tokens with categories': 'toybox_category', 'photographs': 'photos'}
+_ELSEWHERE = {'tokens with categories': 'toybox_category', 'photographs, easier decoder': 'photos_slotwise'}
 
 
 def read_all(folder: str | Path) -> dict[str, pd.DataFrame]:
