@@ -45,6 +45,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows are shown: a preset with a main table or an ablation
 photographs = 'photos_slotwise'  # whose rows are shown in the part on photographs
+least = 0.1  # two models of which fewer slots match are not said to agree or not
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -55,12 +56,15 @@ from topdown.book import plots, tables
 from topdown.book.crowds import BINS
 from topdown.evaluate.statistics import smallest_difference
 
-for name in (preset, photographs):
+names = [preset, photographs]
+for name in names:
     if name not in topdown.PRESETS:
         raise ValueError(
             f'preset and photographs must be of {", ".join(topdown.PRESETS)}, got '
             f'{name!r}'
         )
+if not 0 <= least <= 1:
+    raise ValueError(f'least is a share of slots, from 0 to 1, got {least!r}')
 plots.style()
 pd.set_option('display.max_colwidth', None)
 folder = topdown.figures_dir() / 'tables'
@@ -97,8 +101,10 @@ def bin_name(by, low, high):
     return f'{low:g}{unit}' if last == low else f'{low:g} to {last:g}{unit}'
 
 
-bins, photos = read_bins(preset), read_bins(photographs)
-models = tables.read_runs(folder, f'{preset}_agreement')
+bins = read_bins(preset)
+photos = read_bins(photographs).assign(images='photographs')
+every = pd.concat([bins, photos], ignore_index=True)
+told = {name: tables.read_runs(folder, f'{name}_agreement') for name in names}
 for name, rows in ((preset, bins), (photographs, photos)):
     found = rows.groupby('variant', sort=False).seed.nunique().to_dict()
     said = ', '.join(f'{variant} {count} seeds' for variant, count in found.items())
@@ -157,7 +163,8 @@ else:
     print(tables.NOT_RUN)
 
 # %% [markdown]
-# FG-ARI of an image with few objects is a coarse number: an image of one object has 1 or 0, and with two objects and
+# Runs that ended on the plateau that training begins on are results, too, and are in every row and interval; which they
+# are is said [below](#where-and-what). FG-ARI of an image with few objects is a coarse number: an image of one object has 1 or 0, and with two objects and
 # more slots than segments, splitting one of them costs much. So levels should not be compared between bins, but what
 # is added can be, seed by seed.
 #
@@ -196,6 +203,16 @@ def effect_table(rows):
 effect_table(bins)
 
 # %% [markdown]
+# ## On photographs
+#
+# The same on [photographs](14_photographs.ipynb), of the preset that the parameter `photographs` names. The number of
+# objects is that of its labels, which leave out whatever is of none of COCO's 80 categories. What is hidden nobody
+# knows, and there are no crowded images beside its own.
+
+# %%
+effect_table(photos)
+
+# %% [markdown]
 # ## More where it is harder?
 #
 # One number a comparison: what is added in the harder half of bins minus what is added in the easier half, seed by
@@ -223,7 +240,7 @@ def halves(rows, harder):
 
 
 contrasts = []
-for (kind, by), part in bins[bins.by != 'all'].groupby(['images', 'by'], sort=False):
+for (kind, by), part in every[every.by != 'all'].groupby(['images', 'by'], sort=False):
     if part.edge.nunique() > 1:
         gain, cut = halves(part, -1 if by == 'size' else 1)
         label = f'below {cut:g} %' if by == 'size' else bin_name(by, cut, np.inf)
@@ -255,15 +272,6 @@ shown
 # With so many intervals of 95 %, one in twenty excludes zero where there is nothing to find; the count at the end of
 # the chapter should be held against that.
 #
-# ## On photographs
-#
-# The same on [photographs](14_photographs.ipynb), of the preset that the parameter `photographs` names. The number of
-# objects is that of its labels, which leave out whatever is of none of COCO's 80 categories.
-
-# %%
-effect_table(photos)
-
-# %% [markdown]
 # ## Where and what
 #
 # Of all true objects, the share that a decoder's mask overlaps by half or more (*found*); that are found and whose
@@ -277,22 +285,47 @@ JOINT = {
     f'joint_{name.replace(" ", "_")}': name
     for name in ('found', 'slots', 'tokens under masks', 'tokens under truth')
 }
-known = [name for name in JOINT if name in models]
-joint = models.assign(**{name: 100 * models[name] for name in known})
-if known:
-    shown = tables.means_table(joint, known).rename(columns=JOINT)
+
+
+def joint_scores(models):
+    """Shares of objects in percent, a row per run."""
+    models = models.reindex(columns=[*models, *(c for c in JOINT if c not in models)])
+    models = models.dropna(subset='joint_found')
+    return models.assign(**{name: 100 * models[name] for name in JOINT})
+
+
+def joint_table(models):
+    """Means of every model, and differences to the baseline."""
+    joint = joint_scores(models)
+    if not len(joint):
+        return pd.DataFrame({'found': [tables.NOT_RUN]})
+    shown = tables.means_table(joint, JOINT).rename(columns=JOINT)
     shown = shown.rename_axis(None).astype({'runs': str})
-    found = tables.effects(joint, 'baseline', known[:3])
+    found = tables.effects(joint, 'baseline', list(JOINT)[:3])
     texts = [
         tables.effect_text(r.difference, r.low, r.high) for r in found.itertuples()
     ]
     found = found.assign(text=texts, metric=found.metric.map(JOINT))
     minus = found.pivot(index='variant', columns='metric', values='text')
     minus.index = minus.index + ' minus baseline'
-    shown = pd.concat([shown, minus]).fillna(tables.NOTHING)
-else:
-    shown = pd.DataFrame({'found': [tables.NOT_RUN]})
-shown
+    return pd.concat([shown, minus]).fillna(tables.NOTHING)
+
+
+pd.concat({name: joint_table(told[name]) for name in names}).fillna(tables.NOTHING)
+
+# %%
+for name in names:
+    joint = joint_scores(told[name])
+    lost = joint[joint.joint_found < 5]
+    seeds = [
+        f'{variant} {", ".join(map(str, part.seed))}'
+        for variant, part in lost.groupby('variant', sort=False)
+    ]
+    said = '; '.join(seeds) or 'no run'
+    print(
+        f'{name}, found fewer than one object in twenty: '
+        f'{said if len(joint) else tables.NOT_RUN}'
+    )
 
 # %% [markdown]
 # ## Codes of two seeds
@@ -319,22 +352,35 @@ AMIS = {
     'category_ami': 'category',
     'other_category_ami': 'category, other',
 }
-twos = models.reindex(columns=['seed', 'other_seed', 'matched', *AMIS]).dropna(
-    subset='other_seed'
-)
-if len(twos):
-    index = [f'{r.other_seed:.0f} and {r.seed:.0f}' for r in twos.itertuples()]
+twos = {
+    name: models.reindex(columns=['seed', 'other_seed', 'matched', *AMIS]).dropna(
+        subset='other_seed'
+    )
+    for name, models in told.items()
+}
+
+
+def pair_table(twos):
+    """A column per pair of seeds, and the mean over those that match well enough."""
+    if not len(twos):
+        return pd.DataFrame({'seeds': [tables.NOT_RUN]})
+    index = [f'{r.other_seed:.0f}, {r.seed:.0f}' for r in twos.itertuples()]
     shown = twos.set_axis(index)[list(AMIS)].rename(columns=AMIS)
-    shown.insert(0, 'slots matched, %', (100 * twos.matched).round(0).to_numpy())
-    shown.loc['mean'] = shown.mean()
-    shown = shown.T.round(2).rename_axis(columns='seeds')
-else:
-    shown = pd.DataFrame({'seeds': [tables.NOT_RUN]})
-shown
+    shown.insert(0, 'slots matched, %', (100 * twos.matched).to_numpy())
+    shown.loc['mean'] = shown[(twos.matched >= least).to_numpy()].mean()
+    shown = shown.T.map(lambda v: tables.NOTHING if np.isnan(v) else f'{v:.2f}')
+    return shown.rename_axis(columns='seeds')
+
+
+pair_table(twos[preset])
+
+# %%
+pair_table(twos[photographs])
 
 # %% [markdown]
-# Neighbouring pairs share a model, so there is no interval over them: what can be counted is in how many pairs a number
-# lies above another.
+# Two models of which fewer slots match than the parameter `least` says are shown and not counted, in the mean neither:
+# a run that ended on its plateau cuts the image in another way than any other. Pairs share models, so there is no
+# interval over them: what can be counted is in how many a number lies above another.
 #
 # What is not asked here: whether categories that share a code are *semantically* alike. Toybox's sixteen categories are
 # arrangements of parts that a table lists, and nothing makes a boat more like a car than like a cactus, so there is no
@@ -345,13 +391,12 @@ shown
 # %%
 # NBVAL_CHECK_OUTPUT
 scores = ['fg_ari', 'mbo_i', 'recall']
-every = pd.concat([bins.assign(preset=preset), photos.assign(preset=photographs)])
 made = [('a', 0, 1, 1, 10), ('a', 0, 2, 1, 20), ('a', 0, 3, 2, 40)]
 made = pd.DataFrame(made, columns=['variant', 'seed', 'edge', 'count', 'mbo_i'])
 gain, cut = halves(made.assign(fg_ari=np.nan), -1)
 checks['halves of a made-up table'] = (gain.mbo_i.tolist(), cut) == ([15 - 40], 3)
 checks['bins are those of the package'] = set(every.by) <= set(BINS)
-place = ['preset', 'images', 'by', 'edge']
+place = ['images', 'by', 'edge']
 checks['no bin is there twice'] = not every.duplicated(
     [*place, 'variant', 'seed']
 ).any()
@@ -361,7 +406,7 @@ checks['all runs were scored on the same objects'] = bool(
 checks['scores are percentages'] = bool(
     every[scores].stack().dropna().between(-100, 100).all()
 )
-spread = models.reindex(columns=list(AMIS)).stack().dropna()
+spread = pd.concat(twos)[list(AMIS)].stack().dropna()
 checks['agreement lies where it can'] = bool(spread.between(-1, 1).all())
 main = pd.concat(
     [tables.read_runs(folder, f'{preset}{end}') for end in ('', '_ablation')]
@@ -394,13 +439,13 @@ if len(contrasts):
         )
     unseen = []
     for row in contrasts[contrasts.by.eq('objects')].itertuples():
-        rows = bins[bins.by.eq('objects') & bins.images.eq(row.images)]
+        rows = every[every.by.eq('objects') & every.images.eq(row.images)]
         gain = halves(rows, 1)[0]
         pairs = gain.pivot(index='seed', columns='variant', values=row.metric)
         scatter = (pairs['top-down'] - pairs[row.minus]).std()
-        least = smallest_difference(scatter, row.seeds)
+        could = smallest_difference(scatter, row.seeds)
         unseen.append(
-            f'{least:.1f} ({tables.NAMES[row.metric]}, {row.images}, {row.minus})'
+            f'{could:.1f} ({tables.NAMES[row.metric]}, {row.images}, {row.minus})'
         )
     print(
         tables.wrap(
@@ -412,29 +457,37 @@ else:
     print(tables.NOT_RUN)
 
 # %% tags=["hide-input"]
-if len(twos):
-    mean = twos[list(AMIS)].mean()
-    above = {
-        name: (twos.codes_ami > twos[f'{name}_ami']).sum()
-        for name in ('shuffled', 'in_place')
-    }
-    category = (
-        (twos.codes_objects_ami > twos.category_ami)
-        & (twos.codes_objects_ami > twos.other_category_ami)
-    ).sum()
+for name in names:
+    effect = tables.effects(joint_scores(told[name]), 'baseline', ['joint_slots'])
+    for row in effect[effect.variant == 'top-down'].itertuples():
+        words = {1: 'more', -1: 'fewer', 0: 'not told apart in how many'}
+        print(
+            tables.wrap(
+                f'{name}: slots of top-down models give away where and what of '
+                f"{words[tables.sign(row.low, row.high)]} objects than the baseline's: "
+                f'{tables.effect_text(row.difference, row.low, row.high)} points.'
+            )
+        )
+    pairs = twos[name][twos[name].matched >= least]
+    if not len(pairs):
+        print(f'{name}, codes of two seeds: {tables.NOT_RUN}')
+        continue
+    mean, count = pairs[list(AMIS)].mean(), len(pairs)
+    shuffled = (pairs.codes_ami > pairs.shuffled_ami).sum()
+    placed = (pairs.codes_ami > pairs.in_place_ami).sum()
+    known = pairs[['category_ami', 'other_category_ami']].max(axis=1)
+    category = (pairs.codes_objects_ami > known).sum()
     print(
         tables.wrap(
-            f'Codes of two seeds agree with AMI {mean.codes_ami:.2f}: above shuffled '
-            f'codes ({mean.shuffled_ami:.2f}) in {above["shuffled"]} of {len(twos)} '
-            f'pairs, above codes shuffled in place ({mean.in_place_ami:.2f}) in '
-            f'{above["in_place"]}. On objects, they agree more with each other '
-            f'({mean.codes_objects_ami:.2f}) than either does with the category '
-            f'({mean.category_ami:.2f}, {mean.other_category_ami:.2f}) in {category} '
-            f'of {len(twos)}.'
+            f'{name}: of {len(twos[name])} pairs of seeds, {count} match well enough. '
+            f'Their codes agree with AMI {mean.codes_ami:.2f}: above shuffled codes '
+            f'({mean.shuffled_ami:.2f}) in {shuffled}, above codes shuffled in place '
+            f'({mean.in_place_ami:.2f}) in {placed}. On objects, they agree more with '
+            f'each other ({mean.codes_objects_ami:.2f}) than either does with the '
+            f'category ({mean.category_ami:.2f}, {mean.other_category_ami:.2f}) in '
+            f'{category}.'
         )
     )
-else:
-    print(tables.NOT_RUN)
 
 # %% [markdown]
 # Size, number and occlusion go together: where toys are many they are small, and what is hidden looks small. So these
