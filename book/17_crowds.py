@@ -75,6 +75,11 @@ UNITS = {
     'touching': ('touching', ''),
     'hidden': ('hidden by others', ' %'),
 }
+SHOWN = {
+    'own': 'own images',
+    'crowded': 'crowded images',
+    'photographs': 'photographs',
+}
 ORDER = {by: number for number, by in enumerate(UNITS)}
 checks = {}
 
@@ -117,13 +122,13 @@ for name, rows in ((preset, bins), (photographs, photos)):
 # of theirs lies beside one of another object, and by how much of them others hide. The last is known on Toybox alone,
 # whose generator knows what is behind a toy; photographs and their labels do not say it.
 #
-# *Own* images are the preset's validation images. *Crowded* ones are Toybox scenes with up to sixteen toys, as no model
+# *Own* images are the preset's validation images; *photographs* those of the other preset. *Crowded* ones are Toybox scenes with up to sixteen toys, as no model
 # has seen: they were trained on at most six toys with seven slots, and are given seventeen slots here. What they do
 # there says how far they carry, not what training on such scenes would give.
 
 # %%
-if len(bins):
-    once = bins[bins.by != 'all'].drop_duplicates(['images', 'by', 'edge'])
+if len(every):
+    once = every[every.by != 'all'].drop_duplicates(['images', 'by', 'edge'])
     once = once.assign(place=once.by.map(ORDER)).sort_values(['place', 'edge'])
     shown = once.assign(by=once.by.map(lambda by: UNITS[by][0]))
     order = zip(shown.by, shown.bin)
@@ -131,7 +136,8 @@ if len(bins):
         index=['by', 'bin'], columns='images', values='count', sort=False
     )
     shown = shown.map(lambda count: tables.NOTHING if np.isnan(count) else f'{count:g}')
-    shown = shown.loc[list(dict.fromkeys(order))]
+    kinds = [kind for kind in SHOWN if kind in shown]
+    shown = shown.loc[list(dict.fromkeys(order)), kinds]
 else:
     shown = pd.DataFrame({'images or objects': [tables.NOT_RUN]})
 shown
@@ -144,21 +150,19 @@ shown
 
 # %% tags=["hide-input"]
 # alt: What the pathway and six iterations add to the baseline, by the number of objects
-#   of an image, in FG-ARI and mBO, on images like those trained on and on crowded ones.
+#   of an image, in FG-ARI and mBO: images like those trained on, crowded ones, photographs.
 metrics = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$'}
-counted = bins[bins.by == 'objects']
+counted = every[every.by == 'objects']
 edges = sorted(counted.edge.unique())
 panels = {}
 for kind, part in counted.groupby('images', sort=False):
     found = tables.effects_by(part, 'edge', metrics=metrics)
     found = found.assign(x=found.edge.map(edges.index), mean=found.difference)
     for metric, title in metrics.items():
-        panels[f'{title}, {kind} images'] = found[found.metric == metric]
+        panels[f'{title}, {SHOWN[kind]}'] = found[found.metric == metric]
 if panels:
-    ends = counted.groupby('edge').end.first()
-    single = [ends[edge] == edge + 1 for edge in edges]
-    ticks = {n: f'{edge:g}' + '+' * (not single[n]) for n, edge in enumerate(edges)}
-    _ = plots.show_intervals(panels, 'objects an image', ticks, columns=2)
+    ticks = {n: f'{edge:g}' for n, edge in enumerate(edges)}
+    _ = plots.show_intervals(panels, 'objects an image, from', ticks, columns=2)
 else:
     print(tables.NOT_RUN)
 
@@ -460,11 +464,11 @@ else:
 for name in names:
     effect = tables.effects(joint_scores(told[name]), 'baseline', ['joint_slots'])
     for row in effect[effect.variant == 'top-down'].itertuples():
-        words = {1: 'more', -1: 'fewer', 0: 'not told apart in how many'}
+        words = {1: 'above', -1: 'below', 0: 'not told apart from'}
         print(
             tables.wrap(
-                f'{name}: slots of top-down models give away where and what of '
-                f"{words[tables.sign(row.low, row.high)]} objects than the baseline's: "
+                f'{name}: where and what, read off slots: top-down is '
+                f'{words[tables.sign(row.low, row.high)]} the baseline, '
                 f'{tables.effect_text(row.difference, row.low, row.high)} points.'
             )
         )
