@@ -150,7 +150,8 @@ shown
 
 # %% tags=["hide-input"]
 # alt: What the pathway and six iterations add to the baseline, by the number of objects
-#   of an image, in FG-ARI and mBO: images like those trained on, crowded ones, photographs.
+#   of an image, in FG-ARI and mBO: images like those trained on, crowded ones, and
+#   photographs.
 metrics = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$'}
 counted = every[every.by == 'objects']
 edges = sorted(counted.edge.unique())
@@ -392,7 +393,7 @@ pair_table(twos[photographs])
 #
 # ## Checks
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 scores = ['fg_ari', 'mbo_i', 'recall']
 made = [('a', 0, 1, 1, 10), ('a', 0, 2, 1, 20), ('a', 0, 3, 2, 40)]
