@@ -233,7 +233,7 @@ times.astype(object).where(times.notna(), tables.NOT_RUN)
 # %% [markdown]
 # ## Checks
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 checks['runs are those of the plan'] = set(zip(runs.setting, runs.variant)) <= set(
     cells
@@ -280,8 +280,8 @@ for masks, part in judged.groupby('masks', sort=False):
     if len(verdicts):
         print(
             tables.wrap(
-                f'{masks} masks: of {len(verdicts)} decoders, the pathway is better than '
-                f'{" and ".join(rivals)}, at least in part, with '
+                f'{masks} masks: of {len(verdicts)} decoders, the pathway is better '
+                f'than {" and ".join(rivals)}, at least in part, with '
                 f'{", ".join(helps) or "none"}.'
             )
         )
