@@ -280,8 +280,8 @@ for masks, part in judged.groupby('masks', sort=False):
     if len(verdicts):
         print(
             tables.wrap(
-                f'{masks} masks: of {len(verdicts)} decoders, the pathway is better than '
-                f'{" and ".join(rivals)}, at least in part, with '
+                f'{masks} masks: of {len(verdicts)} decoders, the pathway is better '
+                f'than {" and ".join(rivals)}, at least in part, with '
                 f'{", ".join(helps) or "none"}.'
             )
         )
