@@ -233,7 +233,7 @@ times.astype(object).where(times.notna(), tables.NOT_RUN)
 # %% [markdown]
 # ## Checks
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 checks['runs are those of the plan'] = set(zip(runs.setting, runs.variant)) <= set(
     cells
