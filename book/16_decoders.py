@@ -125,7 +125,7 @@ for name, changes in DECODERS.items():
         'products of a step, GFLOP': step_flops(config.model, features, patches) / 1e9,
         'kept for the backward pass, MB': kept / batch / 1e6,
     }
-pd.DataFrame(what).T.rename_axis('decoder').round(2)
+pd.DataFrame.from_dict(what, orient='index').rename_axis('decoder').round(2)
 
 # %% [markdown]
 # ## Masks
@@ -308,7 +308,7 @@ if not len(runs):
 # 1. Where the earlier tokens do not tell what comes next, as at the upper left corner of a toy, only slots do. Masked
 #    inputs and random orders make such places more, and the first tokens have nothing before them.
 # 2. On places and slots alone, since no token is left in $\cos(\pi t / 2)\, z$. Near 0 on the tokens themselves: a patch
-#    knows what it is and asks as the layer has learnt to ask at noisier times, though it hardly needs an answer.
+#    knows what it is and hardly needs an answer, so that little holds its attention to the right slot.
 # 3. Where a slot can say different things in different places: with the MLP, which has places, and with both
 #    transformers, which have tokens. The slotwise decoder has one token a slot and pays for it.
 #
