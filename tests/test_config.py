@@ -15,6 +15,7 @@ from topdown.book.bench import token_shape
 from topdown.book.plan import Job, parse_changes, plan
 from topdown.cli import main
 from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, UNDECIDING, Config, say_needs
+from topdown.datasets import DATASETS
 from topdown.presets import PRESETS, VARIANTS, preset
 
 
@@ -37,6 +38,17 @@ def test_paper_presets_have_the_released_values():
         assert (c.train.batch_size, c.model.num_iterations, c.model.decoder_layers) == (64, 3, 4)
         assert (c.model.ema_decay, c.model.dead_code_threshold, c.model.commitment_weight) == (0.99, 0.8, 0.0)
         assert not c.encoder.final_norm
+
+
+def test_scenes_have_the_papers_settings_but_for_what_is_said():
+    keep = {'dataset', 'num_slots', 'steps', 'random_crop'}
+    paper = preset('coco').settings()
+    for name, steps, crop in (('ade20k', 500_000, False), ('cityscapes', 70_000, True)):
+        found = preset(name).settings()
+        assert {key for key in found if found[key] != paper[key]} <= keep
+        assert [found[key] for key in ('dataset', 'num_slots', 'steps', 'random_crop')] == [name, 11, steps, crop]
+    epochs = [preset(name).train.steps / DATASETS[name].official['train'] for name in ('voc', 'cityscapes')]
+    assert epochs[0] == pytest.approx(epochs[1], rel=0.01)
 
 
 def test_recipes_of_others_have_their_values():
