@@ -388,7 +388,7 @@ pair_table(twos[photographs])
 #
 # ## Checks
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 scores = ['fg_ari', 'mbo_i', 'recall']
 made = [('a', 0, 1, 1, 10), ('a', 0, 2, 1, 20), ('a', 0, 3, 2, 40)]
