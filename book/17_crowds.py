@@ -164,9 +164,9 @@ else:
 
 # %% [markdown]
 # Runs that ended on the plateau that training begins on are results, too, and are in every row and interval; which they
-# are is said [below](12_when_it_fails.ipynb). FG-ARI of an image with few objects is a coarse number: an image of one object has 1 or 0, and with two objects and
-# more slots than segments, splitting one of them costs much. So levels should not be compared between bins, but what
-# is added can be, seed by seed.
+# are is said below. FG-ARI of an image with few objects is a coarse number: an image of one object has 1 or 0, and
+# with two objects and more slots than segments, splitting one of them costs much. So levels should not be compared
+# between bins, but what is added can be, seed by seed.
 #
 # ## By number, size, touch and occlusion
 #
