@@ -167,7 +167,7 @@ else:
 # Toybox can be made with fewer categories. If codes stand for categories, fewer categories should need fewer codes: the
 # perplexity should level off earlier, and the best size should move to the left. These rows have one seed a case.
 
-# %%
+# %% tags=["hide-input"]
 # alt: mBO and perplexity against the size of the codebook, one line for each number of
 #   categories.
 kinds = tables.read_runs(folder, f'{preset}_categories')

@@ -196,7 +196,7 @@ tried.drop(columns='date').set_index(keys) if len(tried) else tables.NOT_RUN
 # Means over 634 validation images, in percent; mean ± standard deviation over seeds. Masks are the decoder's, as in
 # the paper's tables, and slot attention's own.
 
-# %%
+# %% tags=["hide-input"]
 SOURCES = {'decoder': '', 'slots': 'slots_'}
 
 

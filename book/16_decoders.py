@@ -125,7 +125,7 @@ for name, changes in DECODERS.items():
         'products of a step, GFLOP': step_flops(config.model, features, patches) / 1e9,
         'kept for the backward pass, MB': kept / batch / 1e6,
     }
-pd.DataFrame(what).T.rename_axis('decoder').round(2)
+pd.DataFrame.from_dict(what, orient='index').rename_axis('decoder').round(2)
 
 # %% [markdown]
 # ## Masks
@@ -233,7 +233,7 @@ times.astype(object).where(times.notna(), tables.NOT_RUN)
 # %% [markdown]
 # ## Checks
 
-# %%
+# %% tags=["hide-input"]
 # NBVAL_CHECK_OUTPUT
 checks['runs are those of the plan'] = set(zip(runs.setting, runs.variant)) <= set(
     cells
@@ -280,8 +280,8 @@ for masks, part in judged.groupby('masks', sort=False):
     if len(verdicts):
         print(
             tables.wrap(
-                f'{masks} masks: of {len(verdicts)} decoders, the pathway is better than '
-                f'{" and ".join(rivals)}, at least in part, with '
+                f'{masks} masks: of {len(verdicts)} decoders, the pathway is better '
+                f'than {" and ".join(rivals)}, at least in part, with '
                 f'{", ".join(helps) or "none"}.'
             )
         )
@@ -299,7 +299,7 @@ if not len(runs):
 # **Exercises**
 #
 # 1. The autoregressive decoder sees true tokens. Why does it need the slots at all, and what makes it need them more?
-# 2. What do the diffusion decoder's masks rest on at $t = 1$, and why was $t = 0$ no good time to look at them?
+# 2. What would the diffusion decoder's masks rest on at $t = 1$, and what on near $t = 0$?
 # 3. At which of the decoders could a slot that holds two toys of different looks be without cost?
 
 # %% [markdown] tags=["solution"]
@@ -307,8 +307,8 @@ if not len(runs):
 #
 # 1. Where the earlier tokens do not tell what comes next, as at the upper left corner of a toy, only slots do. Masked
 #    inputs and random orders make such places more, and the first tokens have nothing before them.
-# 2. On places and slots alone, since no token is left in $\cos(\pi t / 2)\, z$. At $t = 0$ the tokens are there as they
-#    are: nothing has to be asked of slots, and what is attended to is arbitrary.
+# 2. On places and slots alone, since no token is left in $\cos(\pi t / 2)\, z$. Near 0 on the tokens themselves: a patch
+#    knows what it is and hardly needs an answer, so that little holds its attention to the right slot.
 # 3. Where a slot can say different things in different places: with the MLP, which has places, and with both
 #    transformers, which have tokens. The slotwise decoder has one token a slot and pays for it.
 #

@@ -122,9 +122,9 @@ for name, rows in ((preset, bins), (photographs, photos)):
 # of theirs lies beside one of another object, and by how much of them others hide. The last is known on Toybox alone,
 # whose generator knows what is behind a toy; photographs and their labels do not say it.
 #
-# *Own* images are the preset's validation images; *photographs* those of the other preset. *Crowded* ones are Toybox scenes with up to sixteen toys, as no model
-# has seen: they were trained on at most six toys with seven slots, and are given seventeen slots here. What they do
-# there says how far they carry, not what training on such scenes would give.
+# *Own* images are the preset's validation images; *photographs* those of the other preset. *Crowded* ones are Toybox
+# scenes with up to sixteen toys, as no model has seen: they were trained on at most six toys with seven slots, and are
+# given seventeen slots here. What they do there says how far they carry, not what training on such scenes would give.
 
 # %%
 if len(every):
@@ -169,9 +169,9 @@ else:
 
 # %% [markdown]
 # Runs that ended on the plateau that training begins on are results, too, and are in every row and interval; which they
-# are is said [below](#where-and-what). FG-ARI of an image with few objects is a coarse number: an image of one object has 1 or 0, and with two objects and
-# more slots than segments, splitting one of them costs much. So levels should not be compared between bins, but what
-# is added can be, seed by seed.
+# are is said below. FG-ARI of an image with few objects is a coarse number: an image of one object has 1 or 0, and
+# with two objects and more slots than segments, splitting one of them costs much. So levels should not be compared
+# between bins, but what is added can be, seed by seed.
 #
 # ## By number, size, touch and occlusion
 #

@@ -19,8 +19,8 @@ TIME_FEATURES = 32
 """Numbers by which the network is told the time."""
 
 EVALUATED_AT = 0.5
-"""The time in evaluation mode. At 1 a patch would know its place alone, at 0 it would need no slot; in the middle,
-where training is on average, signal and noise are equal."""
+"""The time in evaluation mode. At 1 a patch knows nothing but its place, near 0 it hardly needs the slots; in the
+middle, where training is on average, signal and noise are equal."""
 
 
 def signal_and_noise(time: Tensor) -> tuple[Tensor, Tensor]:
