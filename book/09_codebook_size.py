@@ -52,6 +52,7 @@ preset = 'toybox'  # whose rows: toybox, slotwise or coco
 metric = 'mbo_i'  # what 'best' means: fg_ari, mbo_i, mbo_c or miou
 
 # %% tags=["hide-input"]
+import numpy as np
 import pandas as pd
 import torch
 
@@ -125,7 +126,9 @@ print(tables.say_effects(against_usual, f'E = {usual}'))
 if len(runs) and 'perplexity' in runs:
     use = runs.groupby('codebook_size')[['perplexity']].mean()
     use['share in use'] = use.perplexity / use.index
-    use['growth for twice the codes'] = use.perplexity / use.perplexity.shift()
+    times = use.index.to_series() / use.index.to_series().shift()
+    growth = use.perplexity / use.perplexity.shift()
+    use['growth for twice the codes'] = growth ** (1 / np.log2(times))
     use = use.round(2)
 else:
     use = pd.DataFrame({'perplexity': [tables.NOT_RUN]})
@@ -164,7 +167,7 @@ else:
 # Toybox can be made with fewer categories. If codes stand for categories, fewer categories should need fewer codes: the
 # perplexity should level off earlier, and the best size should move to the left. These rows have one seed a case.
 
-# %%
+# %% tags=["hide-input"]
 # alt: mBO and perplexity against the size of the codebook, one line for each number of
 #   categories.
 kinds = tables.read_runs(folder, f'{preset}_categories')

@@ -286,9 +286,9 @@ print(
 
 # %%
 hinted = tables.read_runs(folder, f'{preset}_hints')
-columns = ('fg_ari', 'ari', 'mbo_i', 'slots_fg_ari', 'slots_mbo_i')
-shown = {'slots_fg_ari': 'FG-ARI, slots', 'slots_mbo_i': 'mBO_i, slots'}
-tables.means_table(hinted, columns).rename(columns=shown)
+metrics_too = ('fg_ari', 'ari', 'mbo_i', 'slots_fg_ari', 'slots_mbo_i')
+titled = {'slots_fg_ari': 'FG-ARI, slots', 'slots_mbo_i': 'mBO_i, slots'}
+tables.means_table(hinted, metrics_too).rename(columns=titled)
 
 # %% [markdown]
 # Differences over the seeds that both have, with their 95 % interval, of the decoder's masks; and the smallest true

@@ -30,6 +30,7 @@ def anew():
     [
         ('smoke', {}), ('smoke', VARIANTS['baseline']), ('smoke', VARIANTS['released_default']),
         ('smoke', {'feedback_rounds': 2, 'decoder': 'mlp'}), ('clevr6_smoke', {}),
+        ('smoke', {'decoder': 'diffusion'}),
         ('smoke', {'decoder': 'autoregressive', 'patch_order': 'random', 'input_masking': 0.1}),
     ],
     ids=str,

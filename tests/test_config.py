@@ -15,6 +15,7 @@ from topdown.book.bench import token_shape
 from topdown.book.plan import Job, parse_changes, plan
 from topdown.cli import main
 from topdown.config import NEEDS, OWNERS, PARTS, RENAMED, UNDECIDING, Config, say_needs
+from topdown.datasets import DATASETS
 from topdown.presets import PRESETS, VARIANTS, preset
 
 
@@ -37,6 +38,17 @@ def test_paper_presets_have_the_released_values():
         assert (c.train.batch_size, c.model.num_iterations, c.model.decoder_layers) == (64, 3, 4)
         assert (c.model.ema_decay, c.model.dead_code_threshold, c.model.commitment_weight) == (0.99, 0.8, 0.0)
         assert not c.encoder.final_norm
+
+
+def test_scenes_have_the_papers_settings_but_for_what_is_said():
+    keep = {'dataset', 'num_slots', 'steps', 'random_crop'}
+    paper = preset('coco').settings()
+    for name, steps, crop in (('ade20k', 500_000, False), ('cityscapes', 70_000, True)):
+        found = preset(name).settings()
+        assert {key for key in found if found[key] != paper[key]} <= keep
+        assert [found[key] for key in ('dataset', 'num_slots', 'steps', 'random_crop')] == [name, 11, steps, crop]
+    epochs = [preset(name).train.steps / DATASETS[name].official['train'] for name in ('voc', 'cityscapes')]
+    assert epochs[0] == pytest.approx(epochs[1], rel=0.01)
 
 
 def test_recipes_of_others_have_their_values():
@@ -93,7 +105,7 @@ def test_key_ignores_what_decides_nothing_and_nothing_else():
         ({'slotz': 3}, 'unknown parameter'), ({'num_slots': 0}, 'slots must'),
         ({'num_slots': '3'}, 'slots must be of type'),
         ({'num_slots': True}, 'of type int'), ({'lr': -1.0}, 'lr must'), ({'precision': 'fp8'}, 'precision'),
-        ({'decoder': 'diffusion'}, 'decoder must'),
+        ({'decoder': 'flow'}, 'decoder must'),
         ({'channel_modulation': False, 'spatial_modulation': False}, 'top_down'),
         ({'quantize': False, 'commitment_weight': 0.1}, 'commitment'), ({'dataset': 'imagenet'}, 'dataset'),
         ({'feedback_rounds': 0}, 'rounds must'),
@@ -208,10 +220,11 @@ def test_a_threshold_among_changes_is_not_scaled_by_the_batch_and_one_left_out_i
 
 
 def test_plans_keep_the_keys_of_published_rows():
-    for name in ('ablation', 'codebook', 'categories', 'difficulty'):
-        rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / f'slotwise_{name}.csv')
-        keys = {job.config('slotwise').key for job in plan('slotwise', [name])}
-        assert set(rows.config) == keys, name
+    tables = [('slotwise', name) for name in ('ablation', 'codebook', 'categories', 'difficulty')]
+    for base, name in [*tables, ('toybox', 'ablation')]:
+        rows = pd.read_csv(Path(__file__).parent.parent / 'figures' / 'tables' / f'{base}_{name}.csv')
+        keys = {job.config(base).key for job in plan(base, [name])}
+        assert set(rows.config) == keys, (base, name)
 
 
 DEEP: list = []

@@ -66,6 +66,7 @@ def test_shares_are_the_batch_and_gradients_are_averaged(tiny, tmp_path, process
         {'precision': 'fp32', 'token_dir': str(tmp_path)},
         {'precision': 'fp32', 'cache_tokens': False, 'num_workers': 1, 'decoder': 'autoregressive'},
         {'precision': 'bf16', 'cache_tokens': False, 'decoder': 'autoregressive', 'patch_order': 'random'},
+        {'precision': 'fp32', 'token_dir': str(tmp_path), 'decoder': 'diffusion'},
     ]
     words = torchrun(processes, *(json.dumps(place | case) for case in cases), module='tests.processes')
     done = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)

@@ -14,7 +14,7 @@ import torch
 from topdown import preset
 from topdown.book import codes as semantics
 from topdown.book import runs, schedule
-from topdown.book.plan import Job, parse_changes, plan, revival
+from topdown.book.plan import DECODERS, MAIN, Job, parse_changes, plan, revival
 from topdown.book.runs import run_job
 from topdown.book.schedule import Places, unique_tasks
 from topdown.cli import main
@@ -40,10 +40,10 @@ def jobs_for_test(count):
 def test_plan_of_the_toybox():
     jobs = plan('toybox')
     assert Counter(job.experiment for job in jobs) == {
-        'ablation': 40, 'codebook': 15, 'difficulty': 22
+        'ablation': 40, 'codebook': 15, 'difficulty': 22, 'decoders': 45
     }  # fmt: skip
     tasks = unique_tasks(jobs, Places('toybox', Path('runs'), ''))
-    assert len(tasks) == 70
+    assert len(tasks) == 70 + 36  # those of the autoregressive decoder are in the ablation
     jobs = plan('slotwise')
     assert Counter(job.experiment for job in jobs) == {
         'ablation': 55, 'codebook': 24, 'categories': 15, 'difficulty': 34
@@ -53,6 +53,21 @@ def test_plan_of_the_toybox():
     assert [task.job.seed for task in tasks] == sorted(task.job.seed for task in tasks)
     assert {job.seed for job in jobs if job.variant == 'separate weights'} == {0, 1, 2, 3, 4}
     assert not any(job.variant == 'baseline' and job.setting == 'tiny codebook' for job in jobs)
+
+
+def test_decoders_differ_in_nothing_but_the_decoder():
+    jobs = plan('toybox', ['decoders'])
+    assert Counter(job.setting for job in jobs) == dict.fromkeys(DECODERS, 9)
+    assert {(job.variant, job.seed) for job in jobs} == {(variant, seed) for variant in MAIN for seed in range(3)}
+    known = {job.config('toybox').key for job in plan('toybox', ['ablation'])}
+    for job in jobs:
+        config, plain = job.config('toybox'), Job('ablation', job.variant, job.seed).config('toybox')
+        changed = {said.split('=')[0] for said in config.differences(plain)}
+        assert changed == set(DECODERS[job.setting])
+        assert (config.key in known) == (job.setting == 'autoregressive')
+        assert config.model.decoder_hidden == 128
+    with pytest.raises(ValueError, match='it has ablation'):
+        plan('slotwise', ['decoders'])
 
 
 def test_runs_are_shared_between_experiments():

@@ -35,13 +35,13 @@ def test_plain_gru_is_the_gru_cell():
 
 
 @pytest.mark.parametrize('device', ['cpu', 'cuda'])
-@pytest.mark.parametrize('decoder', ['autoregressive', 'slotwise', 'mlp'])
+@pytest.mark.parametrize('decoder', ['autoregressive', 'slotwise', 'mlp', 'diffusion'])
 @pytest.mark.parametrize(
     'changes', [{}, {'top_down': False}, {'modulate_queries': True, 'feedback_rounds': 2}], ids=str
 )
 def test_no_training_step_asks_the_device_for_a_value(monkeypatch, device, decoder, changes):
     monkeypatch.setattr(nn.GRUCell, 'forward', plain_gru)
-    layers = {'decoder_layers': 2} if decoder == 'autoregressive' else {}
+    layers = {'decoder_layers': 2} if decoder in ('autoregressive', 'diffusion') else {}
     config = preset('coco', decoder=decoder, **layers, **changes)
     with FakeTensorMode(), torch.device(device):
         model = SlotModel(config.model, 64, 16).train()
@@ -123,7 +123,7 @@ def autocast(name, device):
         torch.set_autocast_enabled('cuda', False)
 
 
-@pytest.mark.parametrize('decoder', ['autoregressive', 'slotwise', 'mlp'])
+@pytest.mark.parametrize('decoder', ['autoregressive', 'slotwise', 'mlp', 'diffusion'])
 def test_state_and_softmax_are_float32_on_a_gpu(monkeypatch, decoder):
     """Autocast's rules for GPUs, which differ from a CPU's, applied to tensors without values."""
     states = set()
@@ -135,7 +135,7 @@ def test_state_and_softmax_are_float32_on_a_gpu(monkeypatch, decoder):
     monkeypatch.setattr(precision, 'autocast', autocast)
     monkeypatch.setattr(nn.GRUCell, 'forward', gru)
     with FakeTensorMode(), torch.device('cuda'):
-        layers = {'decoder_layers': 2} if decoder == 'autoregressive' else {}
+        layers = {'decoder_layers': 2} if decoder in ('autoregressive', 'diffusion') else {}
         model = SlotModel(preset('coco', decoder=decoder, **layers).model, 64, 16).train()
         model.precision, model.codebook._started = 'bf16', True
         with Kinds() as kinds:

@@ -6,6 +6,7 @@ from PIL import Image
 
 import topdown
 from topdown import preset
+from topdown.cli import main
 from topdown.data.base import read_labels, voc_colours
 from topdown.data.labels import Ade20k, Cityscapes, LabelFolder, VocSegmentation
 from topdown.evaluate import metrics
@@ -86,18 +87,26 @@ def test_void_is_background_or_ignored(voc_root):
     np.testing.assert_array_equal(background[0][~void], ignored[0][~void])
 
 
-def test_ade20k_classes_are_objects_and_zero_is_void(tmp_path):
-    base = tmp_path / 'ADEChallengeData2016'
-    image(base / 'images' / 'validation' / 'ADE_val_00000001.jpg', 40, 60)
+def make_ade20k(root, part, count=1):
+    """Images of three regions: classes 3 and 150, and what is unlabelled."""
+    base = root / 'ADEChallengeData2016'
     labels = np.zeros((40, 60), np.uint8)
     labels[:20], labels[20:, :30] = 3, 150
-    (base / 'annotations' / 'validation').mkdir(parents=True)
-    Image.fromarray(labels).save(base / 'annotations' / 'validation' / 'ADE_val_00000001.png')
+    (base / 'annotations' / part).mkdir(parents=True)
+    for number in range(1, count + 1):
+        name = f'ADE_{"val" if part == "validation" else "train"}_{number:08d}'
+        image(base / 'images' / part / f'{name}.jpg', 40, 60)
+        Image.fromarray(labels).save(base / 'annotations' / part / f'{name}.png')
     (base / 'objectInfo150.txt').write_text(
         'Idx\tRatio\tTrain\tVal\tStuff\tName\n3\t0.1\t5\t4\t1\tsky\n150\t0\t1\t1\t0\tflag\n'
     )
+
+
+def test_ade20k_classes_are_objects_and_zero_is_void(tmp_path):
+    make_ade20k(tmp_path, 'validation')
     data = Ade20k(tmp_path, 'val', 32, 32)
     truth = data.annotation(0)
+    assert data.ids == ['ADE_val_00000001']
     assert truth.categories.tolist() == [3, 150]
     assert truth.masks.sum((1, 2)).tolist() == [1200, 600]
     assert truth.void.sum() == 600
@@ -106,18 +115,24 @@ def test_ade20k_classes_are_objects_and_zero_is_void(tmp_path):
         Ade20k(tmp_path, 'train', 32, 32)
 
 
-def test_cityscapes_things_groups_and_stuff(tmp_path):
-    name = 'frankfurt_000000_000294'
-    image(tmp_path / 'leftImg8bit' / 'val' / 'frankfurt' / f'{name}_leftImg8bit.png', 32, 64)
+def make_cityscapes(root, part, city, count=1):
+    """Images of two cars, a person and a group of persons on a road, with rows out of the region of interest."""
     labels = np.full((32, 64), 7, np.uint16)  # road
     labels[:2] = 3  # out of the region of interest
-    labels[5:10, 5:15] = 26_001
+    labels[22:27, 20:30] = 26_001
     labels[5:10, 20:40] = 26_002
     labels[15:20, :10] = 24_000
     labels[15:20, 30:60] = 24  # a group of persons
-    folder = tmp_path / 'gtFine' / 'val' / 'frankfurt'
+    folder = root / 'gtFine' / part / city
     folder.mkdir(parents=True)
-    Image.fromarray(labels).save(folder / f'{name}_gtFine_instanceIds.png')
+    for number in range(count):
+        name = f'{city}_{number:06d}_000294'
+        image(root / 'leftImg8bit' / part / city / f'{name}_leftImg8bit.png', 32, 64)
+        Image.fromarray(labels).save(folder / f'{name}_gtFine_instanceIds.png')
+
+
+def test_cityscapes_things_groups_and_stuff(tmp_path):
+    make_cityscapes(tmp_path, 'val', 'frankfurt')
     data = Cityscapes(tmp_path, 'val', 32, 32)
     truth = data.annotation(0)
     found = sorted(zip(truth.categories.tolist(), truth.crowd.tolist(), truth.masks.sum((1, 2)).tolist()))
@@ -125,6 +140,36 @@ def test_cityscapes_things_groups_and_stuff(tmp_path):
     assert truth.void.sum() == 128
     with pytest.raises(FileNotFoundError, match='Log in at'):
         Cityscapes(tmp_path, 'train', 32, 32)
+
+
+TINY_MODEL = {
+    'encoder': 'vit_toybox_patch8_96', 'image_size': 96, 'layer': 5, 'final_norm': True, 'slot_size': 16,
+    'codebook_size': 8, 'dead_code_threshold': 0.1, 'decoder_layers': 1, 'decoder_heads': 2, 'steps': 3,
+    'batch_size': 2, 'warmup_steps': 1, 'num_workers': 0, 'eval_every': 0, 'checkpoint_every': 0, 'log_every': 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ['ade20k', 'cityscapes'])
+def test_presets_of_scenes_train_and_are_evaluated(name, tmp_path, encoder, capsys):
+    """All settings of the presets but those of size, from official layouts to scores under several protocols."""
+    make, parts = {
+        'ade20k': (make_ade20k, (('training',), ('validation',))),
+        'cityscapes': (make_cityscapes, (('train', 'aachen'), ('val', 'frankfurt'))),
+    }[name]
+    for part in parts:
+        make(tmp_path, *part, count=3)
+    config = preset(name, data_root=str(tmp_path), **TINY_MODEL)
+    assert (config.data.dataset, config.model.num_slots) == (name, 11)
+    run = topdown.train_model(config, tmp_path / 'run', encoder, progress=False)
+    scores = run.evaluations[['fg_ari', 'mbo_i', 'mbo_c', 'miou']].iloc[-1]
+    assert np.isfinite(scores.to_numpy(float)).all()
+    # regions of classes are not instances: there is one of a class, and both means are over the same regions
+    assert (scores.mbo_i == pytest.approx(scores.mbo_c)) == (name == 'ade20k')
+    capsys.readouterr()
+    main(['evaluate', str(tmp_path / 'run' / 'checkpoint.safetensors'), '--protocols', 'oclf', 'spot', 'bench'])
+    said = capsys.readouterr().out
+    assert said.startswith(f'{name}, 3 images')
+    assert 'spot: as ' in said
 
 
 def test_any_folder_of_label_pngs(tmp_path):

@@ -24,7 +24,7 @@ def make(**changes):
     return SlotModel(ModelConfig(**{**SMALL, **changes}), feature_size=12, num_patches=9)
 
 
-@pytest.mark.parametrize('decoder', ['autoregressive', 'mlp', 'slotwise'])
+@pytest.mark.parametrize('decoder', ['autoregressive', 'mlp', 'slotwise', 'diffusion'])
 @pytest.mark.parametrize(
     'changes',
     [{}, {'top_down': False}, {'quantize': False}, {'channel_modulation': False}, {'spatial_modulation': False},

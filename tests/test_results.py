@@ -89,7 +89,7 @@ def one_run(**changes):
         {}, {'fg_ari': 80 + 1e-9}, {'mbo_i': np.nan}, {'seed': 4, 'fg_ari': 1.0}, {'config': 'abd', 'fg_ari': 1.0},
         {'config': np.nan, 'fg_ari': 1.0}, {'threads': 2, 'fg_ari': 1.0}, {'precision': 'bf16', 'fg_ari': 1.0},
         {'device': 'B', 'fg_ari': 1.0}, {'masks': 'slots', 'fg_ari': 1.0}, {'intervention': 'none', 'fg_ari': 1.0},
-        {'step': 3, 'fg_ari': 1.0},
+        {'step': 3, 'fg_ari': 1.0}, {'by': 'size', 'fg_ari': 1.0}, {'images': 'crowded', 'by': 'all', 'fg_ari': 1.0},
     ],
 )  # fmt: skip
 def test_rows_of_one_run_may_stand_in_several_tables(other):
@@ -103,6 +103,7 @@ def test_rows_of_one_run_may_stand_in_several_tables(other):
     [
         {'fg_ari': 80.001}, {'threads': 1, 'mbo_i': 61.0}, {'masks': 'decoder', 'mbo_i': 61.0},
         {'intervention': 'both', 'mbo_i': 61.0}, {'step': 9, 'mbo_i': 61.0}, {'commit': 'later', 'mbo_i': 61.0},
+        {'by': 'all', 'images': 'own', 'mbo_i': 61.0},
     ],
 )  # fmt: skip
 def test_two_numbers_of_one_run_are_refused(other):

@@ -163,7 +163,9 @@ def test_the_chapter_on_photographs_says_what_its_rows_say():
     toys = toys[toys.variant == 'top-down'][told.index].mean()
     gaps = runs.pivot_table(index='seed', columns='variant', values=list(metrics))
     scatter = [(gaps[m]['top-down'] - gaps[m]['baseline']).std() for m in metrics]
-    slow = read_runs(tables, 'photos')
+    slow, tried = read_runs(tables, 'photos'), pd.read_csv(tables / 'photos_search.csv')
+    early = tried[(tried.decoder == 'slotwise') & (tried.step <= 1000)].groupby('tokens').mbo_i.max()
+    mlp = tried[tried.decoder == 'mlp']
     probes = pd.read_csv(tables / 'photos_slotwise_probe.csv')
     probes = probes[probes.target == 'category'].groupby('features').accuracy.mean()
     check_quotes('14_photographs.py', {
@@ -185,6 +187,8 @@ def test_the_chapter_on_photographs_says_what_its_rows_say():
         'Slots hold some of it, and tokens more.': (
             probes['position and size'] + 0.02 < probes['first-pass slots'] < probes['mean tokens']
         ),
+        'is near k-means within a thousand steps': early.min() > rows.mbo_i['k-means on tokens'] - 1.5,
+        'does no better in the steps that it was given': mlp.mbo_i.max() < slow.mbo_i.max(),
         'stays near where it begins, below *block grid*': all(slow[m].max() < rows[m]['block grid'] for m in metrics),
     })  # fmt: skip
 

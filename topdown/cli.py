@@ -297,7 +297,7 @@ def bench(
 
 @app.command
 def tables(
-    what: Positional[Literal['runs', 'plan', 'collect', 'growth', 'probes', 'claims']] = 'runs',
+    what: Positional[Literal['runs', 'plan', 'collect', 'growth', 'probes', 'crowds', 'claims']] = 'runs',
     preset: Preset = 'toybox', only: tuple[str, ...] = (), workers: int = 1,
     engine: Literal['local', 'slurm'] = 'local', slurm_options: dict = {}, data_root: str = '',  # noqa: B006
     run_dir: Path = Path('runs'), tables: Path = Path('figures/tables'),
@@ -306,8 +306,8 @@ def tables(
 
     Args:
         what: runs; plan, only say what is to be done; collect, only gather what is there; growth, what codes mean in
-            the course of training; probes, what a linear probe reads off slots and codes; claims, the verdicts on the
-            paper's claims, from the tables that there are.
+            the course of training; probes, what a linear probe reads off slots and codes; crowds, finished runs by
+            crowding, and codes between seeds; claims, the verdicts on the paper's claims, from tables that there are.
         only: some of the preset's experiments, such as ablation and codebook; all if left out.
         workers: runs at a time; the cores are shared out among them.
         engine: processes of this machine, or jobs of a cluster.

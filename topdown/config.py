@@ -221,12 +221,13 @@ class ModelConfig:
     commitment_weight: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
-    """autoregressive, mlp, slotwise (one token per slot, placed by slot attention's own attention), or broadcast
-    (spatial broadcast of images, with a CNN in place of the head), which needs encoder='pixels'."""
+    """autoregressive, mlp, slotwise (one token per slot, placed by slot attention's own attention), diffusion (takes
+    noise off the tokens), or broadcast (spatial broadcast of images, with a CNN in place of the head), which needs
+    encoder='pixels'."""
     decoder_layers: int = 4
-    """Layers of the autoregressive decoder."""
+    """Layers of the autoregressive and the diffusion decoder."""
     decoder_heads: int = 8
-    """Heads of the autoregressive decoder."""
+    """Heads of the autoregressive and the diffusion decoder."""
     decoder_hidden: int = 1024
     """Hidden width of the MLP and the slotwise decoder."""
     cnn_size: int = 64
@@ -245,7 +246,7 @@ class ModelConfig:
         for name in counts:
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
         _check(self.predictor in ('linear', 'mlp'), f"predictor must be 'linear' or 'mlp', got {self.predictor!r}")
-        decoders = ('autoregressive', 'mlp', 'slotwise', 'broadcast')
+        decoders = ('autoregressive', 'mlp', 'slotwise', 'diffusion', 'broadcast')
         _check(self.decoder in decoders, f'decoder must be one of {", ".join(decoders)}, got {self.decoder!r}')
         _check(0 <= self.input_masking < 1, f'input_masking must lie in [0, 1), got {self.input_masking}')
         _check(self.commitment_weight >= 0, f'commitment_weight must not be negative, got {self.commitment_weight}')
@@ -525,7 +526,8 @@ def _reading(setting: str) -> dict[str, tuple]:
 
 _PASS, _CODES = {'top_down': (True,)}, {'top_down': (True,), 'quantize': (True,)}
 _SEQUENCE, _PIXELS = {'decoder': ('autoregressive',)}, {'decoder': ('broadcast',)}
-_TOKENS = {'decoder': ('autoregressive', 'mlp', 'slotwise')}
+_LAYERED = {'decoder': ('autoregressive', 'diffusion')}
+_TOKENS = {'decoder': ('autoregressive', 'mlp', 'slotwise', 'diffusion')}
 
 NEEDS: dict[str, dict[str, tuple]] = {
     'toybox': {'dataset': tuple(name for name, known in DATASETS.items() if known.make)},
@@ -542,7 +544,8 @@ NEEDS: dict[str, dict[str, tuple]] = {
     'hint_scale': {'hinted_codes': (True,)},
     'shift_attention': {**_PASS, 'spatial_modulation': (True,)},
     **dict.fromkeys(('codebook_size', 'ema_decay', 'dead_code_threshold', 'commitment_weight'), _CODES),
-    **dict.fromkeys(('decoder_layers', 'decoder_heads', 'input_masking', 'patch_order'), _SEQUENCE),
+    **dict.fromkeys(('decoder_layers', 'decoder_heads'), _LAYERED),
+    **dict.fromkeys(('input_masking', 'patch_order'), _SEQUENCE),
     'decoder_hidden': {'decoder': ('mlp', 'slotwise')},
     **dict.fromkeys(('cnn_size', 'broadcast_size'), _PIXELS),
     'token_dir': {'cache_tokens': (True,)},

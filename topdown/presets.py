@@ -191,6 +191,10 @@ PRESETS: dict[str, Config] = {
     ),
     'coco': _PAPER,
     'voc': dataclasses.replace(_PAPER.with_(dataset='voc', num_slots=6, steps=250_000, random_crop=True), name='voc'),
+    'ade20k': dataclasses.replace(_PAPER.with_(dataset='ade20k', num_slots=11), name='ade20k'),
+    'cityscapes': dataclasses.replace(
+        _PAPER.with_(dataset='cityscapes', num_slots=11, steps=70_000, random_crop=True), name='cityscapes'
+    ),
     'coco_short': _SHORT,
     'voc_short': dataclasses.replace(_SHORT.with_(dataset='voc', num_slots=6), name='voc_short'),
     'coco_spot': dataclasses.replace(
@@ -236,8 +240,9 @@ chapter on the dial, each with a ``_smoke`` of seconds;
 ``photos`` photographs in COCO's layout, some thousands, on a CPU (the page on them says which encoder's file it reads),
 and ``photos_slotwise`` the same with the easier decoder;
 ``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of
-SPOT (the book's page on differences says what of both is not the same here); the rest the released configurations of
-the paper. All but the embedded ones need the data set and, in practice, a GPU."""
+SPOT (the book's page on differences says what of both is not the same here); ``ade20k`` and ``cityscapes`` the paper's
+settings with more slots, and of Cityscapes about ``voc``'s epochs, which nobody has tried: nothing was run with them;
+the rest the released configurations of the paper. All but the embedded ones need the data and, in practice, a GPU."""
 
 
 def preset(name: str, /, **changes: object) -> Config:

@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from topdown.evaluate import metrics
 from topdown.evaluate.baselines import patch_shares
 from topdown.evaluate.predict import (
     labels_from_masks,
@@ -265,23 +266,55 @@ def code_meaning(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, fl
     """
     if model.codebook is None:
         raise ValueError('code_meaning needs a model with a codebook: top_down=True and quantize=True')
-    count, size = model.config.num_slots, model.config.codebook_size
-    parts = [
-        (out.code_index.cpu(), out.first_slots.float().cpu()) for _, out in run_model(model, data, seed, decode=False)
-    ]
+    found, size, count = slot_codes(model, data, seed), model.config.codebook_size, model.config.num_slots
+    labels, hits = found.labels.numpy(), count_hits(found.codes.flatten(), size)
+    of_masks = slot_cells(labels, count), slot_colours(labels, data.images, count)
+    measured = measure(found.codes.numpy(), found.slots.numpy(), found.categories.numpy(), *of_masks, size, seed)
+    return {'perplexity': float(perplexity(hits)), 'codes_used': int((hits > 0).sum()), **measured}
+
+
+class SlotCodes(NamedTuple):
+    """First-pass slots of a set."""
+
+    labels: Tensor  # (V, M, M) whose mask a pixel is in
+    codes: Tensor  # (V, K)
+    slots: Tensor  # (V, K, d)
+    categories: Tensor  # (V, K) true category of the object that a slot covers, 0 for none
+
+
+def slot_codes(model: SlotModel, data: EvalSet, seed: int = 0) -> SlotCodes:
+    """Those of a model with a codebook."""
+    parts = [(o.code_index.cpu(), o.first_slots.float().cpu()) for _, o in run_model(model, data, seed, decode=False)]
     codes, slots = (torch.cat(x) for x in zip(*parts, strict=True))
     labels = predict(model, data, 'first', seed)
-    hits = count_hits(codes.flatten(), size)
-    found = measure(
-        codes.numpy(),
-        slots.numpy(),
-        slot_categories(labels, data, count, COVERED).numpy(),
-        slot_cells(labels.numpy(), count),
-        slot_colours(labels.numpy(), data.images, count),
-        size,
-        seed,
-    )
-    return {'perplexity': float(perplexity(hits)), 'codes_used': int((hits > 0).sum()), **found}
+    return SlotCodes(labels, codes, slots, slot_categories(labels, data, codes.shape[1], COVERED))
+
+
+def code_agreement(one: SlotCodes, other: SlotCodes, seed: int = 0) -> dict[str, float]:
+    """AMI of two models' codes over slots of the same images that overlap each other most, by ``COVERED`` or more.
+
+    Returns:
+        matched, the share of one's slots that have such a partner, and matched_slots; codes_ami; shuffled_ami, with the
+        other's codes shuffled among these slots, and in_place_ami, among those in one cell of a grid twice as fine as
+        that of ``slot_cells``; position_ami and other_position_ami of each model's codes with its own cells; and over
+        the object_slots that cover an object in both, codes_objects_ami, category_ami and other_category_ami.
+    """
+    joint = metrics.joint_histogram(one.labels, other.labels, one.codes.shape[1])
+    overlap, partner = (x.numpy() for x in metrics.iou(joint, first=0)[0].max(dim=2))
+    (image, slot), sides = np.nonzero(overlap >= COVERED), []
+    for side, at in ((one, (image, slot)), (other, (image, partner[image, slot]))):
+        grids = [slot_cells(side.labels.numpy(), side.codes.shape[1], cells) for cells in (CELLS, 2 * CELLS)]
+        sides.append([x[at] for x in (side.codes.numpy(), side.categories.numpy(), *grids)])
+    (a, kinds, cells, fine), (b, other_kinds, other_cells, _) = sides
+    rng, in_place, both = np.random.default_rng(seed), b.copy(), (kinds > 0) & (other_kinds > 0)
+    in_place[np.argsort(fine)] = b[np.lexsort((rng.random(len(b)), fine))]
+    pairs = {
+        'codes': (a, b), 'shuffled': (a, rng.permutation(b)), 'in_place': (a, in_place), 'position': (cells, a),
+        'other_position': (other_cells, b), 'codes_objects': (a[both], b[both]), 'category': (kinds[both], a[both]),
+        'other_category': (other_kinds[both], b[both]),
+    }  # fmt: skip
+    counts = {'matched_slots': len(a), 'matched': len(a) / int(joint.any(dim=2).sum()), 'object_slots': int(both.sum())}
+    return counts | {f'{name}_ami': agreement(*pair)['ami'] for name, pair in pairs.items()}
 
 
 class Objects(NamedTuple):
@@ -399,8 +432,8 @@ def where_and_what(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, 
 
     An object is found if a decoder's mask overlaps it by half or more (IoU). Its category is read off by a linear probe
     fitted on objects of other images (``probe``): off the slot, and off the mean token under that slot's mask, which is
-    what any mask hands on, whoever drew it. An object that is not found counts as wrong. Beside them, read off mean
-    tokens under the true masks, of all objects.
+    what any mask hands on, whoever drew it. An object that is not found counts as wrong, and so do all if they are
+    found in fewer than two images. Beside them, read off mean tokens under the true masks, of all objects.
 
     Returns:
         found, slots, tokens under masks, tokens under truth: shares between 0 and 1.
@@ -420,7 +453,7 @@ def where_and_what(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, 
     image_found, slot_found = image[found], slot[image, which][found]
     shares = {'found': float(found.float().mean())}
     for name, vectors in {'slots': slots, 'tokens under masks': tokens}.items():
-        right = probe(vectors[image_found, slot_found].numpy(), truth[found.numpy()], image_found.numpy(), seed)
-        shares[name] = float(right.sum() / count)
+        known = vectors[image_found, slot_found].numpy(), truth[found.numpy()], image_found.numpy()
+        shares[name] = float(probe(*known, seed).sum() / count) if len(image_found.unique()) > 1 else 0.0
     right = probe(_object_tokens(data)[image, which].numpy(), truth, image.numpy(), seed)
     return {**shares, 'tokens under truth': float(right.mean())}

@@ -9,7 +9,7 @@ from topdown.book.places import from_project
 from topdown.config import RENAMED, Config, parse_object
 from topdown.presets import VARIANTS, preset
 
-EXPERIMENTS = ('main', 'search', 'ablation', 'codebook', 'categories', 'difficulty', 'dial', 'hints')
+EXPERIMENTS = ('main', 'search', 'ablation', 'codebook', 'categories', 'difficulty', 'decoders', 'dial', 'hints')
 
 
 MAIN = ('baseline', 'top-down', 'six-iterations')
@@ -47,6 +47,16 @@ SETTINGS: dict[str, dict[str, object]] = {
 
 FEWER = ('as it is', 'easy parts', 'cluttered', 'many objects', 'few slots', 'tiny codebook')
 """Settings with the paper's decoder, whose runs take longer."""
+
+
+DECODERS: dict[str, dict[str, object]] = {
+    'autoregressive': {},
+    'random orders': {'patch_order': 'random'},
+    'mlp': {'decoder': 'mlp'},
+    'slotwise': {'decoder': 'slotwise'},
+    'diffusion': {'decoder': 'diffusion'},
+}
+"""Settings of the experiment on decoders, as changes to the default preset."""
 
 
 LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
@@ -93,7 +103,7 @@ SEARCH: dict[str, dict[str, object]] = {
 
 SEEDS = {
     'search': range(10, 12), 'main': range(1, 6), 'ablation': range(5), 'codebook': range(3), 'categories': range(1),
-    'difficulty': range(2), 'hints': range(5),
+    'difficulty': range(2), 'decoders': range(3), 'hints': range(5),
 }  # fmt: skip
 """Seeds of every experiment on Toybox, those of the search in no other, and ``main`` without the one that was looked at
 before; ``smoke`` gets one, and presets of other data as many as they say."""
@@ -174,7 +184,8 @@ def seeds_of(base: Config, experiment: str) -> range:
 def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     """The runs that the experiments ask for, in the order of their tables.
 
-    Toybox presets have the ablation, codebook sizes and difficulty, ``slotwise`` numbers of categories, too;
+    Toybox presets have the ablation, codebook sizes and difficulty, ``slotwise`` numbers of categories, too, and
+    ``toybox`` decoders;
     ``toybox_category`` has the search and the main table, presets with the dial have ``dial`` and ``hints``, ``coco``
     has the paper's main table, ablation and codebook sizes, and others have the main table.
 
@@ -189,6 +200,7 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     by_preset = {
         'coco': ['main', 'ablation', 'codebook'], 'toybox_category': ['search', 'main'],
         'slotwise': ['ablation', 'codebook', 'categories', 'difficulty'],
+        'toybox': ['ablation', 'codebook', 'difficulty', 'decoders'],
     }  # fmt: skip
     by_data = {'toybox': ['ablation', 'codebook', 'difficulty'], 'toybox_dial': ['dial', 'hints']}
     known = by_preset.get(preset_name) or by_data.get(base.data.dataset) or ['main']
@@ -226,6 +238,10 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
             known = {} if count == 16 else {'toybox': {'categories': count}}
             for size in CATEGORY_SIZES:
                 yield 'top-down', {'codebook_size': size, **known}, f'{count} categories, E = {size}'
+    elif name == 'decoders':
+        for setting, changes in DECODERS.items():
+            for variant in MAIN:
+                yield variant, changes, setting
     elif name == 'dial':
         for level in LEVELS:
             for variant in CONTROLS:

@@ -368,7 +368,7 @@ def show_forest(effects: pd.DataFrame, against: str, names: dict[str, str], unit
             clear = row.low > 0 or row.high < 0
             axis.plot([row.low, row.high], [y, y], color=colour, linewidth=2)
             axis.plot(row.difference, y, 'o', color=colour, markersize=6, markerfacecolor=colour if clear else 'white')
-        axis.set(title=names[metric], xlabel=unit)
+        axis.set(title=names[metric], xlabel=unit, xlim=np.clip(axis.get_xlim(), -100, 100))  # no difference is larger
         axis.grid(axis='x')
     axes[0, 0].set_yticks(range(len(variants)), variants)
     axes[0, 0].set_ylim(len(variants) - 0.5, -0.5)

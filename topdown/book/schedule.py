@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pandas as pd
 from tqdm.auto import tqdm
 
+from topdown.book.crowds import crowds
 from topdown.book.places import project_dir
 from topdown.book.plan import Job, plan
 from topdown.book.runs import growth, job_folder, probes, read_row
@@ -319,11 +320,13 @@ def make_tables(
     if workers < 1:
         raise ValueError(f'workers must be at least 1, got {workers}')
     jobs, root = plan(preset_name, only), project_dir().resolve()
-    if what == 'growth':
-        found = growth(preset_name, root / run_dir, data_root)
-        _write_table(root / tables / f'{preset_name}_growth.csv', found.to_dict('records'))
+    if what in ('growth', 'crowds'):
+        made = crowds if what == 'crowds' else lambda *places: {'growth': growth(*places)}
+        for name, found in made(preset_name, root / run_dir, data_root).items():
+            _write_table(root / tables / f'{preset_name}_{name}.csv', found.to_dict('records'))
         check_tables(root / tables)
-        print(found[['step', 'seed', 'fg_ari', 'mbo_i', 'perplexity', 'code_category_ami']].to_string(index=False))
+        said = r'^(step|variant|seed|fg_ari|mbo_i|perplexity|cod\w+_ami|joint_\w+)$'
+        print(found.filter(regex=said).to_string(index=False))
         return
     if what == 'probes':
         found = probes(preset_name, root / run_dir, data_root)

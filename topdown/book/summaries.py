@@ -190,7 +190,7 @@ def check_same_runs(tables: dict[str, pd.DataFrame]) -> None:
     for name, table in tables.items():
         if not {'config', 'seed'} <= set(table):
             continue
-        for column, final in (('masks', 'decoder'), ('intervention', 'both')):
+        for column, final in {'masks': 'decoder', 'intervention': 'both', 'images': 'own', 'by': 'all'}.items():
             if column in table:
                 table = table[table[column].isna() | table[column].eq(final)]
         if 'step' in table:

@@ -51,17 +51,24 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    """Attention among positions, each to itself and those before it."""
+    """Attention among positions, each to itself and those before it, or to all."""
+
+    def __init__(self, width: int, num_heads: int, causal: bool = True) -> None:
+        super().__init__(width, num_heads)
+        self.causal = causal
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend: (B, N, D) -> (B, N, D)."""
         parts = (self.project_q, self.project_k, self.project_v)
         weight, bias = (torch.cat([getattr(part, name) for part in parts]) for name in ('weight', 'bias'))
         qkv = F.linear(x, weight, bias).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        if x.device.type == 'cpu':
+        if x.device.type != 'cpu':
+            out = F.scaled_dot_product_attention(*qkv, is_causal=self.causal)
+        elif self.causal:
             out = _CausalAttention.apply(*qkv.flatten(1, 2)).unflatten(0, (-1, self.num_heads))
-        else:
-            out = F.scaled_dot_product_attention(*qkv, is_causal=True)
+        else:  # explicit: of the fused kernel, the backward pass is slow and no product counted
+            q, k, v = qkv
+            out = (q * self.head_size**-0.5 @ k.transpose(-1, -2)).softmax(-1) @ v
         return self.project_out(out.transpose(1, 2).flatten(2))
 
 
@@ -157,7 +164,7 @@ def _as_autocast(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
-def _projection(size: int, width: int) -> nn.Sequential:
+def projection(size: int, width: int) -> nn.Sequential:
     """Linear map without bias, Xavier's uniform start, then LayerNorm."""
     linear = nn.Linear(size, width, bias=False)
     nn.init.xavier_uniform_(linear.weight)
@@ -165,12 +172,12 @@ def _projection(size: int, width: int) -> nn.Sequential:
 
 
 class DecoderLayer(nn.Module):
-    """Pre-norm transformer decoder layer: causal self-attention, cross-attention to slots, ReLU feed-forward of 4 D."""
+    """Pre-norm transformer decoder layer: self-attention, cross-attention to slots, ReLU feed-forward of 4 D."""
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, causal: bool = True) -> None:
         super().__init__()
         self.norm_self, self.norm_cross, self.norm_mlp = (nn.LayerNorm(width) for _ in range(3))
-        self.self_attention = SelfAttention(width, num_heads)
+        self.self_attention = SelfAttention(width, num_heads, causal)
         self.cross_attention = SlotCrossAttention(width, num_heads)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
 
@@ -222,8 +229,8 @@ class AutoregressiveDecoder(nn.Module):
         self.input_masking, self.num_orders = input_masking, num_orders
         self.begin_token = nn.Parameter(feature_size**-0.5 * torch.randn(num_orders, 1, feature_size))
         self.mask_token = nn.Parameter(torch.rand(1, 1, feature_size), requires_grad=input_masking > 0)
-        self.project_input = _projection(feature_size, feature_size)
-        self.project_slots = _projection(slot_size, feature_size)
+        self.project_input = projection(feature_size, feature_size)
+        self.project_slots = projection(slot_size, feature_size)
         self.layers = nn.ModuleList(DecoderLayer(feature_size, num_heads) for _ in range(num_layers))
         for layer in self.layers[1:]:
             layer.load_state_dict(self.layers[0].state_dict())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from topdown.config import ModelConfig
 from topdown.model.decoders import causal_blocks
+from topdown.model.diffusion import TIME_FEATURES
 from topdown.model.encoder import FrozenEncoder
 
 PARTS = ('head', 'first pass', 'codes and scales', 'second pass', 'decoder')
@@ -29,6 +30,7 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
         decoder      autoregressive: 2 N D D + 2 K d D, and a layer 8 N D D + 4 P D + 16 N D D (positions),
                      8 K D D + 2 K D + 4 N H K D (slots, H heads); P = sum of queries times keys over ``causal_blocks``,
                      a third above N^2 / 2 (a GPU's kernel has its own way)
+                     diffusion: the same with P = N^2, and 2 N D D + 2 F D + 2 D D (out, and the MLP of F time features)
 
     Args:
         config: the model's; decoders for tokens only.
@@ -56,11 +58,14 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
 
 def _decoder_flops(config: ModelConfig, dim: int, n: int) -> int:
     k, d, hidden = config.num_slots, config.slot_size, config.decoder_hidden
-    if config.decoder == 'autoregressive':
-        pairs = sum((last - first) * last for first, last in causal_blocks(n))
+    if config.decoder in ('autoregressive', 'diffusion'):
+        pairs, more = sum((last - first) * last for first, last in causal_blocks(n)), 0
+        if config.decoder == 'diffusion':
+            pairs, more = n * n, 2 * n * dim * dim + 2 * dim * (TIME_FEATURES + dim)
         own = 8 * n * dim * dim + 4 * pairs * dim
         cross = 8 * k * dim * dim + 2 * k * dim + 4 * n * config.decoder_heads * k * dim
-        return 2 * n * dim * dim + 2 * k * d * dim + config.decoder_layers * (own + cross + 16 * n * dim * dim)
+        layer = own + cross + 16 * n * dim * dim
+        return 2 * n * dim * dim + 2 * k * d * dim + config.decoder_layers * layer + more
     if config.decoder == 'slotwise':
         return 2 * k * hidden * (d + dim) + 2 * n * k * dim
     if config.decoder == 'mlp':
@@ -72,13 +77,15 @@ def step_flops(config: ModelConfig, feature_size: int, num_patches: int) -> int:
     """Matrix-product FLOPs of one image's training step.
 
     The backward pass costs two products for each of the forward pass, and none for the nearest codes. (Tokens need no
-    gradient, but the norm before the first layer has weights that do.)
+    gradient, but the norm before the first layer has weights that do; noisy tokens and times of the diffusion decoder
+    have no such norm.)
     """
     forward = sum(forward_flops(config, feature_size, num_patches).values())
-    codes = 0
+    codes, dim = 0, feature_size - config.hint_channels
+    given = 2 * dim * (num_patches * dim + TIME_FEATURES) if config.decoder == 'diffusion' else 0
     if config.top_down and config.quantize:
         codes = config.feedback_rounds * 2 * config.num_slots * config.slot_size * config.codebook_size
-    return 3 * forward - 2 * codes
+    return 3 * forward - 2 * codes - given
 
 
 def vit_flops(width: int, depth: int, tokens: int, patch_values: int, patches: int) -> int:

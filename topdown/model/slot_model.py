@@ -26,6 +26,7 @@ from topdown import distributed, precision
 from topdown.config import ModelConfig
 from topdown.model.codebook import Codebook
 from topdown.model.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder, scan_orders
+from topdown.model.diffusion import DiffusionDecoder
 from topdown.model.modulation import PLAIN, Modulation, Scales
 from topdown.model.pixels import PixelStem, SpatialBroadcastDecoder
 from topdown.model.slot_attention import InputHead, SlotAttention, SlotInit
@@ -82,6 +83,9 @@ class SlotModel(nn.Module):
             self.decoder = kind(feature_size, config.slot_size, num_patches, config.decoder_hidden)
         elif config.decoder == 'broadcast':
             self.decoder = SpatialBroadcastDecoder(side, config.slot_size, config.cnn_size, config.broadcast_size)
+        elif config.decoder == 'diffusion':
+            layers = (config.decoder_layers, config.decoder_heads)
+            self.decoder = DiffusionDecoder(feature_size, config.slot_size, num_patches, *layers)
         else:
             self.decoder = AutoregressiveDecoder(
                 feature_size,

@@ -110,6 +110,7 @@ class Scene(NamedTuple):
     image: np.ndarray  # (H, W, 3) uint8
     masks: np.ndarray  # (O, H, W) bool, visible pixels only, disjoint
     categories: np.ndarray  # (O,) int, 1-based category ids
+    hidden: np.ndarray  # (O,) share of the toy that toys in front of it hide
 
 
 # ---------------------------------------------------------------------------------------------------- drawing
@@ -321,7 +322,8 @@ def render_scene(config: ToyboxConfig, rng: np.random.Generator, *, num_objects:
         toy.paint(ground)
     k = SUPERSAMPLE
     masks = np.stack([m[k // 2 :: k, k // 2 :: k] for m in visible])
-    return Scene(_finish(ground, config), masks, np.array([t.category for t in toys]))
+    hidden = np.array([1 - m.sum() / t.area for m, t in zip(visible, toys, strict=True)])
+    return Scene(_finish(ground, config), masks, np.array([t.category for t in toys]), hidden)
 
 
 def render_clip(config: ToyboxConfig, rng: np.random.Generator, reach: int = 8) -> np.ndarray:
