@@ -436,7 +436,8 @@ def where_and_what(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, 
     found in fewer than two images. Beside them, read off mean tokens under the true masks, of all objects.
 
     Returns:
-        found, slots, tokens under masks, tokens under truth: shares between 0 and 1.
+        found, slots, tokens under masks, tokens under truth: shares between 0 and 1; NaN if fewer than two images have
+        objects of known category.
     """
     parts = []
     for rows, out in run_model(model, data, seed):
@@ -448,6 +449,8 @@ def where_and_what(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, 
     overlap, slot = slot_overlaps(labels, data, slots.shape[1]).max(dim=2)
     categories = object_categories(data)
     image, which = torch.nonzero(categories, as_tuple=True)
+    if len(image.unique()) < 2:
+        return dict.fromkeys(('found', 'slots', 'tokens under masks', 'tokens under truth'), float('nan'))
     found = overlap[image, which] >= COVERED
     truth, count = categories[image, which].numpy(), len(image)
     image_found, slot_found = image[found], slot[image, which][found]

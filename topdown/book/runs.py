@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from topdown.book.codes import code_meaning, probe_table
+from topdown.book.codes import code_meaning, probe_table, where_and_what
 from topdown.book.plan import Job, plan
 from topdown.book.summaries import mean_and_spread
 from topdown.config import Config
@@ -111,7 +111,8 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
         where they differ from the decoder's, and with ``first_`` those of the first pass's masks where there
         are two passes; ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet, and
         likewise ``revived``, the share of codes revived at a step; ``val_loss``, the mean reconstruction loss; the
-        number of ``parameters``; for models with a codebook what ``code_meaning`` finds.
+        number of ``parameters``; the shares of ``where_and_what``, from ``joint_found`` on; for models with a codebook
+        what ``code_meaning`` finds.
     """
     model = run.model
     labels = {'': predict(model, data), 'slots_': predict(model, data, 'slots')}
@@ -127,6 +128,7 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     row['train_loss'] = float(last.get('loss', float('nan')))
     row['val_loss'] = sum(losses) / len(data)
     row['parameters'] = sum(p.numel() for p in model.parameters())
+    row |= {f'joint_{name.replace(" ", "_")}': share for name, share in where_and_what(model, data).items()}
     if model.codebook is not None:
         row['codebook_size'] = model.codebook.size
         row['revived'] = float(last.get('revived', float('nan')))
