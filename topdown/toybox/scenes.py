@@ -62,12 +62,15 @@ class ToyboxConfig:
     """The same even grey ground in every image, as in CLEVR."""
     most_hidden: float = 0.5
     """Largest share of a toy that toys in front of it may hide; 0: none overlap."""
+    zipf: float = 0.0
+    """How unlike frequencies of categories are: that of the r-th goes with r^-zipf; 0: all alike, 1: Zipf's law."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ('size', 32, 2048), ('num_train', 1, 10**7), ('num_val', 1, 10**7), ('min_objects', 1, 20),
             ('max_objects', 1, 20), ('dissimilarity', 0, 1), ('clutter', 0, 10), ('background_contrast', 0, 1),
             ('colour_jitter', 0, 1), ('seed', 0, 2**31), ('categories', 1, len(CATEGORIES)), ('most_hidden', 0, 1),
+            ('zipf', 0, 10),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
@@ -79,8 +82,8 @@ class ToyboxConfig:
     def key(self) -> str:
         """Hash of everything that decides the images: the cache key. Later knobs count where they are not at rest."""
         values = {'version': VERSION, **dataclasses.asdict(self)}
-        for name, rest in (('categories', len(CATEGORIES)), ('grey_ground', False), ('most_hidden', 0.5)):
-            if values[name] == rest:
+        for name in ('categories', 'grey_ground', 'most_hidden', 'zipf'):
+            if values[name] == getattr(type(self), name):
                 del values[name]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -396,7 +399,7 @@ def _compose(
             centre = tuple(rng.uniform(0.8 * radius, side - 0.8 * radius, 2))
             if any(math.dist(centre, toy.centre) < 0.60 * (radius + toy.radius) for toy in toys):
                 continue
-            toy = _Toy(int(rng.integers(1, config.categories + 1)), centre, radius, config, side, rng)
+            toy = _Toy(_category(config, rng), centre, radius, config, side, rng)
             body = np.asarray(toy.silhouette) > 127
             left_over = [mask & ~body for mask in visible]
             if all(m.sum() >= (1 - config.most_hidden) * t.area for m, t in zip(left_over, toys, strict=True)):
@@ -404,6 +407,14 @@ def _compose(
                 visible = [*left_over, body]
                 break
     return ground, toys, visible
+
+
+def _category(config: ToyboxConfig, rng: np.random.Generator) -> int:
+    """A toy's category, from 1, drawn by the configuration's frequencies."""
+    if not config.zipf:
+        return int(rng.integers(1, config.categories + 1))
+    weights = np.arange(1, config.categories + 1) ** -config.zipf
+    return int(rng.choice(config.categories, p=weights / weights.sum())) + 1
 
 
 def scene_at(config: ToyboxConfig, split: str, index: int) -> Scene:
