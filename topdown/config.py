@@ -286,6 +286,11 @@ class TrainConfig:
     """The learning rate halves every so many steps (exponential decay)."""
     grad_clip: float = 1.0
     """Largest global L2 norm of the gradient."""
+    teacher: str = ''
+    """Checkpoint of a trained model whose decoder's masks slot attention learns to follow (SPOT's self-training);
+    {seed} in it stands for the run's seed."""
+    teacher_weight: float = 0.0
+    """Weight of that loss; 0.005 in SPOT."""
     precision: str = 'auto'
     """bf16 (autocast), fp32, or auto: bf16 where the processor computes it, fp32 where it would be emulated. Encoder,
     training and evaluation all follow it."""
@@ -318,6 +323,8 @@ class TrainConfig:
             _check(getattr(self, name) >= 0, f'{name} must not be negative, got {getattr(self, name)}')
         for name in ('lr', 'grad_clip'):
             _check(0 < getattr(self, name) < math.inf, f'{name} must be positive and finite, got {getattr(self, name)}')
+        taught = bool(self.teacher) == (self.teacher_weight > 0) and 0 <= self.teacher_weight < math.inf
+        _check(taught, 'teacher, a file, and teacher_weight, above 0, come together or not at all')
         precisions = ('auto', 'bf16', 'fp32')
         _check(
             self.precision in precisions, f'precision must be one of {", ".join(precisions)}, got {self.precision!r}'

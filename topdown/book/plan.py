@@ -68,11 +68,13 @@ FEWER = ('as it is', 'easy parts', 'cluttered', 'many objects', 'few slots', 'ti
 DECODERS: dict[str, dict[str, object]] = {
     'autoregressive': {},
     'random orders': {'patch_order': 'random'},
+    'self-trained': {'patch_order': 'random', 'teacher': 'random orders', 'teacher_weight': 0.005},
     'mlp': {'decoder': 'mlp'},
     'slotwise': {'decoder': 'slotwise'},
     'diffusion': {'decoder': 'diffusion'},
 }
-"""Settings of the experiment on decoders, as changes to the default preset."""
+"""Settings of the experiment on decoders, as changes to the preset; a teacher is the model of the same kind and seed in
+the setting named."""
 
 
 LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
@@ -262,10 +264,12 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
                 sizes = {'codebook_size': size, 'dead_code_threshold': threshold}
                 yield 'top-down', {**sizes, **changes}, f'{setting}, E = {size}'
     elif name == 'decoders':
-        place = {'evidence': BEST_LEVEL} if base.data.dataset == 'toybox_dial' else {}
+        dial = base.data.dataset == 'toybox_dial'
+        place = {'evidence': BEST_LEVEL} if dial else {}
         for setting, changes in DECODERS.items():
-            for variant in MAIN:
-                yield variant, {**place, **changes}, setting
+            for variant in MAIN if not (dial and 'patch_order' in changes) else ():
+                taught = {'teacher': _teacher(base, variant, changes['teacher'])} if 'teacher' in changes else {}
+                yield variant, {**place, **changes, **taught}, setting
     elif name == 'dial':
         for level in LEVELS:
             for variant in CONTROLS:
@@ -277,6 +281,12 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
         for setting in SETTINGS if easy else FEWER:
             for variant in ('baseline', 'top-down')[setting == 'tiny codebook' :]:
                 yield variant, SETTINGS[setting], setting
+
+
+def _teacher(base: Config, variant: str, setting: str) -> str:
+    """Where the trained models of a variant in one of ``DECODERS`` are, for ``TrainConfig.teacher``."""
+    key = Job('decoders', variant, 0, DECODERS[setting]).config(base.name).key
+    return f'runs/{base.name}/jobs/{key}-seed{{seed}}/checkpoint.safetensors'
 
 
 def _complete(base: Config, changes: dict[str, object]) -> dict[str, object]:

@@ -37,6 +37,7 @@ from topdown.train.checkpoint import Checkpoint, load_checkpoint, random_state, 
 from topdown.train.ending import Stopped, on_request
 from topdown.train.health import Health, doubts, duration, price
 from topdown.train.journal import Journal, open_board
+from topdown.train.teach import follow
 
 BEST, BEST_BY = 'best.safetensors', 'mbo_i'
 """File of the state that was evaluated best, and the metric that says so."""
@@ -169,6 +170,7 @@ def _train(
         )
     if scored and eval_set is None:
         eval_set = make_eval_set(config, encoder, dataset=sets['val'], progress=progress, shared=True)
+    teacher = _teacher(config, encoder) if options.teacher else None
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
     seconds = saved.seconds if saved else 0.0
@@ -236,10 +238,13 @@ def _train(
             model.train()
             optimizer.zero_grad()  # before the forward pass: gradients and activations need not be there together
             out = call(tokens, need_masks=False)
-            out.loss.backward()
+            loss = out.loss
+            if teacher is not None:
+                loss = loss + options.teacher_weight * follow(teacher, tokens, out.attention)
+            loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.grad_clip)
             optimizer.step()
-            health.look(step, out.loss, norm)
+            health.look(step, loss, norm)
             done = step + 1
             if done % options.log_every == 0 or done == options.steps:
                 row = health.row(done, rate, out, norm)
@@ -293,6 +298,18 @@ def load_run(path: str | Path, encoder: Encoder | None = None) -> tuple[SlotMode
     model.precision = saved.precision
     saved.load_model(model)
     return model.eval(), encoder, saved
+
+
+def _teacher(config: Config, encoder: Encoder) -> SlotModel:
+    """The trained model that teaches."""
+    path = config.train.teacher.replace('{seed}', str(config.train.seed))
+    model, _, saved = load_run(path, encoder)
+    if saved.step < saved.config.train.steps or model.config.num_slots != config.model.num_slots:
+        raise ValueError(
+            f'teacher {path} has done {saved.step} of {saved.config.train.steps} steps with {model.config.num_slots} '
+            f'slots: it must be at its end, and have num_slots={config.model.num_slots}'
+        )
+    return model
 
 
 def _check_same(saved: Checkpoint, config: Config, fingerprint: str, precision: str, path: Path) -> None:
