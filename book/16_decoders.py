@@ -22,8 +22,10 @@
 # - *autoregressive*, the paper's {cite}`kim2024topdown` and the default: a transformer that predicts every token from
 #   the slots and the tokens before it, in raster order. Masks are what its last layer attends to.
 # - *random orders*: the same, but in training every batch goes through the patches in one of eight scans, an idea of
-#   SPOT {cite}`kakogeorgiou2024spot`. The evaluation is in raster order. (SPOT's other idea, to train a second model by
-#   the masks of a first one, is not tried here.)
+#   SPOT {cite}`kakogeorgiou2024spot`. The evaluation is in raster order.
+# - *self-trained*: SPOT's other idea on top. The model with *random orders* of the same kind and seed teaches a second one:
+#   to the second one's loss, the cross-entropy between its slot attention and the first one's decoder masks is added
+#   (`topdown/train/teach.py`). It costs two trainings, and a forward pass of the teacher at every step.
 # - *mlp*: every slot predicts every patch, and how opaque it is there {cite}`seitzer2023dinosaur`. It sees slots alone.
 # - *slotwise*: every slot has one token for all its patches, placed by slot attention's own attention
 #   ([its page](slotwise.md)). It sees slots and attention.
@@ -250,7 +252,9 @@ changed = {
     for changes in DECODERS.values()
     for said in base.with_(**changes).differences(base)
 }
-checks['settings differ in the decoder alone'] = changed == {'decoder', 'patch_order'}
+checks['settings differ in the decoder and its training alone'] = changed == {
+    'decoder', 'patch_order', 'teacher', 'teacher_weight',
+}  # fmt: skip
 assert all(checks.values()), checks
 print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 

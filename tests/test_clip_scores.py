@@ -1,5 +1,7 @@
 """Scores of clips: hand-made clips with known answers, and scikit-learn's adjusted Rand index."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 import topdown
 from topdown.data.movi import FRAMES
 from topdown.data.standins import make_clips
-from topdown.evaluate.clips import clip_truth, returns, score_clip, score_clips
+from topdown.evaluate.clips import returns, score_clip, score_clips
 from topdown.presets import preset
 from topdown.toybox.scenes import ToyboxConfig, motion_at
 
@@ -21,12 +23,12 @@ def clip(*frames):
 def test_a_segmentation_that_keeps_its_numbers_is_perfect_and_one_that_swaps_them_is_not():
     truth = clip('0011220', '0112200', '1122000')
     slots = torch.tensor([2, 0, 1])[truth]
-    found = score_clip(slots, truth)
+    found, _ = score_clip(slots, truth)
     assert found['clip_fg_ari'] == found['clip_mbo_i'] == found['clip_fg_ari_later'] == 1
     assert found['flicker'] == found['flicker_objects'] == 0
     swapped = slots.clone()
     swapped[0] = torch.tensor([2, 1, 0])[truth[0]]
-    found = score_clip(swapped, truth)
+    found, _ = score_clip(swapped, truth)
     # each object has 4 pixels under its slot of two frames, and 2 under the other's: IoU 4 / (6 + 6 - 4)
     assert found['clip_mbo_i'] == pytest.approx(0.5)
     assert found['clip_fg_ari'] < 0.2
@@ -39,18 +41,18 @@ def test_a_segmentation_that_keeps_its_numbers_is_perfect_and_one_that_swaps_the
 
 def test_moving_objects_do_not_flicker():
     truth = clip('1100', '0011')
-    assert np.isnan(score_clip(truth, truth)['flicker'])  # no pixel has the same truth in both
+    assert np.isnan(score_clip(truth, truth)[0]['flicker'])  # no pixel has the same truth in both
     truth = clip('1100', '0110')
-    assert score_clip(truth, truth)['flicker'] == 0
-    assert score_clip(clip('1100', '0100'), truth)['flicker'] == 0  # wrong where it moved
-    assert score_clip(clip('1100', '0010'), truth)['flicker'] == 0.5
+    assert score_clip(truth, truth)[0]['flicker'] == 0
+    assert score_clip(clip('1100', '0100'), truth)[0]['flicker'] == 0  # wrong where it moved
+    assert score_clip(clip('1100', '0010'), truth)[0]['flicker'] == 0.5
 
 
 def test_fg_ari_over_a_clip_is_that_of_an_independent_program():
     rng = np.random.default_rng(0)
     truth, labels = torch.from_numpy(rng.integers(0, 4, (5, 6, 7))), torch.from_numpy(rng.integers(0, 5, (5, 6, 7)))
     labels = torch.where(torch.from_numpy(rng.random((5, 6, 7)) < 0.5), truth, labels)
-    found = score_clip(labels, truth)
+    found, _ = score_clip(labels, truth)
     for suffix, first in (('', 0), ('_later', 1)):
         true, predicted = truth[first:].flatten(), labels[first:].flatten()
         expected = adjusted_rand_score(true[true > 0], predicted[true > 0])
@@ -72,20 +74,15 @@ def test_toys_keep_slot_and_code_through_an_occlusion_or_not():
     truth = clip('110022', '100222', '002222', '110022')  # object 1 is behind the border in the third frame
     assert returns(torch.stack([(truth == o).sum((1, 2)) for o in (1, 2)], 1)) == [(0, 1, 3)]
     codes = torch.tensor([[7, 3, 4], [7, 5, 4], [7, 7, 4], [7, 5, 4]])
-    found = score_clip(truth, truth, codes)
-    assert (found['returns'], found['kept_slot'], found['kept_code']) == (1, 1, 1)
+    assert score_clip(truth, truth, codes)[1] == {'kept_slot': [1], 'kept_code': [1], 'kept_code_chance': [1 / 3]}
     codes[3, 1] = 6
-    assert score_clip(truth, truth, codes)['kept_code'] == 0
+    assert score_clip(truth, truth, codes)[1] == {'kept_slot': [1], 'kept_code': [0], 'kept_code_chance': [0]}
     other = truth.clone()
     other[3] = torch.tensor([1, 0, 2])[truth[3]]  # it comes back in slot 0, whose code is 7
-    found = score_clip(other, truth, codes)
-    assert (found['kept_slot'], found['kept_code']) == (0, 0)
-    codes[1, 1] = 7
-    assert score_clip(other, truth, codes)['kept_code'] == 1
-    still = score_clip(truth[:2], truth[:2])
-    assert still['returns'] == 0
-    assert np.isnan(still['kept_slot'])
-    assert 'kept_code' not in still
+    assert score_clip(other, truth, codes)[1] == {'kept_slot': [0], 'kept_code': [0], 'kept_code_chance': [0]}
+    codes[1, 1] = codes[3, 2] = 7
+    assert score_clip(other, truth, codes)[1] == {'kept_slot': [0], 'kept_code': [1], 'kept_code_chance': [2 / 3]}
+    assert score_clip(truth[:2], truth[:2])[1] == {'kept_slot': []}
 
 
 @pytest.fixture(scope='module')
@@ -99,12 +96,9 @@ def data(tmp_path_factory):
     return topdown.make_truth_set(config, progress=False), ToyboxConfig(**toys)
 
 
-def test_scores_of_a_set_are_means_over_clips(data):
+def test_scores_of_a_set_are_means_over_clips_and_over_returns(data):
     known, config = data
-    truth = clip_truth(known)
-    assert truth.shape == (2, FRAMES, 32, 32)
-    for c in range(2):
-        np.testing.assert_array_equal(truth[c], motion_at(config, 'val', c, FRAMES).labels)
+    truth = torch.from_numpy(np.stack([motion_at(config, 'val', c, FRAMES).labels for c in range(2)])).long()
     rng = np.random.default_rng(0)
     labels = truth.flatten(0, 1).clone()
     noisy = torch.from_numpy(rng.random(labels.shape) < 0.3)
@@ -115,13 +109,16 @@ def test_scores_of_a_set_are_means_over_clips(data):
         score_clip(labels[FRAMES:], truth[1], codes[FRAMES:]),
     ]
     found = score_clips(labels, known, codes)
-    assert set(found) == set(rows[0])
-    assert found['clip_fg_ari'] == pytest.approx(50 * (rows[0]['clip_fg_ari'] + rows[1]['clip_fg_ari']))
-    counts = [row['returns'] for row in rows]
-    assert found['returns'] == sum(counts) > 0
-    for name in ('kept_slot', 'kept_code'):
-        known_shares = [row[name] for row in rows if row['returns']]
-        assert found[name] == pytest.approx(100 * np.mean(known_shares))
+    kept = {name: rows[0][1][name] + rows[1][1][name] for name in rows[0][1]}
+    assert set(found) == {*rows[0][0], *kept, 'returns'}
+    for name in rows[0][0]:
+        assert found[name] == pytest.approx(50 * (rows[0][0][name] + rows[1][0][name]))
+    assert found['returns'] == len(kept['kept_slot']) > 1
+    for name in ('kept_slot', 'kept_code', 'kept_code_chance'):
+        assert found[name] == pytest.approx(100 * np.mean(kept[name]))
+    assert set(score_clips(truth.flatten(0, 1), known)) == {*found} - {'kept_code', 'kept_code_chance'}
+    with pytest.raises(ValueError, match='no images'):
+        score_clips(labels, dataclasses.replace(known, instances=known.instances[:9]))
 
 
 def test_swinging_toys_leave_and_come_back_and_pass_through_the_image_of_their_index(data):

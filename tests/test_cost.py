@@ -29,7 +29,7 @@ MODELS = [
     {'decoder': 'diffusion', 'decoder_layers': 1, 'hint_channels': 4},
     {'decoder_layers': 2},
     {'clip_length': 2, 'top_down': False},
-    {'clip_length': 4, 'feedback': 'time', 'share_weights': False},
+    {'clip_length': 4, 'feedback': 'time'},
 ]
 
 

@@ -207,8 +207,7 @@ class ModelConfig:
     feedback: str = 'image'
     """What modulates a pass: image, the pass before on the same image, or time, the one pass on the frame before."""
     clip_length: int = 1
-    """Frames of a clip in training, one after another, each frame's slots starting from those before; 1: images apart.
-    In evaluation, models of clips go through each from its first frame to its last."""
+    """Frames of a clip in training, each one's slots starting from those of the one before; 1: images apart."""
     share_weights: bool = True
     """One slot attention for all passes; off: the modulated passes have weights of their own."""
     codebook_size: int = 512
@@ -263,8 +262,8 @@ class ModelConfig:
         for field_ in dataclasses.fields(self):
             if field_.name in OFF and getattr(self, field_.name) != field_.default:
                 _check_effect(field_.name, vars(self))
-        fits = self.feedback == 'image' or (self.feedback == 'time' and self.clip_length > 1 == self.feedback_rounds)
-        _check(fits, f"feedback must be 'image', or 'time' with clip_length > 1 and 1 round, got {self.feedback!r}")
+        fits = self.feedback == 'image' or (self.feedback == 'time' and self.clip_length > 1)
+        _check(fits, f"feedback must be 'image', or 'time' with clip_length > 1, got {self.feedback!r}")
         least = int(self.hinted_codes)
         _check(
             least <= self.hint_channels <= self.slot_size,
@@ -293,6 +292,11 @@ class TrainConfig:
     """The learning rate halves every so many steps (exponential decay)."""
     grad_clip: float = 1.0
     """Largest global L2 norm of the gradient."""
+    teacher: str = ''
+    """Checkpoint of a trained model whose decoder's masks slot attention learns to follow (SPOT's self-training);
+    {seed} in it stands for the run's seed."""
+    teacher_weight: float = 0.0
+    """Weight of that loss; 0.005 in SPOT."""
     precision: str = 'auto'
     """bf16 (autocast), fp32, or auto: bf16 where the processor computes it, fp32 where it would be emulated. Encoder,
     training and evaluation all follow it."""
@@ -325,6 +329,8 @@ class TrainConfig:
             _check(getattr(self, name) >= 0, f'{name} must not be negative, got {getattr(self, name)}')
         for name in ('lr', 'grad_clip'):
             _check(0 < getattr(self, name) < math.inf, f'{name} must be positive and finite, got {getattr(self, name)}')
+        taught = bool(self.teacher) == (self.teacher_weight > 0) and 0 <= self.teacher_weight < math.inf
+        _check(taught, 'teacher, a file, and teacher_weight, above 0, come together or not at all')
         precisions = ('auto', 'bf16', 'fp32')
         _check(
             self.precision in precisions, f'precision must be one of {", ".join(precisions)}, got {self.precision!r}'
@@ -345,8 +351,6 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(self.seeds >= 1, f'seeds must be at least 1, got {self.seeds}')
-        batch, length = self.train.batch_size, self.model.clip_length
-        _check(batch % length == 0, f'clip_length={length} must divide batch_size={batch}, which counts frames')
         pixels = self.encoder.name == 'pixels'
         _check(
             pixels == (self.model.decoder == 'broadcast'),
@@ -538,7 +542,8 @@ NEEDS: dict[str, dict[str, tuple]] = {
     'layer': {**_TOKENS, 'layers': ((),)},
     'feature_size': {'encoder': ('tokens',)},
     **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
-    **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback_rounds', 'share_weights', 'feedback'), _PASS),
+    **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback'), _PASS),
+    **{name: {**_PASS, 'feedback': ('image',)} for name in ('feedback_rounds', 'share_weights')},
     'hint_channels': _TOKENS,
     'hinted_codes': {**_PASS, 'quantize': (False,)},
     'hint_scale': {'hinted_codes': (True,)},

@@ -72,14 +72,6 @@ _CLIPS = dataclasses.replace(
 )  # fmt: skip
 
 
-_VIDEO = dataclasses.replace(
-    _CLIPS.with_(
-        toybox={'num_train': 120, 'num_val': 16, 'speed': 16.0, 'swing': 20.0}, clip_length=6, batch_size=24,
-    ),
-    name='movi_video',
-)  # fmt: skip
-
-
 _PIXELS = Config(
     name='clevr6_toybox',
     data=DataConfig(
@@ -226,10 +218,15 @@ PRESETS: dict[str, Config] = {
     'voc_toybox': _WIDE,
     'voc_smoke': _smoke('voc_smoke', _WIDE, seeds=1),
     'movi_toybox': _CLIPS,
+    'movi_video': dataclasses.replace(
+        _CLIPS.with_(
+            toybox={'num_train': 120, 'num_val': 32, 'speed': 20.0, 'swing': 14.0}, clip_length=8, batch_size=32,
+            steps=1500, warmup_steps=150, lr_half_life=500,
+        ),
+        name='movi_video',
+    ),
     'dial': _DIAL,
     'dial_smoke': _smoke('dial_smoke', _DIAL, seeds=1),
-    'movi_video': _VIDEO,
-    'movi_video_smoke': _smoke('movi_video_smoke', _VIDEO, train=2, val=2, eval_images=0, clip_length=4, seeds=1),
     'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0, seeds=1),
 }  # fmt: skip
 """``smoke`` seconds; ``toybox`` the embedded default, with the paper's decoder; ``toybox_category`` the same on tokens

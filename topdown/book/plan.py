@@ -9,7 +9,9 @@ from topdown.book.places import from_project
 from topdown.config import RENAMED, Config, parse_object
 from topdown.presets import VARIANTS, preset
 
-EXPERIMENTS = ('main', 'search', 'ablation', 'codebook', 'categories', 'difficulty', 'decoders', 'dial', 'hints')
+EXPERIMENTS = (
+    'main', 'search', 'ablation', 'codebook', 'categories', 'kinds', 'difficulty', 'decoders', 'dial', 'hints',
+)  # fmt: skip
 
 
 MAIN = ('baseline', 'top-down', 'six-iterations')
@@ -29,6 +31,20 @@ SIZES, PAPER_SIZES, EASY_SIZES = (8, 32, 64, 256, 1024), (128, 256, 512, 1024), 
 
 
 CATEGORIES, CATEGORY_SIZES = (4, 8, 16), (8, 16, 32, 64, 128)
+
+
+KINDS: dict[str, tuple[dict[str, object], float]] = {
+    '4 categories': ({'toybox': {'categories': 4}}, 1),
+    '8 categories': ({'toybox': {'categories': 8}}, 1),
+    '16 categories': ({}, 1),
+    '4 categories, Zipf': ({'toybox': {'categories': 4, 'zipf': 1.0}}, 1),
+    '8 categories, Zipf': ({'toybox': {'categories': 8, 'zipf': 1.0}}, 1),
+    '16 categories, Zipf': ({'toybox': {'zipf': 1.0}}, 1),
+    '16 categories, no revival': ({}, 0),
+    '16 categories, more revival': ({}, 3),
+}
+"""Settings of the experiment on what the number of codes follows: changes, and times the revival that goes with E."""
+KINDS_SIZES = (8, 64, 512)
 
 
 SETTINGS: dict[str, dict[str, object]] = {
@@ -52,15 +68,19 @@ FEWER = ('as it is', 'easy parts', 'cluttered', 'many objects', 'few slots', 'ti
 DECODERS: dict[str, dict[str, object]] = {
     'autoregressive': {},
     'random orders': {'patch_order': 'random'},
+    'self-trained': {'patch_order': 'random', 'teacher': 'random orders', 'teacher_weight': 0.005},
     'mlp': {'decoder': 'mlp'},
     'slotwise': {'decoder': 'slotwise'},
     'diffusion': {'decoder': 'diffusion'},
 }
-"""Settings of the experiment on decoders, as changes to the default preset."""
+"""Settings of the experiment on decoders, as changes to the preset; a teacher is the model of the same kind and seed in
+the setting named."""
 
 
 LEVELS = (0.0, 0.2, 0.4, 0.6, 1.0)
 """Evidence of the experiment with the dial."""
+BEST_LEVEL = 1.0
+"""The level at which the pathway's gain was highest, FG-ARI and mBO averaged; decoders are compared there."""
 
 
 CONTROLS = (*MAIN, 'without quantization', 'shuffled codes')
@@ -103,7 +123,7 @@ SEARCH: dict[str, dict[str, object]] = {
 
 SEEDS = {
     'search': range(10, 12), 'main': range(1, 6), 'ablation': range(5), 'codebook': range(3), 'categories': range(1),
-    'difficulty': range(2), 'decoders': range(3), 'hints': range(5),
+    'kinds': range(3), 'difficulty': range(2), 'decoders': range(3), 'hints': range(5),
 }  # fmt: skip
 """Seeds of every experiment on Toybox, those of the search in no other, and ``main`` without the one that was looked at
 before; ``smoke`` gets one, and presets of other data as many as they say."""
@@ -184,10 +204,10 @@ def seeds_of(base: Config, experiment: str) -> range:
 def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     """The runs that the experiments ask for, in the order of their tables.
 
-    Toybox presets have the ablation, codebook sizes and difficulty, ``slotwise`` numbers of categories, too, and
-    ``toybox`` decoders;
-    ``toybox_category`` has the search and the main table, presets with the dial have ``dial`` and ``hints``, ``coco``
-    has the paper's main table, ablation and codebook sizes, and others have the main table.
+    Toybox presets have the ablation, codebook sizes and difficulty, ``slotwise`` numbers of categories and what the
+    number of codes follows, too, and ``toybox`` decoders; ``toybox_category`` has the search and the main table,
+    presets with the dial have ``dial``, ``hints`` and decoders, ``coco`` has the paper's main table, ablation and
+    codebook sizes, and others have the main table.
 
     Args:
         preset_name: a preset.
@@ -199,10 +219,10 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     base = preset(preset_name)
     by_preset = {
         'coco': ['main', 'ablation', 'codebook'], 'toybox_category': ['search', 'main'],
-        'slotwise': ['ablation', 'codebook', 'categories', 'difficulty'],
+        'slotwise': ['ablation', 'codebook', 'categories', 'kinds', 'difficulty'],
         'toybox': ['ablation', 'codebook', 'difficulty', 'decoders'],
     }  # fmt: skip
-    by_data = {'toybox': ['ablation', 'codebook', 'difficulty'], 'toybox_dial': ['dial', 'hints']}
+    by_data = {'toybox': ['ablation', 'codebook', 'difficulty'], 'toybox_dial': ['dial', 'hints', 'decoders']}
     known = by_preset.get(preset_name) or by_data.get(base.data.dataset) or ['main']
     chosen = list(known if only is None else only)
     for name in chosen:
@@ -238,10 +258,19 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
             known = {} if count == 16 else {'toybox': {'categories': count}}
             for size in CATEGORY_SIZES:
                 yield 'top-down', {'codebook_size': size, **known}, f'{count} categories, E = {size}'
+    elif name == 'kinds':
+        for setting, (changes, times) in KINDS.items():
+            for size in KINDS_SIZES:
+                threshold = round(times * revival(base, base.model.num_slots, size), 6)
+                sizes = {'codebook_size': size, 'dead_code_threshold': threshold}
+                yield 'top-down', {**sizes, **changes}, f'{setting}, E = {size}'
     elif name == 'decoders':
+        dial = base.data.dataset == 'toybox_dial'
+        place = {'evidence': BEST_LEVEL} if dial else {}
         for setting, changes in DECODERS.items():
-            for variant in MAIN:
-                yield variant, changes, setting
+            for variant in MAIN if not (dial and 'patch_order' in changes) else ():
+                taught = {'teacher': _teacher(base, variant, changes['teacher'])} if 'teacher' in changes else {}
+                yield variant, {**place, **changes, **taught}, setting
     elif name == 'dial':
         for level in LEVELS:
             for variant in CONTROLS:
@@ -255,9 +284,15 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
                 yield variant, SETTINGS[setting], setting
 
 
+def _teacher(base: Config, variant: str, setting: str) -> str:
+    """Where the trained models of a variant in one of ``DECODERS`` are, for ``TrainConfig.teacher``."""
+    key = Job('decoders', variant, 0, DECODERS[setting]).config(base.name).key
+    return f'runs/{base.name}/jobs/{key}-seed{{seed}}/checkpoint.safetensors'
+
+
 def _complete(base: Config, changes: dict[str, object]) -> dict[str, object]:
     """Changes with the revival threshold scaled."""
     sizes = {name: changes.get(name, getattr(base.model, name)) for name in ('num_slots', 'codebook_size')}
     if not set(sizes) & set(changes):
         return changes
-    return {**changes, 'dead_code_threshold': revival(base, *sizes.values())}
+    return {'dead_code_threshold': revival(base, *sizes.values()), **changes}

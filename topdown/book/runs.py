@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from topdown.book.codes import code_meaning, probe_table
+from topdown.book.codes import code_meaning, probe_table, slot_codes, where_and_what
 from topdown.book.plan import Job, plan
 from topdown.book.summaries import mean_and_spread
 from topdown.config import Config
@@ -110,10 +110,11 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     Returns:
         Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks
         where they differ from the decoder's, and with ``first_`` those of the first pass's masks where there
-        are two passes; of models of clips, ``score_clips`` and, ending in ``_later``, metrics without first frames;
-        ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet, and likewise
-        ``revived``, the share of codes revived at a step; ``val_loss``, the mean reconstruction loss; the
-        number of ``parameters``; for models with a codebook what ``code_meaning`` finds.
+        are two passes; of models of clips ``score_clips`` and, ending in ``_later``, metrics without first frames;
+        ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet, and
+        likewise ``revived``, the share of codes revived at a step; ``val_loss``, the mean reconstruction loss; the
+        number of ``parameters``; the shares of ``where_and_what``, from ``joint_found`` on; for models with a codebook
+        what ``code_meaning`` finds.
     """
     model = run.model
     labels = {'': predict(model, data), 'slots_': predict(model, data, 'slots')}
@@ -127,13 +128,13 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     if run.config.model.clip_length > 1:
         later = [scores for i, scores in enumerate(score(labels[''], data)) if i % data.dataset.frames]
         row |= {f'{name}_later': value for name, value in summarize(later).items()}
-        codes = [out.code_index.cpu() for _, out in run_model(model, data, decode=False) if model.codebook is not None]
-        row |= score_clips(labels[''], data, torch.cat(codes) if codes else None)
+        row |= score_clips(labels[''], data, slot_codes(model, data).codes if model.codebook is not None else None)
     losses = [out.reconstruction_loss.item() * len(out.slots) for _, out in run_model(model, data)]
     last = run.log.tail(max(1, len(run.log) // 10)).mean()
     row['train_loss'] = float(last.get('loss', float('nan')))
     row['val_loss'] = sum(losses) / len(data)
     row['parameters'] = sum(p.numel() for p in model.parameters())
+    row |= {f'joint_{name.replace(" ", "_")}': share for name, share in where_and_what(model, data).items()}
     if model.codebook is not None:
         row['codebook_size'] = model.codebook.size
         row['revived'] = float(last.get('revived', float('nan')))

@@ -100,10 +100,9 @@ class Movi(ImageSet):
         return chosen[torch.randperm(len(chosen), generator=generator)]
 
     def clip_order(self, generator: torch.Generator, length: int) -> Tensor:
-        """As ``order``, but runs of ``length`` frames from random ones on, of whole clips, each before any again."""
-        clips, runs = len(self) // FRAMES, self.epoch_length // length
-        drawn = [torch.randperm(clips, generator=generator) for _ in range(-(-runs // clips))]
-        first = torch.cat(drawn)[:runs] * FRAMES
+        """As ``order``, but runs of ``length`` frames from random ones on, of all whole clips alike."""
+        runs = self.epoch_length // length
+        first = torch.randperm(runs, generator=generator) % (len(self) // FRAMES) * FRAMES
         first += torch.randint(FRAMES - length + 1, (runs,), generator=generator)
         return (first[:, None] + torch.arange(length)).flatten()
 

@@ -48,11 +48,9 @@ def run_model(
 ) -> Iterator[tuple[slice, Output]]:
     """Apply a model to images batch by batch, in evaluation mode, with noise that depends on seed and image alone.
 
-    A model of clips goes through every clip of a set from its first frame on; tokens alone are images to it.
-
     Args:
         model: the model.
-        data: the set, or tokens (V, N, D).
+        data: the set, of which models of clips go through every clip from its first frame on, or tokens (V, N, D).
         seed: of the slots' noise.
         precision: bf16 or fp32; by default what the model was trained in.
         limit: use the first so many images; 0 for all.
@@ -76,10 +74,9 @@ def run_model(
     try:
         for start in range(0, end, size):
             batch = slice(start, min(start + size, end))
-            length = min(frames, batch.stop - start)  # a limit may cut a clip
-            noise_here = noise[first:][batch][::length].to(device)
             with torch.no_grad():
-                out = model(tokens[batch].to(device).float(), noise_here, decode=decode, frames=length)
+                starts = noise[first:][batch][::frames].to(device)
+                out = model(tokens[batch].to(device).float(), starts, decode=decode)
             yield batch, out
     finally:
         model.precision = before[1]

@@ -15,7 +15,6 @@ first and the last, scaled by codes and attention of the frame before; ``Output.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,9 +97,8 @@ class SlotModel(nn.Module):
             if config.patch_order == 'random':
                 scan_orders(num_patches)  # refuses what is not a square grid
         if config.clip_length > 1:
-            heads, width = math.gcd(4, config.slot_size), 4 * config.slot_size
-            given = {'dropout': 0.0, 'batch_first': True, 'norm_first': True}
-            self.slot_predictor = nn.TransformerEncoderLayer(config.slot_size, heads, width, **given)
+            d, given = config.slot_size, {'dropout': 0.0, 'batch_first': True, 'norm_first': True}
+            self.slot_predictor = nn.TransformerEncoderLayer(d, math.gcd(4, d), 4 * d, **given)
         # The pathway comes last, so that with one seed the baseline starts from the same weights.
         self.codebook: Codebook | None = None
         self.modulation: Modulation | None = None
@@ -147,35 +145,32 @@ class SlotModel(nn.Module):
         need_masks: bool = True,
         hidden_BN: Tensor | None = None,
         decode: bool = True,
-        frames: int = 0,
     ) -> Output:
         """One image batch through both passes and the decoder.
 
         Args:
             tokens_BND: patch tokens, input and target alike (detached as target).
-            noise_BKd: standard normal noise of the slots' start, a row for every clip; drawn if None.
+            noise_BKd: standard normal noise of the slots' start, a row for each of the images or clips; drawn if None.
             need_masks: whether the decoder's masks are wanted (training does without).
             hidden_BN: for the autoregressive decoder, which of its inputs are masked; drawn in training mode if None.
             decode: whether the decoder is wanted at all; slots and attention do without.
-            frames: T, of the clips that the batch is; by default ``clip_length``.
         """
         with precision.autocast(self.precision, tokens_BND.device):
-            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN, decode, frames)
+            return self._forward(tokens_BND, noise_BKd, need_masks, hidden_BN, decode)
 
     def _forward(
-        self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None, decode: bool,
-        frames: int,
-    ) -> Output:  # fmt: skip
-        config, frames = self.config, frames or self.config.clip_length
+        self, tokens_BND: Tensor, noise_BKd: Tensor | None, need_masks: bool, hidden_BN: Tensor | None, decode: bool
+    ) -> Output:
+        config = self.config
         target, hints = tokens_BND.detach(), None
         if config.hint_channels:
             target, hints = target.split([target.shape[-1] - config.hint_channels, config.hint_channels], dim=-1)
         if noise_BKd is None:
             noise_BKd = distributed.rows(
                 lambda count: torch.randn(count, config.num_slots, config.slot_size, device=target.device),
-                len(target) // frames,
+                len(target) // config.clip_length,
             )
-        inputs = self.head(target)
+        inputs, frames = self.head(target), len(target) // len(noise_BKd)
         start, scales, passes = self.slot_init(noise_BKd), None, []
         for part, hint in zip(_by_frame(inputs, frames), _by_frame(hints, frames), strict=True):
             if passes:
@@ -203,14 +198,13 @@ class SlotModel(nn.Module):
     def _frame(self, inputs: Tensor, start: Tensor, hints: Tensor | None, scales: Scales | None) -> dict[str, object]:
         """Fields of ``Output``, and the commitment loss, of one frame; ``scales`` are of the frame before, if any."""
         config, again = self.config, self.second_attention or self.slot_attention
-        first = self.slot_attention if scales is None else again
-        keys, values = first.keys_values(inputs)
-        slots, attention = first(start, keys, values, scales or PLAIN)
+        keys, values = self.slot_attention.keys_values(inputs)
+        slots, attention = self.slot_attention(start, keys, values, scales or PLAIN)
         found: dict[str, object] = {}
         commitment: Tensor | float = 0.0
         if self.modulation is not None:
             found |= {'first_slots': slots, 'first_attention': attention}
-            if again is not first and config.feedback == 'image':
+            if self.second_attention is not None:
                 keys, values = again.keys_values(inputs)
             for number in range(config.feedback_rounds):
                 codes = slots
@@ -221,19 +215,18 @@ class SlotModel(nn.Module):
                         found |= {'code_index': index, 'perplexity': perplexity}
                 if config.hinted_codes:
                     codes = config.hint_scale * nearest_hints(hints, attention, config.slot_size)
-                scales = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
+                found['scales'] = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
                 if config.feedback == 'image':
-                    slots, attention = again(start, keys, values, scales)
-            found['scales'] = scales
+                    slots, attention = again(start, keys, values, found['scales'])
         return {'slots': slots, 'attention': attention, 'commitment': commitment, **found}
 
 
-def _by_frame(x: Tensor | None, frames: int) -> Sequence[Tensor | None]:
+def _by_frame(x: Tensor | None, frames: int) -> list | tuple:
     """Rows of clips (B, ...) -> for every frame, those of all clips (B / T, ...)."""
     return [x] * frames if x is None or frames == 1 else x.unflatten(0, (-1, frames)).unbind(1)
 
 
-def _joined(parts: Sequence) -> object:
+def _joined(parts: list | tuple) -> object:
     """Inverse of ``_by_frame``, of each of the scales; numbers are averaged."""
     if len(parts) == 1 or parts[0] is None:
         return parts[0]

@@ -62,6 +62,8 @@ class ToyboxConfig:
     """The same even grey ground in every image, as in CLEVR."""
     most_hidden: float = 0.5
     """Largest share of a toy that toys in front of it may hide; 0: none overlap."""
+    zipf: float = 0.0
+    """How unlike frequencies of categories are: that of the r-th goes with r^-zipf; 0: all alike, 1: Zipf's law."""
     speed: float = 1.0
     """Of clips: a toy's largest velocity, in pixels a frame in either direction."""
     swing: float = 0.0
@@ -72,7 +74,7 @@ class ToyboxConfig:
             ('size', 32, 2048), ('num_train', 1, 10**7), ('num_val', 1, 10**7), ('min_objects', 1, 20),
             ('max_objects', 1, 20), ('dissimilarity', 0, 1), ('clutter', 0, 10), ('background_contrast', 0, 1),
             ('colour_jitter', 0, 1), ('seed', 0, 2**31), ('categories', 1, len(CATEGORIES)), ('most_hidden', 0, 1),
-            ('speed', 0, 100), ('swing', 0, 10**4),
+            ('zipf', 0, 10), ('speed', 0, 100), ('swing', 0, 10**4),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
@@ -84,7 +86,7 @@ class ToyboxConfig:
     def key(self) -> str:
         """Hash of everything that decides the images: the cache key. Later knobs count where they are not at rest."""
         values = {'version': VERSION, **dataclasses.asdict(self)}
-        for name in ('categories', 'grey_ground', 'most_hidden', 'speed', 'swing'):
+        for name in ('categories', 'grey_ground', 'most_hidden', 'zipf', 'speed', 'swing'):
             if values[name] == getattr(type(self), name):
                 del values[name]
         text = json.dumps(values, sort_keys=True)
@@ -255,10 +257,10 @@ class _Toy:
 
     def paint(self, canvas: Image.Image) -> None:
         """Draw a soft shadow, then the parts with texture, light and outline."""
+        shadow = ImageChops.offset(self.silhouette, int(0.03 * self.radius), int(0.06 * self.radius))
         left, top, right, bottom = self._box(1.5)
         if right <= left or bottom <= top:
             return  # it has left the image
-        shadow = ImageChops.offset(self.silhouette, int(0.03 * self.radius), int(0.06 * self.radius))
         soft = shadow.crop((left, top, right, bottom)).filter(ImageFilter.GaussianBlur(0.03 * self.radius))
         canvas.paste((30, 32, 40), (left, top, right, bottom), soft.point(lambda v: int(v * 0.33)))
         width = max(1, round(0.035 * self.radius))
@@ -404,7 +406,7 @@ def _compose(
             centre = tuple(rng.uniform(0.8 * radius, side - 0.8 * radius, 2))
             if any(math.dist(centre, toy.centre) < 0.60 * (radius + toy.radius) for toy in toys):
                 continue
-            toy = _Toy(int(rng.integers(1, config.categories + 1)), centre, radius, config, side, rng)
+            toy = _Toy(_category(config, rng), centre, radius, config, side, rng)
             body = np.asarray(toy.silhouette) > 127
             left_over = [mask & ~body for mask in visible]
             if all(m.sum() >= (1 - config.most_hidden) * t.area for m, t in zip(left_over, toys, strict=True)):
@@ -412,6 +414,14 @@ def _compose(
                 visible = [*left_over, body]
                 break
     return ground, toys, visible
+
+
+def _category(config: ToyboxConfig, rng: np.random.Generator) -> int:
+    """A toy's category, from 1, drawn by the configuration's frequencies."""
+    if not config.zipf:
+        return int(rng.integers(1, config.categories + 1))
+    weights = np.arange(1, config.categories + 1) ** -config.zipf
+    return int(rng.choice(config.categories, p=weights / weights.sum())) + 1
 
 
 def scene_at(config: ToyboxConfig, split: str, index: int) -> Scene:

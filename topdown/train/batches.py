@@ -46,9 +46,7 @@ class TrainData:
                 f'batch_size={config.train.batch_size} exceeds the {dataset.epoch_length} training images of an epoch'
             )
         if (length := config.model.clip_length) > 1 and not length <= dataset.frames <= len(dataset):
-            raise ValueError(
-                f'clip_length={length}: {len(dataset)} images in clips of {dataset.frames} frames have none'
-            )
+            raise ValueError(f'clip_length={length}: {len(dataset)} images in clips of {dataset.frames} have none')
         self.dataset, self.encoder, self.config = dataset, encoder, config
         self.views: list[Tensor] = []
         if config.train.cache_tokens and config.train.token_dir:

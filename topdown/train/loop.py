@@ -37,6 +37,7 @@ from topdown.train.checkpoint import Checkpoint, load_checkpoint, random_state, 
 from topdown.train.ending import Stopped, on_request
 from topdown.train.health import Health, doubts, duration, price
 from topdown.train.journal import Journal, open_board
+from topdown.train.teach import follow
 
 BEST, BEST_BY = 'best.safetensors', 'mbo_i'
 """File of the state that was evaluated best, and the metric that says so."""
@@ -115,7 +116,7 @@ def train_model(
     if config.train.batch_size % (distributed.world() * config.model.clip_length):
         raise ValueError(
             f'batch_size={config.train.batch_size} cannot be shared out to {distributed.world()} processes in '
-            f'clips of {config.model.clip_length}'
+            f'clips of clip_length={config.model.clip_length}'
         )
     if data is None and config.train.cache_tokens and not config.train.token_dir and distributed.world() > 1:
         raise ValueError(
@@ -128,7 +129,7 @@ def train_model(
         train_set = open_dataset(config, 'train', progress) if data is None else data.dataset
         val_set = open_dataset(config, 'val', progress) if eval_set is None else eval_set.dataset
     sets = {'train': train_set, 'val': val_set}
-    if val_set.labelled and len(val_set) // val_set.frames < distributed.world():
+    if val_set.labelled and -(-len(val_set) // val_set.frames) < distributed.world():
         raise ValueError(
             f'{len(val_set)} validation images cannot be shared out to {distributed.world()} processes: use fewer '
             'processes, or more images (eval_images)'
@@ -170,6 +171,7 @@ def _train(
         )
     if scored and eval_set is None:
         eval_set = make_eval_set(config, encoder, dataset=sets['val'], progress=progress, shared=True)
+    teacher = _teacher(config, encoder) if options.teacher else None
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
     seconds = saved.seconds if saved else 0.0
@@ -237,10 +239,13 @@ def _train(
             model.train()
             optimizer.zero_grad()  # before the forward pass: gradients and activations need not be there together
             out = call(tokens, need_masks=False)
-            out.loss.backward()
+            loss = out.loss
+            if teacher is not None:
+                loss = loss + options.teacher_weight * follow(teacher, tokens, out.attention)
+            loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.grad_clip)
             optimizer.step()
-            health.look(step, out.loss, norm)
+            health.look(step, loss, norm)
             done = step + 1
             if done % options.log_every == 0 or done == options.steps:
                 row = health.row(done, rate, out, norm)
@@ -294,6 +299,18 @@ def load_run(path: str | Path, encoder: Encoder | None = None) -> tuple[SlotMode
     model.precision = saved.precision
     saved.load_model(model)
     return model.eval(), encoder, saved
+
+
+def _teacher(config: Config, encoder: Encoder) -> SlotModel:
+    """The trained model that teaches."""
+    path = config.train.teacher.replace('{seed}', str(config.train.seed))
+    model, _, saved = load_run(path, encoder)
+    if saved.step < saved.config.train.steps or model.config.num_slots != config.model.num_slots:
+        raise ValueError(
+            f'teacher {path} has done {saved.step} of {saved.config.train.steps} steps with {model.config.num_slots} '
+            f'slots: it must be at its end, and have num_slots={config.model.num_slots}'
+        )
+    return model
 
 
 def _check_same(saved: Checkpoint, config: Config, fingerprint: str, precision: str, path: Path) -> None:
