@@ -118,7 +118,7 @@ def test_scores_of_a_set_are_means_over_clips_and_over_returns(data):
         assert found[name] == pytest.approx(100 * np.mean(kept[name]))
     assert set(score_clips(truth.flatten(0, 1), known)) == {*found} - {'kept_code', 'kept_code_chance'}
     with pytest.raises(ValueError, match='no images'):
-        score_clips(labels, dataclasses.replace(known, instances=known.instances[:9]))
+        score_clips(labels, dataclasses.replace(known, image_ids=known.image_ids[:9]))
 
 
 def test_swinging_toys_leave_and_come_back_and_pass_through_the_image_of_their_index(data):
