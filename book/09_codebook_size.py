@@ -58,7 +58,7 @@ import torch
 
 import topdown
 from topdown.book import plots, tables
-from topdown.book.codebook_size import choose_codebook_size, size_against_categories
+from topdown.book.codebook_size import choose_codebook_size
 from topdown.model.codebook import perplexity
 
 if preset not in topdown.PRESETS:
@@ -88,7 +88,7 @@ print(f'the preset has {usual} codes')
 # Points are runs, the line joins their means; the band is the baseline, which has no codebook. The dotted diagonal on
 # the right is where all codes would be used alike.
 
-# %%
+# %% tags=["hide-input"]
 # alt: FG-ARI, mBO and perplexity against the size of the codebook: points are runs,
 #   lines their means, the band is the baseline.
 lines = (
@@ -97,7 +97,29 @@ lines = (
 if len(runs) and 'perplexity' in runs:
     lines["the rule's choice"] = choose_codebook_size(runs)
 if len(runs):
-    plots.show_against_size(runs, titles, lines, baseline)
+    figure = plots.show_lines(
+        runs.assign(variant='top-down'),
+        'codebook_size',
+        titles,
+        'variant',
+        'E',
+        log=True,
+    )
+    for axis in figure.axes:
+        for (name, size), style in zip(lines.items(), (':', '--')):
+            axis.axvline(size, color='0.2', ls=style, lw=1, label=name)
+    for axis, name in zip(figure.axes, ('fg_ari', 'mbo_i')):
+        if len(baseline):
+            mean, half = baseline[name].mean(), baseline[name].std(ddof=0)
+            axis.axhspan(mean - half, mean + half, color='0.6', alpha=0.25, lw=0)
+    sizes = sorted(runs.codebook_size.unique())
+    figure.axes[-1].plot(sizes, sizes, ':', color='0.5')
+    figure.axes[-1].set_yscale('log', base=2)
+    for old in figure.legends:
+        old.remove()
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3
+    )
 else:
     print(tables.NOT_RUN)
 
@@ -165,7 +187,8 @@ else:
 # ## Does it follow the number of categories?
 #
 # Toybox can be made with fewer categories. If codes stand for categories, fewer categories should need fewer codes: the
-# perplexity should level off earlier, and the best size should move to the left. These rows have one seed a case.
+# perplexity should level off earlier, and the best size should move to the left. These rows have one seed a case; [a
+# chapter of its own](19_how_many_codes.ipynb) goes on from here, with a prediction and three.
 
 # %% tags=["hide-input"]
 # alt: mBO and perplexity against the size of the codebook, one line for each number of
@@ -191,23 +214,16 @@ else:
 
 # %% tags=["hide-input"]
 if len(kinds) and 'categories' in kinds:
-    rule = size_against_categories(kinds)
-    best = (
-        kinds.groupby(['categories', 'codebook_size'])[metric]
-        .mean()
-        .unstack('codebook_size')
-    )
+    by_count = kinds.groupby('categories')
+    best = kinds.groupby(['categories', 'codebook_size'])[metric].mean().unstack()
+    largest = kinds[kinds.codebook_size == kinds.codebook_size.max()]
     summary = pd.DataFrame(
         {
             'best E': best.idxmax(axis=1),
-            'chosen E': rule.chosen,
-            'codes a category': rule['codes a category'].round(1),
+            'chosen E': [choose_codebook_size(part) for _, part in by_count],
             f'best {tables.NAMES[metric]}': best.max(axis=1).round(1),
             'spread over sizes': (best.max(axis=1) - best.min(axis=1)).round(1),
-            'perplexity at the largest E': kinds[
-                kinds.codebook_size == kinds.codebook_size.max()
-            ]
-            .groupby('categories')
+            'perplexity at the largest E': largest.groupby('categories')
             .perplexity.mean()
             .round(1),
         }

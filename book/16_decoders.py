@@ -65,6 +65,7 @@ if importlib.util.find_spec('topdown') is None:  # in a fresh Colab, say
 # %% tags=["parameters"]
 preset = 'toybox'  # whose rows
 against = 'baseline,six-iterations'  # what the pathway is compared with
+elsewhere = 'dial,photos_slotwise'  # presets whose rows are shown beside them
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -217,6 +218,52 @@ for rival in rivals:
     found = gains[(gains.masks == 'decoder') & (gains.rival == rival)]
     if len(found):
         plots.show_forest(found.assign(variant=found.setting), rival, titles)
+
+# %% [markdown]
+# ## Elsewhere
+#
+# The same, shorter, on [the dial](13_the_dial.ipynb) at the level at which the pathway gained most there, and on
+# [photographs](14_photographs.ipynb): scores of the decoder's masks, and top-down minus the others. Both sets of rows
+# have fewer decoders: what was left out is not in the plan.
+
+# %% tags=["hide-input"]
+parts = {}
+for name in elsewhere.split(',') if elsewhere else ():
+    found = tables.read_runs(folder, f'{name.strip()}_decoders')
+    if 'setting' not in found:
+        continue
+    groups = found.groupby(['setting', 'variant'], sort=False)
+    part = pd.DataFrame(
+        {tables.NAMES[m]: groups[m].agg(tables.spread) for m in metrics}
+    )
+    for rival in rivals:
+        gained = tables.effects_by(found, 'setting', rival, metrics)
+        for row in gained[gained.variant == 'top-down'].itertuples():
+            said = tables.effect_text(row.difference, row.low, row.high)
+            column = f'{tables.NAMES[row.metric]}, minus {rival}'
+            part.loc[(row.setting, 'top-down'), column] = said
+    parts[name.strip()] = part
+far = pd.concat(parts) if parts else pd.DataFrame({'runs': [tables.NOT_RUN]})
+far.fillna(tables.NOTHING)
+
+# %% [markdown]
+# ## Where and what
+#
+# Percent of true objects that are found, by half of their area or more, and that are found *and* whose category a linear
+# probe, fitted on other images, reads off: off the slot, off the mean token under its mask, and, whether found or not, off
+# the mean token under the true mask ([](17_crowds.ipynb)).
+
+# %% tags=["hide-input"]
+JOINT = {
+    f'joint_{name.replace(" ", "_")}': name
+    for name in ('found', 'slots', 'tokens under masks', 'tokens under truth')
+}
+told = runs.assign(**{name: 100 * runs[name] for name in JOINT if name in runs})
+groups = told.groupby(['setting', 'variant'], sort=False)
+joint = pd.DataFrame({
+    said: groups[name].agg(tables.spread) for name, said in JOINT.items() if name in told
+}).rename_axis(['decoder', 'model'])  # fmt: skip
+joint.reindex(cells).fillna(tables.NOT_RUN)
 
 # %% [markdown]
 # ## What a step takes

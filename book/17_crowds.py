@@ -11,10 +11,10 @@
 # ---
 
 # %% [markdown]
-# # Crowded scenes, and codes between seeds
+# # Crowded scenes, and codes between seeds and data sets
 #
-# **Question of this chapter: does the pathway help where there is more to tell apart, and do two models that were
-# trained apart come to use their codes in the same way?**
+# **Question of this chapter: does the pathway help where there is more to tell apart, do two models that were trained
+# apart come to use their codes in the same way, and are the categories that share a code alike?**
 #
 # If knowing *what* is there holds parts together, it should matter most where bottom-up grouping has least to go by:
 # with many objects, small ones, ones that touch, and ones of which others hide a part. And if codes stand for
@@ -387,9 +387,59 @@ pair_table(twos[photographs])
 # a run that ended on its plateau cuts the image in another way than any other. Pairs share models, so there is no
 # interval over them: what can be counted is in how many a number lies above another.
 #
-# What is not asked here: whether categories that share a code are *semantically* alike. Toybox's sixteen categories are
-# arrangements of parts that a table lists, and nothing makes a boat more like a car than like a cactus, so there is no
-# likeness of categories to compare with, beyond shared parts and colours. On photographs there would be.
+# ## Codes of two data sets
+#
+# The same measure for models that were trained on different things: Toybox, [the dial](13_the_dial.ipynb) at its best
+# level, and photographs, top-down and three seeds each. They are shown the same images, each through its own encoder:
+# Toybox's first validation images, which the dial's tokens are made of, too; and the photographs, of which there are no
+# tokens of the dial. A model is a stranger to the other's images, and its slots follow them less well, which the share
+# of matched slots says. Rows are means over pairs of runs (`figures/tables/codes_across.csv`, `python -m tests.across`).
+
+# %% tags=["hide-input"]
+across = tables.read(folder / 'codes_across.csv')
+if len(across):
+    across['models'] = across.one + ', ' + across.other
+    groups = across.groupby(['images', 'models'])
+    between = groups[list(AMIS)].mean().rename(columns=AMIS)
+    between.insert(0, 'slots matched, %', 100 * groups.matched.mean())
+    between.insert(0, 'pairs', groups.size())
+    between = between.round(2)
+else:
+    between = pd.DataFrame({'models': [tables.NOT_RUN]})
+between
+
+# %% [markdown]
+# ## Are categories that share a code alike?
+#
+# Codes might sort by something between a category and no meaning at all: all animals here, all vehicles there. So of
+# all pairs of objects of *different* categories, those that share a code are looked at: how alike are their categories,
+# and how alike would they be if codes were shuffled among objects in the same ninth of the image? Likeness is, by
+# *meaning*, on photographs one for the same of COCO's twelve supercategories, else zero, and on toys the cosine of
+# counts of the shapes, textures and colours that a table gives a category's parts; by *tokens*, the cosine of the
+# categories' mean tokens under true masks, less their mean, in the encoder that the slots come from.
+# In brackets, where 95 % of 200 shufflings lie (`figures/tables/codes_similar.csv`).
+
+# %% tags=["hide-input"]
+similar = tables.read(folder / 'codes_similar.csv')
+if len(similar):
+    similar['sign'] = [
+        (row.shared > row.high) - (row.shared < row.low) for row in similar.itertuples()
+    ]
+    alike = similar[['preset', 'seed', 'alike', 'objects', 'shared', 'chance']].copy()
+    alike['95 % of chance'] = [
+        f'[{row.low:.2f}, {row.high:.2f}]' for row in similar.itertuples()
+    ]
+    alike['sharing a code'] = similar['sign'].map(
+        {1: 'more alike', -1: 'less alike', 0: 'not told from chance'}
+    )
+    alike = alike.set_index(['preset', 'alike', 'seed']).sort_index().round(2)
+else:
+    alike = pd.DataFrame({'likeness': [tables.NOT_RUN]})
+alike
+
+# %% [markdown]
+# What direct supervision would give, the true category in place of the code, is in [the chapter on the
+# dial](13_the_dial.ipynb).
 #
 # ## Checks
 
@@ -491,6 +541,27 @@ for name in names:
             f'each other ({mean.codes_objects_ami:.2f}) than either does with the '
             f'category ({mean.category_ami:.2f}, {mean.other_category_ami:.2f}) in '
             f'{category}.'
+        )
+    )
+for (images, models), part in (
+    across.groupby(['images', 'models']) if len(across) else ()
+):
+    one, other = models.split(', ')
+    if one != other and part.matched.mean() >= least:
+        above = (part.codes_ami > part.in_place_ami).sum()
+        print(
+            tables.wrap(
+                f'{one} and {other}, shown {images}: codes agree with AMI '
+                f'{part.codes_ami.mean():.2f}, in place {part.in_place_ami.mean():.2f}; '
+                f'above it in {above} of {len(part)} pairs of runs.'
+            )
+        )
+for (name, kind), part in similar.groupby(['preset', 'alike']) if len(similar) else ():
+    signs = part['sign'].tolist()
+    print(
+        tables.wrap(
+            f'{name}, likeness by {kind}, of categories that share a code: above chance '
+            f'in {signs.count(1)}, below in {signs.count(-1)} of {len(part)} runs.'
         )
     )
 

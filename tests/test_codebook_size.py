@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from topdown.book.codebook_size import choose_codebook_size, share_in_use, size_against_categories
+from topdown.book.codebook_size import choose_codebook_size, share_in_use
 
 
 def rows(perplexity, **more):
@@ -33,21 +33,10 @@ def test_seeds_are_averaged_and_runs_without_codes_left_out():
     assert choose_codebook_size(both) == 8
 
 
-def test_beside_the_number_of_categories():
-    both = pd.concat([rows(LEVELS_OFF, categories=16), rows({8: 5.0, 16: 6.0}, categories=4)])
-    found = size_against_categories(both)
-    assert found.chosen.to_dict() == {4: 8, 16: 32}
-    assert found['codes a category'].tolist() == [2.0, 2.0]
-    assert found.largest.tolist() == [False, False]
-    assert size_against_categories(rows({8: 8.0}, categories=8)).largest.all()
-
-
 def test_missing_rows_are_named():
     with pytest.raises(ValueError, match='perplexity'):
         choose_codebook_size(pd.DataFrame({'codebook_size': [8]}))
     with pytest.raises(ValueError, match='no row'):
         choose_codebook_size(rows({8: None}))
-    with pytest.raises(ValueError, match='categories'):
-        size_against_categories(rows(LEVELS_OFF))
     with pytest.raises(ValueError, match='share'):
         choose_codebook_size(rows(LEVELS_OFF), share=0)

@@ -405,9 +405,9 @@ def read_chapter(tmp_path, monkeypatch, capsys):
 
 def test_the_chapter_says_with_which_decoder_the_pathway_helps_and_what_it_takes(read_chapter):
     said, names = read_chapter(made_up({'mlp': 5.0}))
-    assert 'toybox: 45 of 45 runs, 5 of 5 decoders, 3 seeds' in said
+    assert 'toybox: 54 of 54 runs, 6 of 6 decoders, 3 seeds' in said
     for masks in ('decoder', 'slot'):
-        assert f'{masks} masks: of 5 decoders, the pathway is better than baseline and' in said
+        assert f'{masks} masks: of 6 decoders, the pathway is better than baseline and' in said
         assert f'{masks} masks, mBO_i, top-down: highest with diffusion (60.0)' in said
     assert said.count('at least in part, with mlp.') == 2
     judged = names['judged'].set_index(['masks', 'decoder', 'minus'])
@@ -422,7 +422,7 @@ def test_the_chapter_says_with_which_decoder_the_pathway_helps_and_what_it_takes
 
 def test_the_chapter_works_on_what_there_is(read_chapter):
     said, names = read_chapter(None)
-    assert 'toybox: 0 of 45 runs' in said
+    assert 'toybox: 0 of 54 runs' in said
     assert said.endswith('not run\n')
     assert (names['judged'].verdict == 'not run').all()
     assert list(names['what']) == list(DECODERS)

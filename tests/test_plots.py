@@ -129,20 +129,6 @@ def test_forest_shows_every_interval_and_fills_the_clear_ones(style):
     assert [point.get_markerfacecolor() for point in points] == ['white'] * 2
 
 
-def test_metrics_against_codebook_size(style):
-    runs = pd.DataFrame([
-        {'codebook_size': size, 'seed': seed, 'fg_ari': 80.0 + seed, 'perplexity': size / 2}
-        for size in (8, 16, 32) for seed in (0, 1)
-    ])  # fmt: skip
-    baseline = pd.DataFrame({'fg_ari': [79.0, 80.0]})
-    names = {'fg_ari': 'FG-ARI', 'mbo_i': 'absent', 'perplexity': 'perplexity'}
-    figure = plots.show_against_size(runs, names, {'true categories': 16}, baseline)
-    assert [axis.get_title(loc='left') for axis in figure.axes] == ['FG-ARI', 'perplexity']
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ['8', '16', '32']
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ['mean over seeds', 'baseline', 'true categories', 'all codes used alike']
-
-
 def test_points_and_lines_show_every_run(style):
     frame = pd.DataFrame([
         {'level': level, 'model': model, 'seed': seed, 'fg_ari': seed + level}

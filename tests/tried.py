@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from topdown.book.claims import PARTLY, REPRODUCED, claim_verdict
@@ -135,6 +136,65 @@ def pairs() -> list[Try]:
         why = 'Images made in the format of the data set, and short trainings.'
         found += against(runs, f'The pathway, stand-in for {name}', f'[{name}]({page}.ipynb)', why)
     return found
+
+
+def decoders() -> list[Try]:
+    """Other decoders: the baseline with each against the paper's, and the pathway with each against the baseline."""
+    where, found = '[which decoder?](16_decoders.ipynb)', []
+    tables = {'': 'toybox_decoders', ', on the dial': 'dial_decoders', ', on photographs': 'photos_slotwise_decoders'}
+    said = {
+        'random orders': 'Every batch in one of eight scans of the grid.',
+        'self-trained': "The masks of a model's decoder teach slot attention of a second one, as in SPOT.",
+        'mlp': 'Every slot predicts every patch, and how opaque it is there.',
+        'slotwise': 'Every slot has one token, placed by slot attention.',
+        'diffusion': 'Noise is taken off the tokens, all patches at once.',
+    }
+    for place, name in tables.items():
+        runs = read_runs(TABLES, name)
+        plain = runs[runs.variant == 'baseline']
+        plain = plain.assign(variant=plain.setting if len(plain) else '')
+        own = 'slotwise' if 'photos' in name else 'autoregressive'
+        for decoder, why in said.items():
+            if decoder == own:
+                continue
+            rival = 'random orders' if decoder == 'self-trained' else own
+            what = f'Decoder: {decoder} instead of {rival}, the baseline{place}'
+            found += against(plain, what, where, why, decoder, rival)
+            part = runs[runs.setting == decoder] if len(runs) else runs
+            if place != ', on the dial':
+                found += against(part, f'The pathway, decoder: {decoder}{place}', where, why)
+    return found
+
+
+def video() -> list[Try]:
+    """The pathway in clips."""
+    runs, where = read_runs(TABLES, 'movi_video'), '[video](18_video.ipynb)'
+    two = 'Slots of a frame start from those of the one before, and every frame has two passes.'
+    one = "The codes and attention of a frame modulate the next frame's one pass."
+    return [
+        *against(runs, 'The pathway in clips, two passes a frame', where, two),
+        *against(runs, 'The pathway in time, one pass a frame', where, one, 'in time'),
+    ]
+
+
+def kinds() -> list[Try]:
+    """What was predicted of the number of codes."""
+    runs = read_runs(TABLES, 'slotwise_kinds')
+    if not len(runs):
+        return []
+    older = with_codebook_size(read_runs(TABLES, 'slotwise_codebook'))
+    power, shift = np.polyfit(np.log(older.codebook_size), np.log(older.perplexity), 1)
+    usual = runs[~runs.setting.str.contains('revival')]
+    found = usual.groupby(['setting', 'codebook_size']).perplexity.mean().reset_index()
+    off = 100 * (np.exp(shift) * found.codebook_size**power / found.perplexity - 1).abs()
+    text = (
+        'Predicted from older runs before these: a power of E, whatever the kinds. With 4, 8 and 16 categories, alike '
+        f"in frequency or by Zipf's law, {len(found)} settings of {usual.seed.nunique()} seeds each, it was off by "
+        f'{off.mean():.0f} % in the mean and {off.max():.0f} % at most.'
+    )
+    where = '[how many codes](19_how_many_codes.ipynb)'
+    verdict = WORKED if off.max() < 15 else FAILED
+    return [Try(runs.date.max(), 'Perplexity predicted without looking at the data', verdict, where, text)]
 
 
 def photographs() -> list[Try]:
@@ -685,6 +745,9 @@ def trials() -> list[Try]:
     found = [
         *pairs(),
         *photographs(),
+        *decoders(),
+        *video(),
+        *kinds(),
         *dial(),
         *dropped(),
         *search(),

@@ -54,27 +54,3 @@ def choose_codebook_size(rows: pd.DataFrame, share: float = SHARE) -> int:
     table = share_in_use(rows)
     enough = table.index[table.share >= share]
     return int(enough.max() if len(enough) else table.index.min())
-
-
-def size_against_categories(rows: pd.DataFrame, share: float = SHARE) -> pd.DataFrame:
-    """What the rule chooses beside the number of true categories.
-
-    Args:
-        rows: see ``share_in_use``; also with the column categories.
-        share: see ``choose_codebook_size``.
-
-    Returns:
-        Index categories; columns chosen (E), perplexity there, ``codes a category`` (E / categories) and ``largest``,
-        whether the choice is the largest size tried, so that an even larger one might have been chosen.
-
-    Raises:
-        ValueError: as ``choose_codebook_size``, or if categories are missing.
-    """
-    if 'categories' not in rows:
-        raise ValueError('rows lack the column categories: pass rows of the experiment categories')
-    found = []
-    for count, part in rows.groupby('categories'):
-        chosen, table = choose_codebook_size(part, share), share_in_use(part)
-        found.append([int(count), chosen, table.perplexity[chosen], chosen / count, chosen == table.index.max()])
-    columns = ['categories', 'chosen', 'perplexity', 'codes a category', 'largest']
-    return pd.DataFrame(found, columns=columns).set_index('categories')

@@ -349,7 +349,7 @@ def covered_objects(model: SlotModel, data: EvalSet, seed: int = 0) -> Objects:
     if len(image.unique()) < 2:
         raise ValueError(f'slots of the first pass cover {len(image)} objects: too few to say what they hold')
     slot, later = slot[image, which], later[image, which]
-    tokens = _object_tokens(data)[image, which].numpy()
+    tokens = object_tokens(data)[image, which].numpy()
     partitions = {
         'codes': codes[image, slot].numpy(),
         'k-means on slots': cluster(first.flatten(0, 1).numpy(), size, seed).reshape(codes.shape)[image, slot],
@@ -372,7 +372,7 @@ def covered_objects(model: SlotModel, data: EvalSet, seed: int = 0) -> Objects:
     return Objects(image.numpy(), features, partitions, targets)
 
 
-def _object_tokens(data: EvalSet) -> Tensor:
+def object_tokens(data: EvalSet) -> Tensor:
     """Mean token (V, O, D) under the true mask of every object, patches weighted by their share of it."""
     parts, first = [], 0
     for shares in patch_shares(data):
@@ -459,5 +459,5 @@ def where_and_what(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, 
     for name, vectors in {'slots': slots, 'tokens under masks': tokens}.items():
         known = vectors[image_found, slot_found].numpy(), truth[found.numpy()], clip_found
         shares[name] = float(probe(*known, seed).sum() / count) if len(np.unique(clip_found)) > 1 else 0.0
-    right = probe(_object_tokens(data)[image, which].numpy(), truth, clip.numpy(), seed)
+    right = probe(object_tokens(data)[image, which].numpy(), truth, clip.numpy(), seed)
     return {**shares, 'tokens under truth': float(right.mean())}

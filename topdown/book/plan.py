@@ -193,7 +193,7 @@ def revival(base: Config, slots: int, codebook_size: int) -> float:
 
 def seeds_of(base: Config, experiment: str) -> range:
     """The seeds of a preset's experiment."""
-    if base.data.dataset != 'toybox' and (experiment != 'hints' or base.seeds == 1):
+    if base.data.dataset != 'toybox' and (experiment not in ('hints', 'decoders') or base.seeds == 1):
         return range(base.seeds)
     return range(1) if base.name == 'smoke' else SEEDS[experiment]
 
@@ -206,8 +206,8 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
 
     Toybox presets have the ablation, codebook sizes and difficulty, ``slotwise`` numbers of categories and what the
     number of codes follows, too, and ``toybox`` decoders; ``toybox_category`` has the search and the main table,
-    presets with the dial have ``dial``, ``hints`` and decoders, ``coco`` has the paper's main table, ablation and
-    codebook sizes, and others have the main table.
+    presets with the dial have ``dial``, ``hints`` and decoders, ``photos_slotwise`` has the main table and decoders,
+    ``coco`` the paper's main table, ablation and codebook sizes, and others have the main table.
 
     Args:
         preset_name: a preset.
@@ -220,7 +220,7 @@ def plan(preset_name: str, only: Iterable[str] | None = None) -> list[Job]:
     by_preset = {
         'coco': ['main', 'ablation', 'codebook'], 'toybox_category': ['search', 'main'],
         'slotwise': ['ablation', 'codebook', 'categories', 'kinds', 'difficulty'],
-        'toybox': ['ablation', 'codebook', 'difficulty', 'decoders'],
+        'toybox': ['ablation', 'codebook', 'difficulty', 'decoders'], 'photos_slotwise': ['main', 'decoders'],
     }  # fmt: skip
     by_data = {'toybox': ['ablation', 'codebook', 'difficulty'], 'toybox_dial': ['dial', 'hints', 'decoders']}
     known = by_preset.get(preset_name) or by_data.get(base.data.dataset) or ['main']
@@ -265,12 +265,14 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
                 sizes = {'codebook_size': size, 'dead_code_threshold': threshold}
                 yield 'top-down', {**sizes, **changes}, f'{setting}, E = {size}'
     elif name == 'decoders':
-        dial = base.data.dataset == 'toybox_dial'
-        place = {'evidence': BEST_LEVEL} if dial else {}
-        for setting, changes in DECODERS.items():
-            for variant in MAIN if not (dial and 'patch_order' in changes) else ():
-                taught = {'teacher': _teacher(base, variant, changes['teacher'])} if 'teacher' in changes else {}
-                yield variant, {**place, **changes, **taught}, setting
+        place = {'evidence': BEST_LEVEL} if base.data.dataset == 'toybox_dial' else {}
+        few = ('autoregressive', 'mlp', 'slotwise', 'diffusion') if place else ('slotwise', 'diffusion')
+        for setting in DECODERS if toybox else few:
+            for variant in MAIN:
+                changes = {**place, **DECODERS[setting]}
+                if 'teacher' in changes:
+                    changes['teacher'] = _teacher(base, variant, changes['teacher'])
+                yield variant, changes, setting
     elif name == 'dial':
         for level in LEVELS:
             for variant in CONTROLS:

@@ -376,55 +376,6 @@ def show_forest(effects: pd.DataFrame, against: str, names: dict[str, str], unit
     return figure
 
 
-def show_against_size(
-    runs: pd.DataFrame,
-    names: dict[str, str],
-    lines: dict[str, float] | None = None,
-    baseline: pd.DataFrame | None = None,
-    size: str = 'codebook_size',
-) -> Figure:
-    """Metrics against codebook size (logarithmic): every run a point, means joined; one panel per metric.
-
-    Args:
-        runs: one row per run, with columns ``size`` and the metrics.
-        names: metric -> title of its panel, in order; those that the frame lacks are left out. 'perplexity' gets the
-            line on which all codes are used alike.
-        lines: name -> size, drawn as vertical lines (the number of true categories, a rule's choice).
-        baseline: runs without a codebook, shown as a band of mean and standard deviation.
-        size: the column of sizes.
-    """
-    metrics = [name for name in names if name in runs and runs[name].notna().any()]
-    figure, axes = plt.subplots(1, len(metrics), figsize=(min(7.4, 2.9 * len(metrics)), 3.0), squeeze=False)
-    sizes = sorted(runs[size].unique())
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        colour = METHOD_COLOURS['codes' if metric == 'perplexity' else 'top-down']
-        axis.plot(runs[size], runs[metric], 'o', color=colour, alpha=0.45, markersize=4)
-        axis.plot(sizes, runs.groupby(size)[metric].mean().reindex(sizes), color=colour, label='mean over seeds')
-        if metric == 'perplexity':
-            axis.plot(sizes, sizes, ':', color='0.5', label='all codes used alike')
-            axis.set_yscale('log', base=2)
-            axis.yaxis.set_major_formatter('{x:g}')
-        elif baseline is not None and metric in baseline and len(baseline):
-            mean, half = baseline[metric].mean(), baseline[metric].std(ddof=0)
-            axis.axhspan(mean - half, mean + half, color=METHOD_COLOURS['baseline'], alpha=0.15, linewidth=0)
-            axis.axhline(mean, color=METHOD_COLOURS['baseline'], label='baseline')
-        for number, (name, value) in enumerate((lines or {}).items()):
-            axis.axvline(value, color='0.2', linestyle=('--', ':', '-.')[number % 3], linewidth=1, label=name)
-        axis.set_xscale('log', base=2)
-        step = 1 + (len(sizes) > 6)
-        axis.set_xticks(sizes, [str(s) if not number % step else '' for number, s in enumerate(sizes)])
-        axis.minorticks_off()
-        axis.set(title=names[metric], xlabel='codebook size E')
-    handles, labels = [], []
-    for axis in axes[0]:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            if label not in labels:
-                handles.append(handle)
-                labels.append(label)
-    figure.legend(handles, labels, loc='outside lower center', ncols=min(4, len(labels)))
-    return figure
-
-
 def show_points(frame: pd.DataFrame, x: str, y: str, hue: str, ylabel: str = '', xlabel: str = '') -> Figure:
     """Every run a point, their mean a bar, grouped by ``x`` and told apart by ``hue``.
 
