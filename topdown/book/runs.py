@@ -108,13 +108,12 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     """Everything the tables show of a trained model.
 
     Returns:
-        Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks
-        where they differ from the decoder's, and with ``first_`` those of the first pass's masks where there
-        are two passes; of models of clips ``score_clips`` and, ending in ``_later``, metrics without first frames;
-        ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet, and
-        likewise ``revived``, the share of codes revived at a step; ``val_loss``, the mean reconstruction loss; the
-        number of ``parameters``; the shares of ``where_and_what``, from ``joint_found`` on; for models with a codebook
-        what ``code_meaning`` finds.
+        Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks where they
+        differ from the decoder's, and with ``first_`` those of the first pass's masks where there are two passes; of
+        models of clips ``score_clips`` and, ending in ``_later``, metrics without first frames; ``train_loss``, the
+        mean of the last tenth of the log, NaN if nothing was logged yet, and likewise ``revived``, the share of codes
+        revived at a step; ``val_loss``, the mean reconstruction loss; the number of ``parameters``; the shares of
+        ``where_and_what``, from ``joint_found`` on; for models with a codebook what ``code_meaning`` finds.
     """
     model = run.model
     labels = {'': predict(model, data), 'slots_': predict(model, data, 'slots')}

@@ -200,8 +200,7 @@ class SlotModel(nn.Module):
         config, again = self.config, self.second_attention or self.slot_attention
         keys, values = self.slot_attention.keys_values(inputs)
         slots, attention = self.slot_attention(start, keys, values, scales or PLAIN)
-        found: dict[str, object] = {}
-        commitment: Tensor | float = 0.0
+        found, commitment = {}, 0.0
         if self.modulation is not None:
             found |= {'first_slots': slots, 'first_attention': attention}
             if self.second_attention is not None:
