@@ -24,10 +24,10 @@ from topdown.evaluate.truth import TruthSet
 SEEN, HIDDEN = 0.5, 0.1
 
 
-def returns(area_TO: Tensor) -> list[tuple[int, int, int]]:
+def returns(area_LO: Tensor) -> list[tuple[int, int, int]]:
     """Object, last frame in which it was seen before, and first one after, of every return; from visible pixels."""
     found = []
-    for o, area in enumerate(area_TO.T.tolist()):
+    for o, area in enumerate(area_LO.T.tolist()):
         last, gone = -1, False
         for t, pixels in enumerate(area):
             if pixels > 0 and pixels >= SEEN * max(area):
@@ -38,7 +38,7 @@ def returns(area_TO: Tensor) -> list[tuple[int, int, int]]:
     return found
 
 
-def score_clip(labels_TMM: Tensor, truth_TMM: Tensor, codes_TK: Tensor | None = None) -> tuple[dict, dict]:
+def score_clip(labels_LMM: Tensor, truth_LMM: Tensor, codes_LK: Tensor | None = None) -> tuple[dict, dict]:
     """Scores of one clip from the slot and the true label (0: background) of every pixel and the code of every slot.
 
     Returns:
@@ -48,18 +48,18 @@ def score_clip(labels_TMM: Tensor, truth_TMM: Tensor, codes_TK: Tensor | None = 
     """
     row = {}
     for suffix, first in (('', 0), ('_later', 1)):
-        joint = metrics.joint_histogram(*(x[first:].reshape(1, 1, -1) for x in (truth_TMM, labels_TMM))).double()
+        joint = metrics.joint_histogram(*(x[first:].reshape(1, 1, -1) for x in (truth_LMM, labels_LMM))).double()
         overlap, there = metrics.iou(joint)
         row[f'clip_fg_ari{suffix}'] = metrics.fg_ari(joint).item()
         row[f'clip_mbo_i{suffix}'] = (overlap.amax(2).sum() / there.sum()).item()
-    still, changed = truth_TMM[1:] == truth_TMM[:-1], labels_TMM[1:] != labels_TMM[:-1]
+    still, changed = truth_LMM[1:] == truth_LMM[:-1], labels_LMM[1:] != labels_LMM[:-1]
     row['flicker'] = changed[still].double().mean().item()
-    row['flicker_objects'] = changed[still & (truth_TMM[1:] > 0)].double().mean().item()
-    joint = metrics.joint_histogram(truth_TMM, labels_TMM).double()
+    row['flicker_objects'] = changed[still & (truth_LMM[1:] > 0)].double().mean().item()
+    joint = metrics.joint_histogram(truth_LMM, labels_LMM).double()
     best, found = metrics.iou(joint)[0].argmax(2), returns(joint[:, 1:].sum(2))
     kept = {'kept_slot': [float(best[t, o] == best[u, o]) for o, t, u in found]}
-    if codes_TK is not None:
-        same = [codes_TK[u] == codes_TK[t, best[t, o]] for o, t, u in found]
+    if codes_LK is not None:
+        same = [codes_LK[u] == codes_LK[t, best[t, o]] for o, t, u in found]
         kept['kept_code'] = [float(known[best[u, o]]) for known, (o, _, u) in zip(same, found, strict=True)]
         kept['kept_code_chance'] = [float(known.double().mean()) for known in same]
     return row, kept

@@ -26,7 +26,7 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
         keys, values 2 N d 2C                          (counted with the first pass)
         one step     2 K d C + 4 K N C + 6 K d (C + d) + 2 K (2 d) mlp
         codes        2 K d E,  channel scale 2 K d C
-        predictor    of T frames T - 1 times 24 K d d, counted with the first pass (its attention left out)
+        predictor    of L frames L - 1 times 24 K d d, counted with the first pass (its attention left out)
         decoder      autoregressive: 2 N D D + 2 K d D, and a layer 8 N D D + 4 P D + 16 N D D (positions),
                      8 K D D + 2 K D + 4 N H K D (slots, H heads); P = sum of queries times keys over ``causal_blocks``,
                      a third above N^2 / 2 (a GPU's kernel has its own way)

@@ -3,7 +3,7 @@
 This is the one place where the parts are put together. With ``top_down=False`` the same class is the plain
 DINOSAUR baseline.
 
-A batch may be clips of T frames, flattened: frame t of clip b is row b T + t. Slots of a clip's first frame start from
+A batch may be clips of L frames, flattened: frame t of clip b is row b L + t. Slots of a clip's first frame start from
 noise, those of the others from a predictor P, a transformer's block over slots (Kipf et al. 2022)::
 
     S^0_t = P(S_{t-1}),   P = LayerNorm, self-attention, LayerNorm, MLP, with residuals
@@ -221,7 +221,7 @@ class SlotModel(nn.Module):
 
 
 def _by_frame(x: Tensor | None, frames: int) -> list | tuple:
-    """Rows of clips (B, ...) -> for every frame, those of all clips (B / T, ...)."""
+    """Rows of clips (B, ...) -> for every frame, those of all clips (B / L, ...)."""
     return [x] * frames if x is None or frames == 1 else x.unflatten(0, (-1, frames)).unbind(1)
 
 
