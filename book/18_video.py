@@ -346,10 +346,10 @@ if not len(runs):
 
 # %% [markdown]
 # Three seeds see large differences only, and of as many intervals as stand on this page some exclude zero by chance.
-# The decoder is the easier one, *slotwise* ([its page](slotwise.md)), and rate and revival threshold are those of
-# [the stand-in for MOVi](05_movi.ipynb): nothing was tuned for clips, for none of the three models. Training sees a few
-# consecutive frames at a time and evaluation goes on for 24, so every model is used beyond what it was trained for. The
-# ground stays still and toys swing on straight lines without turning, so a predictor could learn more here than on real
+# The decoder is the easier one, *slotwise* ([its page](slotwise.md)); what was tried before is among
+# [all that was tried](tried.md). Gradients go back through all frames of a training clip, and can grow on the way.
+# Training sees a few consecutive frames at a time and evaluation goes on for 24, so every model is used beyond what it
+# was trained for. The ground stays still and toys swing on straight lines without turning, so a predictor could learn more here than on real
 # clips, and the pathway could have more to say where things turn and change. Two passes are twice the iterations, too:
 # one pass of six, the control of other chapters, was not run. And returns, as they are counted, leave out things that
 # stay partly hidden.

@@ -1,19 +1,30 @@
 """Models of clips: slots that go on from frame to frame, feedback in time, training order and evaluation."""
 
+import runpy
+import warnings
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import topdown
+from topdown import distributed
+from topdown.book import codes
 from topdown.book.plan import plan
 from topdown.book.runs import measure_run
 from topdown.config import ModelConfig
 from topdown.data.movi import DRAWN, FRAMES
 from topdown.data.standins import make_clips
+from topdown.evaluate.clips import returns
 from topdown.evaluate.predict import run_model
 from topdown.model.slot_model import SlotModel
 from topdown.presets import preset
-from topdown.toybox.scenes import ToyboxConfig
+from topdown.toybox import scenes
+from topdown.toybox.scenes import ToyboxConfig, motion_at, toybox_config
 from topdown.train.batches import _Plan
 from topdown.train.loop import build_model, train_model
 
@@ -103,8 +114,8 @@ def test_what_modulates_in_time_is_of_the_frame_before():
     hook = model.modulation.register_forward_hook(lambda _, given, scales: seen.append((given, scales)))
     model(tokens, noise)
     hook.remove()
-    for t, ((codes, attention), scales) in enumerate(seen):
-        torch.testing.assert_close(codes[0], out.slots[t])
+    for t, ((slots, attention), scales) in enumerate(seen):
+        torch.testing.assert_close(slots[0], out.slots[t])
         torch.testing.assert_close(attention[0], out.attention[t])
         torch.testing.assert_close(scales.channel[0], out.scales.channel[t])
     assert torch.equal(out.slots, out.first_slots)  # one pass a frame
@@ -228,3 +239,117 @@ def test_the_plan_compares_both_ways_of_feedback_and_rows_hold_scores_of_clips(c
     assert names <= set(row)
     assert row['flicker'] < 100
     assert row['first_fg_ari'] == row.get('slots_fg_ari', row['fg_ari'])  # one pass a frame
+
+
+def test_probes_are_fitted_on_objects_of_other_clips(clips, encoder, monkeypatch):
+    seen = []
+    right = lambda features, truth, images, seed: seen.append(images) or np.ones(len(truth), bool)  # noqa: E731
+    monkeypatch.setattr(codes, 'probe', right)
+    model = build_model(clips, encoder).eval()
+    model.codebook.initialized.fill_(True)
+    found = codes.where_and_what(model, topdown.make_eval_set(clips, encoder, progress=False))
+    assert found['tokens under truth'] == 1
+    assert set(seen[-1]) == {0, 1}  # two clips of 24 frames
+
+
+@pytest.mark.parametrize('world', [2, 3])
+def test_processes_share_whole_clips(clips, monkeypatch, world):
+    monkeypatch.setattr(distributed, 'world', lambda: world)
+    monkeypatch.setattr(distributed, 'gather_lists', lambda items: items)
+    config = clips.with_(clip_length=2, batch_size=12)
+    data = topdown.open_dataset(config, 'train', progress=False)
+    (whole,) = _Plan(data, config, 0, 1, whole=True)
+    rows, first = [], []
+    for rank in range(world):
+        monkeypatch.setattr(distributed, 'rank', lambda rank=rank: rank)
+        (part,) = _Plan(data, config, 0, 1)
+        assert len(part) % 2 == 0
+        rows += part
+        known = topdown.make_truth_set(config, split='train', progress=False, shared=True)
+        assert known.first % FRAMES == len(known) % FRAMES == 0
+        first.append(range(known.first, known.first + len(known)))
+    assert rows == whole
+    assert [i for part in first for i in part] == list(range(3 * FRAMES))
+
+
+def test_most_returns_of_the_preset_fit_into_a_training_clip(monkeypatch):
+    monkeypatch.setattr(scenes._Toy, 'paint', lambda self, canvas: None)  # of no account here
+    base = preset('movi_video')
+    gaps = []
+    for index in range(8):
+        labels = motion_at(toybox_config(base.data.toybox), 'val', index, FRAMES).labels
+        areas = (labels[..., None] == np.arange(1, labels.max() + 1)).sum((1, 2))
+        gaps += [after - before for _, before, after in returns(torch.from_numpy(areas))]
+    assert len(gaps) > 2 * 8
+    assert np.mean(np.array(gaps) < base.model.clip_length) > 0.75
+
+
+# ---------------------------------------------------------------------------------------------------- the chapter
+
+CHAPTER = Path(__file__).parent.parent / 'book' / '18_video.py'
+VIEWS = [f'{a}{m}{b}' for a in ('', 'clip_') for m in ('fg_ari', 'mbo_i') for b in ('', '_later')]
+
+
+def made_up(gains):
+    """Rows as tables hold them; a model gains so much over the baseline, which is alike but for noise."""
+    rows = []
+    for job in plan('movi_video'):
+        noise = 0.1 * (job.seed - 1) * ('baseline', 'top-down', 'in time').index(job.variant)  # adds up to nothing
+        row = {'experiment': 'main', 'variant': job.variant, 'seed': job.seed, 'returns': 120, 'perplexity': 9.0}
+        row |= dict.fromkeys((*VIEWS, 'kept_slot'), 50 + gains.get(job.variant, 0) + noise)
+        row |= {'flicker': 20.0, 'flicker_objects': 30.0 + noise, 'seconds': 150.0, 'steps': 1500}
+        if job.variant != 'baseline':
+            row |= {'kept_code': 60.0 + noise, 'kept_code_chance': 20.0}
+        names = ('found', 'slots', 'tokens_under_masks', 'tokens_under_truth')
+        rows.append(row | {f'joint_{name}': 0.25 for name in names})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def read_chapter(tmp_path, monkeypatch, capsys):
+    """What the chapter prints, and its names, with this table and no checkpoints."""
+
+    def read(table):
+        (tmp_path / 'tables').mkdir(exist_ok=True)
+        if table is not None:
+            table.to_csv(tmp_path / 'tables' / 'movi_video.csv', index=False)
+        monkeypatch.setattr(topdown, 'figures_dir', lambda: tmp_path)
+        monkeypatch.setattr(topdown, 'from_project', lambda folder: tmp_path / folder)
+        mpl.use('Agg')
+        with mpl.rc_context(), warnings.catch_warnings():
+            warnings.simplefilter('error', RuntimeWarning)
+            names = runpy.run_path(str(CHAPTER))
+        plt.close('all')
+        return ' '.join(capsys.readouterr().out.split()), names
+
+    return read
+
+
+def test_the_chapter_judges_the_pathway_in_clips_and_in_time(read_chapter):
+    said, names = read_chapter(made_up({'top-down': 5.0}))
+    assert 'movi_video: 9 of 9 runs, 3 seeds' in said
+    judged = names['judged'].groupby('that').verdict.agg(set)
+    assert judged['top-down better than baseline'] == {'reproduced here'}
+    assert judged['in time better than baseline'] == {'not reproduced here'}
+    assert judged['in time better than top-down'] == {'not reproduced here'}
+    assert names['judged'].evidence[0].startswith('FG-ARI +5.0')
+    assert 'top-down: of 120 returns, the slot was the same in 55 %, the code in 60 % (20 % by chance' in said
+    assert names['stay'].loc['in time minus chance', 'kept code'] == '+40.0 [+39.5, +40.5]'
+    assert names['kept'].loc['baseline', 'kept code'] == '–'
+    assert names['joint'].loc['top-down', 'slots'] == '25.0 ± 0.0'
+    assert names['spent']['passes a frame'].tolist() == [1, 2, 1]
+    assert names['spent']['a step, ms'].tolist() == [100.0] * 3
+    assert 1 < names['spent'].loc['in time', 'to apply, times baseline'] < 1.05
+
+
+def test_the_chapter_works_on_what_there_is(read_chapter):
+    said, _ = read_chapter(None)
+    assert said.endswith('not run')
+    whole = made_up({'in time': 3.0})
+    said, names = read_chapter(whole[whole.variant != 'top-down'])
+    judged = names['judged'].groupby('that').verdict.agg(set)
+    assert judged['in time better than baseline'] == {'reproduced here'}
+    assert judged['top-down better than baseline'] == judged['in time better than top-down'] == {'not run'}
+    said, names = read_chapter(whole[whole.seed == 0])
+    assert set(names['judged'].verdict) == {'too few seeds to say'}
+    read_chapter(whole[['experiment', 'variant', 'seed', 'fg_ari', 'mbo_i']])
