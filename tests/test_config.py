@@ -131,18 +131,19 @@ def test_wrong_parameters_are_refused(changes, message):
 CHANGED = {
     'toybox': {'seed': 1}, 'predictor': 'mlp', 'patch_order': 'random', 'token_dir': '/tokens',
     'train_annotations': '/a.json', 'train_images': '/a', 'val_annotations': '/b.json', 'val_images': '/b',
-    'layers': (2, 4),
+    'layers': (2, 4), 'feedback': 'time',
 }  # fmt: skip
 UNMET = {
     'top_down': False, 'quantize': False, 'cache_tokens': False, 'decoder': 'mlp', 'dataset': 'voc',
     'spatial_modulation': False, 'hinted_codes': False, 'layers': (3, 6), 'encoder': 'vit_tiny_patch16_224',
+    'feedback': 'time',
 }  # fmt: skip
 
 
 @pytest.mark.parametrize('name', NEEDS)
 def test_settings_without_effect_are_refused(name):
     """Each alone beside each setting it needs being otherwise; and each is a setting, as is all that it needs."""
-    base = preset('coco')
+    base = preset('coco', clip_length=2)  # of clips, so that every setting could have an effect
     settings = base.settings()
     assert {name, *NEEDS[name]} <= set(settings)
     for need, values in NEEDS[name].items():

@@ -28,6 +28,8 @@ MODELS = [
     {'decoder': 'diffusion'},
     {'decoder': 'diffusion', 'decoder_layers': 1, 'hint_channels': 4},
     {'decoder_layers': 2},
+    {'clip_length': 2, 'top_down': False},
+    {'clip_length': 4, 'feedback': 'time'},
 ]
 
 
@@ -50,9 +52,11 @@ def test_formula_and_counter_agree_to_the_last_product(make, changes):
     assert count_flops(model, tokens) == 4 * sum(forward_flops(config, 16, 9).values())
 
 
-@pytest.mark.parametrize('changes', [m for m in MODELS if m.get('decoder') in (None, 'diffusion')], ids=str)
+@pytest.mark.parametrize(
+    'changes', [m for m in MODELS if m.get('decoder') in (None, 'diffusion') and 'feedback' not in m], ids=str
+)
 def test_formula_of_a_training_step(make, changes):
-    """Twice the forward pass comes on top, but for the nearest codes."""
+    """Twice the forward pass comes on top, but for the nearest codes (and the last scales of a clip, in time)."""
     config, model, tokens = make(changes)
     assert count_flops(model, tokens, backward=True) == 4 * step_flops(config, 16, 9)
 

@@ -204,6 +204,10 @@ class ModelConfig:
     """f: linear, or mlp (d, d / 4, GELU)."""
     feedback_rounds: int = 1
     """Rounds of feedback: each takes the codes and attention of the pass before it and starts from the same slots."""
+    feedback: str = 'image'
+    """What modulates a pass: image, the pass before on the same image, or time, the one pass on the frame before."""
+    clip_length: int = 1
+    """Frames of a clip in training, each one's slots starting from those of the one before; 1: images apart."""
     share_weights: bool = True
     """One slot attention for all passes; off: the modulated passes have weights of their own."""
     codebook_size: int = 512
@@ -211,8 +215,8 @@ class ModelConfig:
     ema_decay: float = 0.99
     """Decay of the codebook's moving averages."""
     dead_code_threshold: float = 0.8
-    """Codes with fewer running hits a step are revived; scale it with slots / codebook_size. A change of ``batch_size``
-    by ``with_`` scales it along, since hits do."""
+    """Codes with fewer running hits a step (clips: a frame) are revived; scale it with slots / codebook_size. Changes
+    of ``batch_size`` and ``clip_length`` by ``with_`` scale it along, since hits do."""
     commitment_weight: float = 0.0
     """Weight of the commitment loss."""
     decoder: str = 'autoregressive'
@@ -237,7 +241,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         counts = ('num_slots', 'slot_size', 'num_iterations', 'num_heads', 'codebook_size', 'decoder_layers')
-        counts += ('feedback_rounds', 'cnn_size', 'broadcast_size')
+        counts += ('feedback_rounds', 'cnn_size', 'broadcast_size', 'clip_length')
         for name in counts:
             _check(getattr(self, name) >= 1, f'{name} must be at least 1, got {getattr(self, name)}')
         _check(self.predictor in ('linear', 'mlp'), f"predictor must be 'linear' or 'mlp', got {self.predictor!r}")
@@ -258,6 +262,8 @@ class ModelConfig:
         for field_ in dataclasses.fields(self):
             if field_.name in OFF and getattr(self, field_.name) != field_.default:
                 _check_effect(field_.name, vars(self))
+        fits = self.feedback == 'image' or (self.feedback == 'time' and self.clip_length > 1)
+        _check(fits, f"feedback must be 'image', or 'time' with clip_length > 1, got {self.feedback!r}")
         least = int(self.hinted_codes)
         _check(
             least <= self.hint_channels <= self.slot_size,
@@ -362,7 +368,7 @@ class Config:
         """A copy with fields changed by their plain names; the encoder's name goes by ``encoder``.
 
         ``toybox`` changes the fields it names and leaves the others as they are here. Hits a step grow with the batch:
-        with ``batch_size`` and without ``dead_code_threshold`` among the changes, the threshold is scaled by the batch.
+        ``batch_size`` and ``clip_length`` without ``dead_code_threshold`` scale the threshold as the number of clips.
 
         Raises:
             ValueError: for an unknown name, a wrong type, an impossible value, or a changed setting that has no effect
@@ -377,8 +383,9 @@ class Config:
             part, name = owner(key)
             value = typed(key, value, typing.get_type_hints(PARTS[part])[name])
             parts.setdefault(part, {})[name] = {**self.data.toybox, **value} if key == 'toybox' else value
-        if 'batch_size' in changes and 'dead_code_threshold' not in changes:
-            scale = changes['batch_size'] / self.train.batch_size
+        if {'batch_size', 'clip_length'} & set(changes) and 'dead_code_threshold' not in changes:
+            scale = changes.get('batch_size', self.train.batch_size) / self.train.batch_size
+            scale *= self.model.clip_length / max(1, changes.get('clip_length', self.model.clip_length))
             parts.setdefault('model', {})['dead_code_threshold'] = self.model.dead_code_threshold * scale
         for part, values in parts.items():
             own[part] = dataclasses.replace(getattr(self, part), **values)
@@ -535,7 +542,8 @@ NEEDS: dict[str, dict[str, tuple]] = {
     'layer': {**_TOKENS, 'layers': ((),)},
     'feature_size': {'encoder': ('tokens',)},
     **dict.fromkeys(('channel_modulation', 'spatial_modulation', 'modulate_queries', 'modulate_mlp'), _PASS),
-    **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback_rounds', 'share_weights'), _PASS),
+    **dict.fromkeys(('shuffle_codes', 'quantize', 'predictor', 'feedback'), _PASS),
+    **{name: {**_PASS, 'feedback': ('image',)} for name in ('feedback_rounds', 'share_weights')},
     'hint_channels': _TOKENS,
     'hinted_codes': {**_PASS, 'quantize': (False,)},
     'hint_scale': {'hinted_codes': (True,)},
@@ -551,7 +559,7 @@ NEEDS: dict[str, dict[str, tuple]] = {
 
 OFF = (
     'toybox', 'void_label', 'evidence', 'layers', 'feature_size', 'shuffle_codes', 'hint_channels', 'hinted_codes',
-    'hint_scale', 'feedback_rounds', 'share_weights', 'commitment_weight', 'patch_order',
+    'hint_scale', 'feedback_rounds', 'feedback', 'share_weights', 'commitment_weight', 'patch_order',
 )  # fmt: skip
 """Those of ``NEEDS`` whose default does nothing, so that it is never refused; ``UNDECIDING`` alike."""
 

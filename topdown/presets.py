@@ -155,6 +155,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     'two rounds': {'feedback_rounds': 2},
     'three rounds': {'feedback_rounds': 3},
     'separate weights': {'share_weights': False},
+    'in time': {'feedback': 'time'},
 }
 """Models that chapters compare, as changes to a preset. ``released_default`` is what the released code runs if none of
 its options is set: queries, values and the MLP's hidden units are scaled by channel, and nothing by place."""
@@ -217,6 +218,13 @@ PRESETS: dict[str, Config] = {
     'voc_toybox': _WIDE,
     'voc_smoke': _smoke('voc_smoke', _WIDE, seeds=1),
     'movi_toybox': _CLIPS,
+    'movi_video': dataclasses.replace(
+        _CLIPS.with_(
+            toybox={'num_train': 120, 'num_val': 32, 'speed': 20.0, 'swing': 14.0}, clip_length=8, batch_size=32,
+            steps=1500, warmup_steps=150, lr_half_life=500,
+        ),
+        name='movi_video',
+    ),
     'dial': _DIAL,
     'dial_smoke': _smoke('dial_smoke', _DIAL, seeds=1),
     'movi_smoke': _smoke('movi_smoke', _CLIPS, train=2, val=2, eval_images=0, seeds=1),
@@ -224,8 +232,8 @@ PRESETS: dict[str, Config] = {
 """``smoke`` seconds; ``toybox`` the embedded default, with the paper's decoder; ``toybox_category`` the same on tokens
 that carry categories, deeper and longer; ``slotwise`` and ``slotwise_long`` an easier decoder; ``voc_toybox``,
 ``movi_toybox`` and ``clevr6_toybox`` the embedded stand-ins of the chapters
-on these sets, with the easier decoder, too, and ``dial`` the tokens of the chapter on the dial, each with a ``_smoke``
-of seconds;
+on these sets, with the easier decoder, too, ``movi_video`` the same of clips as clips, and ``dial`` the tokens of the
+chapter on the dial, each with a ``_smoke`` of seconds;
 ``photos`` photographs in COCO's layout, some thousands, on a CPU (the page on them says which encoder's file it reads),
 and ``photos_slotwise`` the same with the easier decoder;
 ``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of

@@ -437,7 +437,7 @@ def where_and_what(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, 
 
     Returns:
         found, slots, tokens under masks, tokens under truth: shares between 0 and 1; NaN if fewer than two images have
-        objects of known category.
+        objects of known category. To probes, all frames of a clip are one image.
     """
     parts = []
     for rows, out in run_model(model, data, seed):
@@ -449,14 +449,15 @@ def where_and_what(model: SlotModel, data: EvalSet, seed: int = 0) -> dict[str, 
     overlap, slot = slot_overlaps(labels, data, slots.shape[1]).max(dim=2)
     categories = object_categories(data)
     image, which = torch.nonzero(categories, as_tuple=True)
-    if len(image.unique()) < 2:
+    clip = image // data.dataset.frames  # its frames show the same objects
+    if len(clip.unique()) < 2:
         return dict.fromkeys(('found', 'slots', 'tokens under masks', 'tokens under truth'), float('nan'))
     found = overlap[image, which] >= COVERED
     truth, count = categories[image, which].numpy(), len(image)
-    image_found, slot_found = image[found], slot[image, which][found]
+    image_found, slot_found, clip_found = image[found], slot[image, which][found], clip[found].numpy()
     shares = {'found': float(found.float().mean())}
     for name, vectors in {'slots': slots, 'tokens under masks': tokens}.items():
-        known = vectors[image_found, slot_found].numpy(), truth[found.numpy()], image_found.numpy()
-        shares[name] = float(probe(*known, seed).sum() / count) if len(image_found.unique()) > 1 else 0.0
-    right = probe(object_tokens(data)[image, which].numpy(), truth, image.numpy(), seed)
+        known = vectors[image_found, slot_found].numpy(), truth[found.numpy()], clip_found
+        shares[name] = float(probe(*known, seed).sum() / count) if len(np.unique(clip_found)) > 1 else 0.0
+    right = probe(object_tokens(data)[image, which].numpy(), truth, clip.numpy(), seed)
     return {**shares, 'tokens under truth': float(right.mean())}

@@ -244,7 +244,8 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
     """Variant, changes and setting of every case of an experiment."""
     toybox, easy = base.data.dataset == 'toybox', base.model.decoder == 'slotwise'
     if name in ('main', 'ablation'):
-        for variant in MAIN if name == 'main' else PARTS if toybox and not easy else ABLATION:
+        main = (*MAIN[:2], 'in time') if base.model.clip_length > 1 else MAIN
+        for variant in main if name == 'main' else PARTS if toybox and not easy else ABLATION:
             yield variant, {}, ''
     elif name == 'search':
         for setting, changes in SEARCH.items():

@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from topdown.book.codes import code_meaning, probe_table, where_and_what
+from topdown.book.codes import code_meaning, probe_table, slot_codes, where_and_what
 from topdown.book.plan import Job, plan
 from topdown.book.summaries import mean_and_spread
 from topdown.config import Config
 from topdown.data import open_dataset
 from topdown.data.digest import digest, made_of
 from topdown.datasets import DATASETS
+from topdown.evaluate.clips import score_clips
 from topdown.evaluate.metrics import summarize
 from topdown.evaluate.predict import interventions, predict, run_model, score
 from topdown.evaluate.truth import EvalSet, make_eval_set
@@ -107,12 +108,12 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     """Everything the tables show of a trained model.
 
     Returns:
-        Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks
-        where they differ from the decoder's, and with ``first_`` those of the first pass's masks where there
-        are two passes; ``train_loss``, the mean of the last tenth of the log, NaN if nothing was logged yet, and
-        likewise ``revived``, the share of codes revived at a step; ``val_loss``, the mean reconstruction loss; the
-        number of ``parameters``; the shares of ``where_and_what``, from ``joint_found`` on; for models with a codebook
-        what ``code_meaning`` finds.
+        Metrics of the decoder's masks in percent; with the prefix ``slots_`` those of slot attention's masks where they
+        differ from the decoder's, and with ``first_`` those of the first pass's masks where there are two passes; of
+        models of clips ``score_clips`` and, ending in ``_later``, metrics without first frames; ``train_loss``, the
+        mean of the last tenth of the log, NaN if nothing was logged yet, and likewise ``revived``, the share of codes
+        revived at a step; ``val_loss``, the mean reconstruction loss; the number of ``parameters``; the shares of
+        ``where_and_what``, from ``joint_found`` on; for models with a codebook what ``code_meaning`` finds.
     """
     model = run.model
     labels = {'': predict(model, data), 'slots_': predict(model, data, 'slots')}
@@ -123,6 +124,10 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     row: dict[str, object] = {}
     for prefix, found in labels.items():
         row |= {f'{prefix}{name}': value for name, value in summarize(score(found, data)).items()}
+    if run.config.model.clip_length > 1:
+        later = [scores for i, scores in enumerate(score(labels[''], data)) if i % data.dataset.frames]
+        row |= {f'{name}_later': value for name, value in summarize(later).items()}
+        row |= score_clips(labels[''], data, slot_codes(model, data).codes if model.codebook is not None else None)
     losses = [out.reconstruction_loss.item() * len(out.slots) for _, out in run_model(model, data)]
     last = run.log.tail(max(1, len(run.log) // 10)).mean()
     row['train_loss'] = float(last.get('loss', float('nan')))

@@ -103,6 +103,9 @@ class ImageSet(ABC):
     labelled = True
     """Whether there are true masks; without them, nothing can be scored."""
 
+    frames = 1
+    """Of a clip: images of the same things in motion, one after another. Sets of clips have a ``clip_order``."""
+
     recipe = ''
     """What decides, beside files and cutting, what is read of an image; stored tokens are told apart by it."""
 

@@ -49,6 +49,7 @@ class Movi(ImageSet):
     """
 
     REMEDY = 'delete the file and get it again'
+    frames = FRAMES
 
     def __init__(
         self,
@@ -97,6 +98,13 @@ class Movi(ImageSet):
         chosen = (first[:, None] + draw.argsort(dim=1)[:, :DRAWN]).flatten()
         chosen = chosen[chosen < len(self)]
         return chosen[torch.randperm(len(chosen), generator=generator)]
+
+    def clip_order(self, generator: torch.Generator, length: int) -> Tensor:
+        """As ``order``, but runs of ``length`` frames from random ones on, of all whole clips alike."""
+        runs = self.epoch_length // length
+        first = torch.randperm(runs, generator=generator) % (len(self) // FRAMES) * FRAMES
+        first += torch.randint(FRAMES - length + 1, (runs,), generator=generator)
+        return (first[:, None] + torch.arange(length)).flatten()
 
     def path(self, i: int) -> Path:
         """The file that holds the frame."""

@@ -50,7 +50,7 @@ def run_model(
 
     Args:
         model: the model.
-        data: the set, or tokens (V, N, D).
+        data: the set, of which models of clips go through every clip from its first frame on, or tokens (V, N, D).
         seed: of the slots' noise.
         precision: bf16 or fp32; by default what the model was trained in.
         limit: use the first so many images; 0 for all.
@@ -60,21 +60,23 @@ def run_model(
         The slice of images and the model's output, on the device it runs on and without gradients. Modes of torch are
         the caller's own in between.
     """
-    tokens, first, count = data, 0, len(data)
+    tokens, first, count, frames = data, 0, len(data), 1
+    device, config = next(model.parameters()).device, model.config
     if not isinstance(data, Tensor):
         tokens, first, count = data.tokens, data.first, len(data.dataset)
-    device, config = next(model.parameters()).device, model.config
+        frames = data.dataset.frames if config.clip_length > 1 else 1
     noise = torch.randn(count, config.num_slots, config.slot_size, generator=torch.Generator().manual_seed(seed))
     before = model.training, model.precision
     model.eval()
     model.precision = precision or model.precision
     end = min(limit or len(tokens), len(tokens))
-    size = max(1, min(BATCH, LARGEST // tokens.shape[1]))
+    size = frames if frames > 1 else max(1, min(BATCH, LARGEST // tokens.shape[1]))  # a clip at a time
     try:
         for start in range(0, end, size):
             batch = slice(start, min(start + size, end))
             with torch.no_grad():
-                out = model(tokens[batch].to(device).float(), noise[first:][batch].to(device), decode=decode)
+                starts = noise[first:][batch][::frames].to(device)
+                out = model(tokens[batch].to(device).float(), starts, decode=decode)
             yield batch, out
     finally:
         model.precision = before[1]

@@ -133,7 +133,8 @@ def make_truth_set(
     """
     dataset = dataset or open_dataset(config, split, progress)
     names = list(dict.fromkeys((config.data.protocol, *protocols)))
-    part = range(len(dataset))[distributed.share(len(dataset)) if shared else slice(None)]
+    clips = distributed.share(-(-len(dataset) // dataset.frames)) if shared else slice(0, len(dataset))
+    part = range(len(dataset))[clips.start * dataset.frames : clips.stop * dataset.frames]
     sides = {name: dataset.mask_side(get_protocol(name)) for name in names}
     makers = {name: metrics.TruthMaker(len(part), side, side, name) for name, side in sides.items()}
     objects = crowds = 0

@@ -26,6 +26,7 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
         keys, values 2 N d 2C                          (counted with the first pass)
         one step     2 K d C + 4 K N C + 6 K d (C + d) + 2 K (2 d) mlp
         codes        2 K d E,  channel scale 2 K d C
+        predictor    of T frames T - 1 times 24 K d d, counted with the first pass (its attention left out)
         decoder      autoregressive: 2 N D D + 2 K d D, and a layer 8 N D D + 4 P D + 16 N D D (positions),
                      8 K D D + 2 K D + 4 N H K D (slots, H heads); P = sum of queries times keys over ``causal_blocks``,
                      a third above N^2 / 2 (a GPU's kernel has its own way)
@@ -42,14 +43,15 @@ def forward_flops(config: ModelConfig, feature_size: int, num_patches: int) -> d
     step = 2 * k * d * c + 4 * k * n * c + 2 * k * (3 * d * c + 3 * d * d) + 4 * k * d * mlp
     parts = dict.fromkeys(PARTS, 0)
     parts['head'] = 2 * n * dim * (dim + d)
-    parts['first pass'] = keys_values + t * step
+    parts['first pass'] = keys_values + t * step + (config.clip_length - 1) * 24 * k * d * d // config.clip_length
     if config.top_down:
         widths = [c] * config.channel_modulation + [c] * config.modulate_queries + [mlp] * config.modulate_mlp
         small = max(1, d // 4)
         scales = sum(2 * k * d * w if config.predictor == 'linear' else 2 * k * small * (d + w) for w in widths)
         codes = 2 * k * d * config.codebook_size if config.quantize else 0
         parts['codes and scales'] = config.feedback_rounds * (codes + scales)
-        parts['second pass'] = config.feedback_rounds * t * step + (0 if config.share_weights else keys_values)
+        second = config.feedback_rounds * t * step + (0 if config.share_weights else keys_values)
+        parts['second pass'] = second if config.feedback == 'image' else 0
     parts['decoder'] = _decoder_flops(config, dim, n)
     return parts
 

@@ -2,6 +2,14 @@
 
 This is the one place where the parts are put together. With ``top_down=False`` the same class is the plain
 DINOSAUR baseline.
+
+A batch may be clips of T frames, flattened: frame t of clip b is row b T + t. Slots of a clip's first frame start from
+noise, those of the others from a predictor P, a transformer's block over slots (Kipf et al. 2022)::
+
+    S^0_t = P(S_{t-1}),   P = LayerNorm, self-attention, LayerNorm, MLP, with residuals
+
+``feedback='image'`` has the passes of images on every frame. With ``feedback='time'`` each has one pass, which is the
+first and the last, scaled by codes and attention of the frame before; ``Output.scales`` are those for the next one.
 """
 
 from __future__ import annotations
@@ -18,7 +26,7 @@ from topdown.config import ModelConfig
 from topdown.model.codebook import Codebook
 from topdown.model.decoders import AutoregressiveDecoder, Decoded, MLPDecoder, SlotwiseDecoder, scan_orders
 from topdown.model.diffusion import DiffusionDecoder
-from topdown.model.modulation import Modulation, Scales
+from topdown.model.modulation import PLAIN, Modulation, Scales
 from topdown.model.pixels import PixelStem, SpatialBroadcastDecoder
 from topdown.model.slot_attention import InputHead, SlotAttention, SlotInit
 
@@ -36,7 +44,7 @@ class Output:
     first_slots: Tensor | None = None  # (B, K, d), first pass
     first_attention: Tensor | None = None  # (B, K, N), first pass
     code_index: Tensor | None = None  # (B, K) int64, of the first pass's slots
-    perplexity: Tensor | None = None  # (), of the codes in this batch
+    perplexity: Tensor | None = None  # (), of the codes in this batch; of clips, the mean over frames
     scales: Scales | None = None  # of the last modulated pass
 
 
@@ -88,6 +96,9 @@ class SlotModel(nn.Module):
             )
             if config.patch_order == 'random':
                 scan_orders(num_patches)  # refuses what is not a square grid
+        if config.clip_length > 1:
+            d, given = config.slot_size, {'dropout': 0.0, 'batch_first': True, 'norm_first': True}
+            self.slot_predictor = nn.TransformerEncoderLayer(d, math.gcd(4, d), 4 * d, **given)
         # The pathway comes last, so that with one seed the baseline starts from the same weights.
         self.codebook: Codebook | None = None
         self.modulation: Modulation | None = None
@@ -139,7 +150,7 @@ class SlotModel(nn.Module):
 
         Args:
             tokens_BND: patch tokens, input and target alike (detached as target).
-            noise_BKd: standard normal noise of the slots' start; drawn if None.
+            noise_BKd: standard normal noise of the slots' start, a row for each of the images or clips; drawn if None.
             need_masks: whether the decoder's masks are wanted (training does without).
             hidden_BN: for the autoregressive decoder, which of its inputs are masked; drawn in training mode if None.
             decode: whether the decoder is wanted at all; slots and attention do without.
@@ -156,34 +167,20 @@ class SlotModel(nn.Module):
             target, hints = target.split([target.shape[-1] - config.hint_channels, config.hint_channels], dim=-1)
         if noise_BKd is None:
             noise_BKd = distributed.rows(
-                lambda count: torch.randn(count, config.num_slots, config.slot_size, device=target.device), len(target)
+                lambda count: torch.randn(count, config.num_slots, config.slot_size, device=target.device),
+                len(target) // config.clip_length,
             )
-        inputs = self.head(target)
-        keys, values = self.slot_attention.keys_values(inputs)
-        start = self.slot_init(noise_BKd)
-        slots, attention = self.slot_attention(start, keys, values)
-        pathway: dict[str, object] = {}
-        commitment: Tensor | float = 0.0
-        if self.modulation is not None:
-            pathway |= {'first_slots': slots, 'first_attention': attention}
-            again = self.slot_attention
-            if self.second_attention is not None:
-                again = self.second_attention
-                keys, values = again.keys_values(inputs)
-            for number in range(config.feedback_rounds):
-                codes = slots
-                if self.codebook is not None:
-                    codes, index, distance, perplexity = self.codebook(slots)
-                    commitment = commitment + distance / config.feedback_rounds
-                    if number == 0:
-                        pathway |= {'code_index': index, 'perplexity': perplexity}
-                if config.hinted_codes:
-                    codes = config.hint_scale * nearest_hints(hints, attention, config.slot_size)
-                scales = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
-                pathway['scales'] = scales
-                slots, attention = again(start, keys, values, scales)
+        inputs, frames = self.head(target), len(target) // len(noise_BKd)
+        start, scales, passes = self.slot_init(noise_BKd), None, []
+        for part, hint in zip(_by_frame(inputs, frames), _by_frame(hints, frames), strict=True):
+            if passes:
+                start = self.slot_predictor(passes[-1]['slots'])
+                scales = passes[-1].get('scales') if config.feedback == 'time' else None
+            passes.append(self._frame(part, start, hint, scales))
+        found = {name: _joined([frame[name] for frame in passes]) for name in passes[0]}
+        commitment, slots, attention = (found.pop(name) for name in ('commitment', 'slots', 'attention'))
         if not decode:
-            return Output(slots, attention, **pathway)
+            return Output(slots, attention, **found)
         given = {} if hidden_BN is None else {'hidden_BN': hidden_BN}
         decoded: Decoded = self.decoder(slots, target, attention, need_masks, **given)
         exact = torch.promote_types(decoded.reconstruction.dtype, torch.float32)
@@ -195,8 +192,47 @@ class SlotModel(nn.Module):
             reconstruction_loss=error.detach(),
             reconstruction=decoded.reconstruction,
             masks=decoded.masks,
-            **pathway,
+            **found,
         )
+
+    def _frame(self, inputs: Tensor, start: Tensor, hints: Tensor | None, scales: Scales | None) -> dict[str, object]:
+        """Fields of ``Output``, and the commitment loss, of one frame; ``scales`` are of the frame before, if any."""
+        config, again = self.config, self.second_attention or self.slot_attention
+        keys, values = self.slot_attention.keys_values(inputs)
+        slots, attention = self.slot_attention(start, keys, values, scales or PLAIN)
+        found, commitment = {}, 0.0
+        if self.modulation is not None:
+            found |= {'first_slots': slots, 'first_attention': attention}
+            if self.second_attention is not None:
+                keys, values = again.keys_values(inputs)
+            for number in range(config.feedback_rounds):
+                codes = slots
+                if self.codebook is not None:
+                    codes, index, distance, perplexity = self.codebook(slots)
+                    commitment = commitment + distance / config.feedback_rounds
+                    if number == 0:
+                        found |= {'code_index': index, 'perplexity': perplexity}
+                if config.hinted_codes:
+                    codes = config.hint_scale * nearest_hints(hints, attention, config.slot_size)
+                found['scales'] = self.modulation(codes.roll(1, 1) if config.shuffle_codes else codes, attention)
+                if config.feedback == 'image':
+                    slots, attention = again(start, keys, values, found['scales'])
+        return {'slots': slots, 'attention': attention, 'commitment': commitment, **found}
+
+
+def _by_frame(x: Tensor | None, frames: int) -> list | tuple:
+    """Rows of clips (B, ...) -> for every frame, those of all clips (B / T, ...)."""
+    return [x] * frames if x is None or frames == 1 else x.unflatten(0, (-1, frames)).unbind(1)
+
+
+def _joined(parts: list | tuple) -> object:
+    """Inverse of ``_by_frame``, of each of the scales; numbers are averaged."""
+    if len(parts) == 1 or parts[0] is None:
+        return parts[0]
+    if isinstance(parts[0], Scales):
+        return Scales(*map(_joined, zip(*parts, strict=True)))
+    rows = torch.is_tensor(parts[0]) and parts[0].ndim
+    return torch.stack(parts, 1).flatten(0, 1) if rows else sum(parts) / len(parts)
 
 
 def nearest_hints(hints_BNh: Tensor, attention_BKN: Tensor, width: int) -> Tensor:

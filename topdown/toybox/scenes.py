@@ -64,13 +64,17 @@ class ToyboxConfig:
     """Largest share of a toy that toys in front of it may hide; 0: none overlap."""
     zipf: float = 0.0
     """How unlike frequencies of categories are: that of the r-th goes with r^-zipf; 0: all alike, 1: Zipf's law."""
+    speed: float = 1.0
+    """Of clips: a toy's largest velocity, in pixels a frame in either direction."""
+    swing: float = 0.0
+    """Of clips: toys go to and fro in about so many frames (0.7 to 1.3 times), and come back; 0: they move steadily."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ('size', 32, 2048), ('num_train', 1, 10**7), ('num_val', 1, 10**7), ('min_objects', 1, 20),
             ('max_objects', 1, 20), ('dissimilarity', 0, 1), ('clutter', 0, 10), ('background_contrast', 0, 1),
             ('colour_jitter', 0, 1), ('seed', 0, 2**31), ('categories', 1, len(CATEGORIES)), ('most_hidden', 0, 1),
-            ('zipf', 0, 10),
+            ('zipf', 0, 10), ('speed', 0, 100), ('swing', 0, 10**4),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
@@ -82,7 +86,7 @@ class ToyboxConfig:
     def key(self) -> str:
         """Hash of everything that decides the images: the cache key. Later knobs count where they are not at rest."""
         values = {'version': VERSION, **dataclasses.asdict(self)}
-        for name in ('categories', 'grey_ground', 'most_hidden', 'zipf'):
+        for name in ('categories', 'grey_ground', 'most_hidden', 'zipf', 'speed', 'swing'):
             if values[name] == getattr(type(self), name):
                 del values[name]
         text = json.dumps(values, sort_keys=True)
@@ -255,6 +259,8 @@ class _Toy:
         """Draw a soft shadow, then the parts with texture, light and outline."""
         shadow = ImageChops.offset(self.silhouette, int(0.03 * self.radius), int(0.06 * self.radius))
         left, top, right, bottom = self._box(1.5)
+        if right <= left or bottom <= top:
+            return  # it has left the image
         soft = shadow.crop((left, top, right, bottom)).filter(ImageFilter.GaussianBlur(0.03 * self.radius))
         canvas.paste((30, 32, 40), (left, top, right, bottom), soft.point(lambda v: int(v * 0.33)))
         width = max(1, round(0.035 * self.radius))
@@ -355,20 +361,21 @@ class Clip(NamedTuple):
     categories: np.ndarray  # (O,) int, 1-based category ids
 
 
-def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int, reach: float = 1.0) -> Clip:
-    """A scene in which every toy moves steadily, in front of others or behind them, and may leave the image.
+def render_motion(config: ToyboxConfig, rng: np.random.Generator, frames: int) -> Clip:
+    """A scene in which every toy moves, in front of others or behind them, and may leave the image.
 
-    The frame in the middle is the scene as ``render_scene`` composes it. Each toy has a velocity of its own, up to
-    ``reach`` pixels a frame in either direction.
+    The frame in the middle is the scene as ``render_scene`` composes it. There, each toy has a velocity of its own, up
+    to ``speed`` in either direction, and keeps or swings with it.
     """
     ground, toys, _ = _compose(config, rng, None)
-    most = round(reach * SUPERSAMPLE)
+    most = round(config.speed * SUPERSAMPLE)
     velocities = rng.integers(-most, most + 1, (len(toys), 2))
+    pace = 2 * math.pi / (config.swing * rng.uniform(0.7, 1.3, len(toys))) if config.swing else None
     images, labels, k = [], [], SUPERSAMPLE
     for time in np.arange(frames) - frames // 2:
         canvas, seen = ground.copy(), np.zeros((config.size * k,) * 2, np.uint8)
-        for number, (toy, velocity) in enumerate(zip(toys, velocities, strict=True), 1):
-            dx, dy = (int(time * v) for v in velocity)
+        way = velocities * (time if pace is None else (np.sin(pace * time) / pace)[:, None])
+        for number, (toy, (dx, dy)) in enumerate(zip(toys, way.astype(int).tolist(), strict=True), 1):
             toy.shift(dx, dy)
             toy.paint(canvas)
             seen[np.asarray(toy.silhouette) > 127] = number

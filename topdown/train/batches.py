@@ -45,6 +45,8 @@ class TrainData:
             raise ValueError(
                 f'batch_size={config.train.batch_size} exceeds the {dataset.epoch_length} training images of an epoch'
             )
+        if (length := config.model.clip_length) > 1 and not length <= dataset.frames <= len(dataset):
+            raise ValueError(f'clip_length={length}: {len(dataset)} images in clips of {dataset.frames} have none')
         self.dataset, self.encoder, self.config = dataset, encoder, config
         self.views: list[Tensor] = []
         if config.train.cache_tokens and config.train.token_dir:
@@ -109,15 +111,17 @@ class _Plan:
 
     def __iter__(self) -> Iterator[list[tuple[int, int, tuple[float, ...] | None]]]:
         batch, seed = self.config.train.batch_size, self.config.train.seed
-        per_epoch = self.dataset.epoch_length // batch
+        per_epoch, length = self.dataset.epoch_length // batch, self.config.model.clip_length
+        leader = torch.arange(batch) // length * length  # a clip's frames are flipped and cut as its first is
         order, epoch = torch.empty(0), -1
         for step in range(self.first, self.last):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
-                order = self.dataset.order(_generator(seed, 1, epoch))
+                source = _generator(seed, 1, epoch)
+                order = self.dataset.order(source) if length == 1 else self.dataset.clip_order(source, length)
             place = step % per_epoch * batch
             source = _generator(seed, 2, step)
-            draw, form = (torch.rand(batch, count, generator=source).tolist() for count in (3, 2))
+            draw, form = (torch.rand(batch, count, generator=source)[leader].tolist() for count in (3, 2))
             rows = [
                 (int(i), int(self.config.data.flip and f < 0.5), (*at, *more) if self.config.data.random_crop else None)
                 for i, (f, *at), more in zip(order[place : place + batch], draw, form, strict=True)

@@ -113,9 +113,10 @@ def train_model(
         BlockingIOError: if another process trains in the folder.
         Stopped: if a signal asked for it.
     """
-    if config.train.batch_size % distributed.world():
+    if config.train.batch_size % (distributed.world() * config.model.clip_length):
         raise ValueError(
-            f'batch_size={config.train.batch_size} cannot be shared out to {distributed.world()} processes'
+            f'batch_size={config.train.batch_size} cannot be shared out to {distributed.world()} processes in '
+            f'clips of clip_length={config.model.clip_length}'
         )
     if data is None and config.train.cache_tokens and not config.train.token_dir and distributed.world() > 1:
         raise ValueError(
@@ -128,7 +129,7 @@ def train_model(
         train_set = open_dataset(config, 'train', progress) if data is None else data.dataset
         val_set = open_dataset(config, 'val', progress) if eval_set is None else eval_set.dataset
     sets = {'train': train_set, 'val': val_set}
-    if val_set.labelled and len(val_set) < distributed.world():
+    if val_set.labelled and -(-len(val_set) // val_set.frames) < distributed.world():
         raise ValueError(
             f'{len(val_set)} validation images cannot be shared out to {distributed.world()} processes: use fewer '
             'processes, or more images (eval_images)'

@@ -1,0 +1,230 @@
+"""Models of clips: slots that go on from frame to frame, feedback in time, training order and evaluation."""
+
+import numpy as np
+import pytest
+import torch
+
+import topdown
+from topdown.book.plan import plan
+from topdown.book.runs import measure_run
+from topdown.config import ModelConfig
+from topdown.data.movi import DRAWN, FRAMES
+from topdown.data.standins import make_clips
+from topdown.evaluate.predict import run_model
+from topdown.model.slot_model import SlotModel
+from topdown.presets import preset
+from topdown.toybox.scenes import ToyboxConfig
+from topdown.train.batches import _Plan
+from topdown.train.loop import build_model, train_model
+
+SMALL = {
+    'num_slots': 4, 'slot_size': 8, 'codebook_size': 6, 'decoder': 'slotwise', 'decoder_hidden': 16, 'clip_length': 3,
+}  # fmt: skip
+KINDS = [{'top_down': False}, {}, {'feedback': 'time'}, {'share_weights': False}]
+TOYS = {'size': 96, 'num_train': 3, 'num_val': 2, 'min_objects': 2, 'max_objects': 3}
+
+
+def make(**changes):
+    torch.manual_seed(0)
+    return SlotModel(ModelConfig(**{**SMALL, **changes}), feature_size=12, num_patches=9)
+
+
+@pytest.fixture(scope='module')
+def clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp('clips')
+    make_clips(ToyboxConfig(**TOYS), root, progress=False)
+    return preset(
+        'movi_smoke', data_root=str(root), toybox=TOYS, clip_length=4, batch_size=8, steps=4, eval_every=0,
+        checkpoint_every=0, eval_images=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('changes', KINDS, ids=str)
+def test_shapes_and_gradients(changes):
+    model = make(**changes)
+    out = model(torch.randn(6, 9, 12))
+    assert out.slots.shape == (6, 4, 8)
+    assert out.attention.shape == out.masks.shape == (6, 4, 9)
+    if model.modulation is not None:
+        assert out.code_index.shape == (6, 4)
+        assert out.scales.channel.shape == (6, 4, 8)
+        assert out.perplexity.shape == ()
+    out.loss.backward()
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize('changes', KINDS, ids=str)
+def test_clips_of_a_batch_know_nothing_of_each_other_and_frames_only_of_those_before(changes):
+    model = make(**changes)
+    tokens, noise = torch.randn(6, 9, 12), torch.randn(2, 4, 8)
+    model(tokens)  # starts the codebook
+    model.eval()
+    out = model(tokens, noise)
+    torch.testing.assert_close(model(tokens[3:], noise[1:]).slots, out.slots[3:])
+    torch.testing.assert_close(model(tokens[:2], noise[:1]).slots, out.slots[:2])
+    changed = tokens.clone()
+    changed[4] = torch.randn(9, 12)
+    after = model(changed, noise)
+    torch.testing.assert_close(after.slots[:4], out.slots[:4])
+    assert not torch.allclose(after.slots[4], out.slots[4])
+    assert not torch.allclose(after.slots[5], out.slots[5])  # what was seen is carried on
+
+
+@pytest.mark.parametrize('changes', KINDS, ids=str)
+def test_passes_are_those_that_the_equations_say(changes):
+    """Frame by frame, with the parts themselves."""
+    model = make(**changes, quantize=False) if changes.get('top_down', True) else make(**changes)
+    tokens, noise = torch.randn(3, 9, 12), torch.randn(1, 4, 8)
+    out = model.eval()(tokens, noise)
+    start, scales = model.slot_init(noise), None
+    for t in range(3):
+        inputs = model.head(tokens[t : t + 1])
+        first, again = model.slot_attention, model.second_attention or model.slot_attention
+        if scales is None:
+            slots, attention = first(start, *first.keys_values(inputs))
+        else:
+            slots, attention = first(start, *first.keys_values(inputs), scales)
+        if changes.get('top_down', True):
+            found = model.modulation(slots, attention)
+            if model.config.feedback == 'time':
+                scales = found
+            else:
+                slots, attention = again(start, *again.keys_values(inputs), found)
+        torch.testing.assert_close(out.slots[t], slots[0])
+        torch.testing.assert_close(out.attention[t], attention[0])
+        start = model.slot_predictor(slots)
+
+
+def test_what_modulates_in_time_is_of_the_frame_before():
+    model, noise = make(feedback='time', quantize=False).eval(), torch.randn(1, 4, 8)
+    tokens = torch.randn(3, 9, 12)
+    out = model(tokens, noise)
+    seen = []
+    hook = model.modulation.register_forward_hook(lambda _, given, scales: seen.append((given, scales)))
+    model(tokens, noise)
+    hook.remove()
+    for t, ((codes, attention), scales) in enumerate(seen):
+        torch.testing.assert_close(codes[0], out.slots[t])
+        torch.testing.assert_close(attention[0], out.attention[t])
+        torch.testing.assert_close(scales.channel[0], out.scales.channel[t])
+    assert torch.equal(out.slots, out.first_slots)  # one pass a frame
+    assert torch.equal(out.attention, out.first_attention)
+
+
+def test_the_baseline_of_clips_starts_from_the_same_weights():
+    plain, full = make(top_down=False), make()
+    for name, weight in plain.state_dict().items():
+        assert torch.equal(weight, full.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'clip_length': 0}, 'clip_length must be'),
+        ({'feedback': 'time'}, 'with clip_length > 1'), ({'feedback': 'space'}, "must be 'image', or 'time'"),
+        ({'feedback': 'time', 'clip_length': 4, 'feedback_rounds': 2}, "feedback_rounds=2 needs .*feedback='image'"),
+        ({'feedback': 'time', 'clip_length': 4, 'share_weights': False}, "share_weights=False needs .*feedback"),
+        ({'feedback': 'time', 'clip_length': 4, 'top_down': False}, 'needs top_down'),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        preset('movi_toybox', **changes)
+
+
+def test_sets_without_such_clips_are_refused(clips, toybox_root, encoder, tmp_path):
+    with pytest.raises(ValueError, match='batch_size=8 cannot be shared out to 1 processes in clips of clip_length=5'):
+        train_model(clips.with_(clip_length=5), tmp_path / 'c', encoder, progress=False)
+    config = clips.with_(clip_length=25, batch_size=25)
+    with pytest.raises(ValueError, match='clip_length=25: 72 images in clips of 24 have none'):
+        train_model(config, tmp_path / 'a', encoder, progress=False)
+    config = preset('smoke', data_root=str(toybox_root), toybox={'num_train': 24, 'num_val': 8}, clip_length=4)
+    with pytest.raises(ValueError, match='clip_length=4: 24 images in clips of 1 have none'):
+        train_model(config, tmp_path / 'b', encoder, progress=False)
+
+
+def test_the_threshold_follows_the_number_of_clips():
+    base = preset('movi_toybox')
+    assert base.with_(clip_length=4).model.dead_code_threshold == base.model.dead_code_threshold / 4
+    assert base.with_(clip_length=4, batch_size=64).model.dead_code_threshold == base.model.dead_code_threshold
+    assert base.with_(clip_length=4, dead_code_threshold=0.2).model.dead_code_threshold == 0.2
+
+
+def test_steps_see_consecutive_frames_flipped_and_cut_alike(clips):
+    config = clips.with_(flip=True, random_crop=True, cache_tokens=False)
+    data = topdown.open_dataset(config, 'train', progress=False)
+    steps = list(_Plan(data, config, 0, 12))
+    assert steps == list(_Plan(data, config, 0, 12))  # seed and step decide
+    assert steps[5:7] == list(_Plan(data, config, 5, 7))
+    assert steps != list(_Plan(data, config.with_(seed=1), 0, 12))
+    seen, flips = set(), set()
+    for rows in steps:
+        assert len(rows) == 8
+        for run in (rows[:4], rows[4:]):
+            numbers = [i for i, _, _ in run]
+            assert numbers == list(range(numbers[0], numbers[0] + 4))
+            assert numbers[0] // FRAMES == numbers[-1] // FRAMES
+            assert len({row[1:] for row in run}) == 1
+            seen.add(numbers[0] % FRAMES)
+            flips.add(run[0][1])
+        assert rows[0][2] != rows[4][2]
+    assert len(seen) > 8
+    assert flips == {0, 1}
+    images = [rows for rows in _Plan(data, config.with_(clip_length=1), 0, 1)]
+    assert len({row[2] for row in images[0]}) == 8  # images apart are cut apart
+
+
+def test_an_epoch_has_runs_of_every_clip(clips):
+    data = topdown.open_dataset(clips, 'train', progress=False)
+    order = data.clip_order(torch.Generator().manual_seed(0), 6)
+    assert len(order) == 3 * DRAWN // 6 * 6
+    assert set((order[::6] // FRAMES).tolist()) == {0, 1, 2}
+    thrice = data.clip_order(torch.Generator().manual_seed(0), 3)
+    assert sorted((thrice[::3] // FRAMES).tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert not (thrice.unflatten(0, (-1, 3)).diff() - 1).any()
+    whole = data.clip_order(torch.Generator().manual_seed(0), FRAMES)
+    assert (whole % FRAMES).tolist() == list(range(FRAMES))
+
+
+def test_evaluation_goes_through_clips_from_their_first_frame(clips, encoder):
+    model = build_model(clips, encoder)
+    model.precision = 'fp32'
+    data = topdown.make_eval_set(clips, encoder, progress=False)
+    model.train()(data.tokens[:8])  # starts the codebook
+    noise = torch.randn(len(data), 11, 64, generator=torch.Generator().manual_seed(3))
+    parts = list(run_model(model, data, 3))
+    assert [rows for rows, _ in parts] == [slice(0, 24), slice(24, 48)]
+    with torch.no_grad():
+        second = model.eval()(data.tokens[24:], noise[24:25])
+    torch.testing.assert_close(parts[1][1].slots, second.slots)
+    ((rows, cut),) = run_model(model, data, 3, limit=10)
+    assert rows == slice(0, 10)
+    torch.testing.assert_close(cut.slots, parts[0][1].slots[:10])
+    alone = torch.cat([out.slots for _, out in run_model(model, data.tokens, 3)])
+    torch.testing.assert_close(alone[24], second.slots[0])  # tokens alone are first frames, each
+    assert not torch.allclose(alone[25], second.slots[1])
+
+
+@pytest.mark.parametrize('changes', KINDS[:3], ids=str)
+def test_clips_train_and_runs_resume(clips, encoder, tmp_path, changes):
+    config = clips.with_(**changes)
+    whole = train_model(config, tmp_path / 'whole', encoder, progress=False)
+    assert np.isfinite(whole.evaluations[['fg_ari', 'mbo_i']].to_numpy()).all()
+    train_model(config, tmp_path / 'parts', encoder, progress=False, stop_at=2)
+    again = train_model(config, tmp_path / 'parts', encoder, progress=False)
+    assert again.evaluations.equals(whole.evaluations)
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True))
+
+
+def test_the_plan_compares_both_ways_of_feedback_and_rows_hold_scores_of_clips(clips, encoder, tmp_path):
+    jobs = plan('movi_video')
+    assert [job.variant for job in jobs[::3]] == ['baseline', 'top-down', 'in time']
+    assert len({job.config('movi_video').key for job in jobs}) == 3
+    assert jobs[-1].config('movi_video').model.feedback == 'time'
+    run = train_model(clips.with_(feedback='time'), tmp_path, encoder, progress=False)
+    data = topdown.make_eval_set(clips, encoder, progress=False)
+    row = measure_run(run, data)
+    names = {'clip_fg_ari', 'clip_mbo_i_later', 'flicker', 'returns', 'kept_slot', 'kept_code', 'fg_ari_later'}
+    assert names <= set(row)
+    assert row['flicker'] < 100
+    assert row['first_fg_ari'] == row.get('slots_fg_ari', row['fg_ari'])  # one pass a frame
