@@ -355,11 +355,17 @@ else:
         facet_kws={'sharex': 'col', 'sharey': 'row'},
     )
     grid.set(xscale='log', yscale='log', xlabel='')
-    grid.set_titles('{row_name}: {col_name}', size=8)
+    grid.set_titles('')
+    for axis, name in zip(grid.axes[:, 0], names.values()):
+        axis.set_ylabel(name)
     for axis, name in zip(grid.axes[0], grid.col_names):
+        axis.set_title(name.replace('_', ' '))
         values = sorted(growth[growth['along'] == name].value.unique())
         axis.set_xticks(values, [f'{value:g}' for value in values])
         axis.minorticks_off()
+    for axis in grid.axes[-1]:
+        axis.tick_params('x', rotation=45)
+    sns.move_legend(grid, 'upper center', ncol=2, title='', bbox_to_anchor=(0.5, 1.08))
 
 # %% [markdown]
 # ## What a run would take on a GPU: an estimate
