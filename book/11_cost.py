@@ -50,6 +50,7 @@ preset = 'coco'  # whose model is counted: any preset with patch tokens
 
 # %% tags=["hide-input"]
 import pandas as pd
+import seaborn as sns
 import torch
 from IPython.display import display
 
@@ -326,7 +327,7 @@ else:
 # One quantity at a time, the others being the preset's. Lines that stay parallel say that the pathway grows as the
 # plain model does.
 
-# %%
+# %% tags=["hide-input"]
 # alt: Time of a step and memory kept, against patches, slots, codes, batch and width,
 #   baseline and top-down: the two lines of a panel stay parallel.
 growth = read('bench_growth.csv')
@@ -336,7 +337,35 @@ if growth is None:
         'figures/tables/bench_growth.csv'
     )
 else:
-    _ = plots.show_growth(growth)
+    names = {'step': 'step, s', 'activations': 'activations, GB'}
+    growth['activations'] /= 1e9
+    long = growth.melt(['along', 'value', 'model'], list(names), 'what', 'amount')
+    grid = sns.relplot(
+        long.replace({'what': names}),
+        x='value',
+        y='amount',
+        hue='model',
+        palette={name: plots.method_colour(name) for name in growth.model.unique()},
+        col='along',
+        row='what',
+        kind='line',
+        marker='o',
+        height=2.2,
+        aspect=0.8,
+        facet_kws={'sharex': 'col', 'sharey': 'row'},
+    )
+    grid.set(xscale='log', yscale='log', xlabel='')
+    grid.set_titles('')
+    for axis, name in zip(grid.axes[:, 0], names.values()):
+        axis.set_ylabel(name)
+    for axis, name in zip(grid.axes[0], grid.col_names):
+        axis.set_title(name.replace('_', ' '))
+        values = sorted(growth[growth['along'] == name].value.unique())
+        axis.set_xticks(values, [f'{value:g}' for value in values])
+        axis.minorticks_off()
+    for axis in grid.axes[-1]:
+        axis.tick_params('x', rotation=45)
+    sns.move_legend(grid, 'upper center', ncol=2, title='', bbox_to_anchor=(0.5, 1.08))
 
 # %% [markdown]
 # ## What a run would take on a GPU: an estimate

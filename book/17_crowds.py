@@ -413,7 +413,8 @@ between
 #
 # Codes might sort by something between a category and no meaning at all: all animals here, all vehicles there. So of
 # all pairs of objects of *different* categories, those that share a code are looked at: how alike are their categories,
-# and how alike would they be if codes were shuffled among objects in the same ninth of the image? Likeness is, by
+# and how alike would they be if codes were shuffled among objects in the same ninth of the image whose slots are in
+# the same third by size? (Codes sort by place and size, and kinds of things have their places and sizes.) Likeness is, by
 # *meaning*, on photographs one for the same of COCO's twelve supercategories, else zero, and on toys the cosine of
 # counts of the shapes, textures and colours that a table gives a category's parts; by *tokens*, the cosine of the
 # categories' mean tokens under true masks, less their mean, in the encoder that the slots come from.

@@ -5,7 +5,8 @@ ROOT holds the photographs in COCO's layout. From finished runs of three presets
 - figures/tables/codes_across.csv: ``code_agreement`` of every two models over slots that overlap on the same images.
   Toybox's first images are shown to all three kinds of models, each through its own encoder, photographs to two (tokens
   of the dial are made from true categories, which photographs have none of);
-- figures/tables/codes_similar.csv: how alike the categories of objects are that share a code, see ``shared``.
+- figures/tables/codes_similar.csv: how alike the categories of objects are that share a code, see ``shared``, beside
+  codes that are shuffled among objects in the same ninth of the image whose slots are in the same third by size.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def shared(codes: np.ndarray, kinds: np.ndarray, alike: np.ndarray) -> float:
 
 
 def similar(codes: np.ndarray, kinds: np.ndarray, cells: np.ndarray, alike: np.ndarray) -> dict[str, float]:
-    """``shared`` of codes, and its mean and 2.5 % and 97.5 % points with codes shuffled among objects in one cell."""
+    """``shared`` of codes, and its mean and 2.5 % and 97.5 % points with codes shuffled among objects of one cell."""
     rng, order, draws = np.random.default_rng(0), np.argsort(cells, kind='stable'), []
     for _ in range(DRAWS):
         mixed = codes.copy()
@@ -134,8 +135,11 @@ def main(root: str) -> None:
                 model = load_run(path, make_encoder(config))[0]
                 found[name, seed] = codes = slot_codes(model, data)
                 there = (codes.categories > 0).numpy()
-                cells = slot_cells(codes.labels.numpy(), codes.codes.shape[1], CELLS)
-                mine = codes.codes.numpy()[there], codes.categories.numpy()[there], cells[there]
+                labels, slots = codes.labels.numpy(), codes.codes.shape[1]
+                cells = slot_cells(labels, slots, CELLS)[there]
+                areas = np.stack([np.bincount(x.ravel(), minlength=slots)[:slots] for x in labels])[there]
+                thirds = np.searchsorted(np.percentile(areas, [100 / 3, 200 / 3]), areas)
+                mine = codes.codes.numpy()[there], codes.categories.numpy()[there], 3 * cells + thirds
                 origin = provenance(config, time.perf_counter() - began, model.precision)
                 for kind, matrix in alike.items():
                     rows.append({'alike': kind, 'objects': int(there.sum()), **similar(*mine, matrix), **origin})

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from topdown.book import bench, plots
+from topdown.book import bench
 from topdown.cli import main
 from topdown.presets import preset
 
@@ -100,8 +100,6 @@ def test_growth_covers_every_quantity(config, monkeypatch):
     assert len(table) == 8
     kept = table[(table.along == 'patches') & (table.model == 'top-down')].activations.tolist()
     assert kept[1] > kept[0]
-    figure = plots.show_growth(table)
-    assert len(figure.axes) == 4
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ def found():
 def test_the_page_and_its_tables_are_those_of_the_rows(found):
     remedy = 'rows have changed: run python -m tests.tried'
     assert (ROOT / 'book' / 'tried.md').read_text() == tried.page(found), remedy
-    for name, made in (('tried', tried.table(found)), ('rescience', tried.claims())):
+    tables = {'tried': tried.table(found), 'rescience': tried.claims(), 'questions': tried.questions()}
+    for name, made in tables.items():
         assert (tried.TABLES / f'{name}.csv').read_text() == made.to_csv(index=False), remedy
 
 

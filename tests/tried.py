@@ -733,6 +733,96 @@ def speed() -> list[Try]:
     ]  # fmt: skip
 
 
+# ------------------------------------------------------------------------------------------- the paper's questions
+
+
+def _with_decoders() -> str:
+    runs = read_runs(TABLES, 'toybox_decoders')
+    plain = runs[runs.variant == 'baseline'].groupby('setting').mbo_i.mean().sort_values(ascending=False)
+    verdicts = {}
+    for name, part in runs.groupby('setting'):
+        found = effects(part)
+        verdicts.setdefault(judge(found[found.variant == 'top-down']), []).append(name)
+    said = {
+        WORKED: 'helps, in part at least, with',
+        FAILED: 'lowers scores with',
+        UNDECIDED: 'is not told from it with',
+    }
+    words = '; '.join(f'{said[verdict]} {listed(names)}' for verdict, names in verdicts.items())
+    scores = listed(f'{name} {value:.1f}' for name, value in plain.items())
+    return f'mBO$_i$ of the baseline by decoder: {scores}. Beside it, the pathway {words}.'
+
+
+def _in_clips() -> str:
+    found = effects(read_runs(TABLES, 'movi_video'))
+    names = {'top-down': 'two passes a frame', 'in time': 'one pass, modulated by the frame before'}
+    parts = [f'{said}: {differences(found[found.variant == name])}' for name, said in names.items()]
+    return f'Minus slots that are carried from frame to frame without the pathway, {"; ".join(parts)}.'
+
+
+def _of_kinds() -> str:
+    runs = read_runs(TABLES, 'slotwise_kinds')
+    usual = runs[~runs.setting.str.contains('revival')]
+    wide = usual.groupby(['setting', 'codebook_size']).perplexity.mean().unstack()
+    case = usual.assign(case=usual.setting.str.rsplit(', E = ', n=1).str[0])
+    means = case.groupby(['case', 'codebook_size']).mbo_i.mean().unstack()
+    spans = listed(f'{wide[size].min():.0f} to {wide[size].max():.0f} at E = {size}' for size in sorted(wide.columns))
+    return (
+        f'Perplexity goes with E and hardly with the kinds of toys or their frequency: {spans}. Between the best and '
+        f'the worst of three sizes lie {(means.max(axis=1) - means.min(axis=1)).min():.1f} to '
+        f'{(means.max(axis=1) - means.min(axis=1)).max():.1f} points of mBO$_i$.'
+    )
+
+
+def _of_codes() -> str:
+    similar, across = read('codes_similar'), read('codes_across')
+    similar = similar[similar.alike == 'meaning'].assign(above=lambda t: t.shared > t.high)
+    alike = listed(f'{part.above.sum()} of {len(part)} on {name}' for name, part in similar.groupby('preset'))
+    own = across[(across.one == across.other) & ((across.images == 'toybox') == (across.one != 'photos_slotwise'))]
+    agree = listed(f'{value:.2f} on {name}' for name, value in own.groupby('one').codes_ami.mean().items())
+    other = across[(across.one == 'toybox') & (across.other == 'dial')].codes_ami.mean()
+    hints = effects(read_runs(TABLES, 'dial_hints'))
+    return (
+        f'Codes of two seeds agree with AMI {agree}, those of Toybox and the dial on the same scenes with {other:.2f}. '
+        f'Categories that share a code are more alike in meaning than by chance in {alike} runs. The true category in '
+        f'place of the code, minus the baseline: {differences(hints[hints.variant == "true categories"])}.'
+    )
+
+
+def _in_crowds() -> str:
+    parts = []
+    for name in ('toybox', 'photos_slotwise'):
+        rows = read(f'{name}_crowds')
+        rows = rows[(rows.by == 'objects') & (rows.images == 'own')]
+        gain = rows.pivot_table(index=['seed', 'low'], columns='variant', values='mbo_i')
+        gain = (gain['top-down'] - gain['baseline']).unstack()
+        low, high = gain.columns[0], gain.columns[-1]
+        mean, least, most = seed_interval((gain[high] - gain[low]).to_numpy())
+        parts.append(f'{name}: {effect_text(mean, least, most)} more with {high:g} objects and on than with {low:g}')
+    return f'What the pathway adds to mBO$_i$ by the number of objects, {"; ".join(parts)}.'
+
+
+DECODED = ('toybox_decoders', 'dial_decoders', 'photos_slotwise_decoders')
+QUESTIONS = {
+    'Other decoders?': (_with_decoders, DECODED, '16_decoders'),
+    'Video?': (_in_clips, ('movi_video',), '18_video'),
+    'How many codes?': (_of_kinds, ('slotwise_kinds',), '19_how_many_codes'),
+    'What do codes mean?': (_of_codes, (), '17_crowds'),
+    'Crowded scenes?': (_in_crowds, (), '17_crowds'),
+}  # fmt: skip
+"""What the paper leaves open -> its answer from rows, the tables of its runs, and the chapter."""
+
+
+def questions() -> pd.DataFrame:
+    """What the paper leaves open, what became of it here, and what its runs took."""
+    rows = []
+    for question, (answer, names, chapter) in QUESTIONS.items():
+        runs = pd.concat([read_runs(TABLES, name) for name in names]) if names else pd.DataFrame()
+        took = f'{runs.seconds.sum() / 3600:.1f}' if len(runs) else 'none of its own'
+        rows.append([question, answer().replace('mBO_i', 'mBO$_i$'), len(runs), took, f'[]({chapter}.ipynb)'])
+    return pd.DataFrame(rows, columns=['question', 'here', 'runs', 'hours of one core', 'chapter'])
+
+
 # ---------------------------------------------------------------------------------------------------------- the page
 
 
@@ -785,6 +875,13 @@ What the whole is, in the words of a journal of replications, is said on [the ne
 :widths: 14 50 16 20
 :name: tab-tried
 ```
+
+```{{csv-table}} What the paper leaves open, and what became of it here: exploratory, on embedded data and photographs
+:file: ../figures/tables/questions.csv
+:header-rows: 1
+:widths: 14 54 8 10 14
+:name: tab-questions
+```
 """
 
 
@@ -825,6 +922,7 @@ def main() -> None:
     write_text(ROOT / 'book' / 'tried.md', page(found))
     write_text(TABLES / 'tried.csv', table(found).to_csv(index=False))
     write_text(TABLES / 'rescience.csv', claims().to_csv(index=False))
+    write_text(TABLES / 'questions.csv', questions().to_csv(index=False))
 
 
 if __name__ == '__main__':

@@ -491,28 +491,6 @@ def show_rows(frame: pd.DataFrame, y: str, metrics: dict[str, str], hue: str) ->
     return figure
 
 
-def show_growth(table: pd.DataFrame) -> Figure:
-    """Step time and kept activations of models along several quantities, on logarithmic axes.
-
-    Args:
-        table: columns along, value, model, step (seconds), activations (bytes).
-    """
-    names = list(dict.fromkeys(table['along']))
-    figure, axes = plt.subplots(2, len(names), figsize=(2.3 * len(names), 4.4), squeeze=False)
-    for column, along in zip(axes.T, names, strict=True):
-        part = table[table['along'] == along].assign(gigabytes=lambda t: t['activations'] / 1e9)
-        for axis, what, label in zip(column, ('step', 'gigabytes'), ('step, s', 'activations, GB'), strict=True):
-            for model, line in part.groupby('model', sort=False):
-                axis.plot(line['value'], line[what], marker='o', markersize=4, label=model, color=method_colour(model))
-            axis.set(xscale='log', yscale='log', ylabel=label if along == names[0] else '')
-            values = sorted(set(part['value']))
-            axis.set_xticks(values, [str(v) for v in values], rotation=45)
-            axis.minorticks_off()
-        column[0].set_title(along.replace('_', ' '))
-    axes[0, 0].legend()
-    return figure
-
-
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG of at most 256 colours (a quarter of the bytes), making its folder, and close it."""
     path = Path(path)

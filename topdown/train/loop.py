@@ -37,7 +37,7 @@ from topdown.train.checkpoint import Checkpoint, load_checkpoint, random_state, 
 from topdown.train.ending import Stopped, on_request
 from topdown.train.health import Health, doubts, duration, price
 from topdown.train.journal import Journal, open_board
-from topdown.train.teach import follow
+from topdown.train.teach import teaching_loss
 
 BEST, BEST_BY = 'best.safetensors', 'mbo_i'
 """File of the state that was evaluated best, and the metric that says so."""
@@ -241,7 +241,9 @@ def _train(
             out = call(tokens, need_masks=False)
             loss = out.loss
             if teacher is not None:
-                loss = loss + options.teacher_weight * follow(teacher, tokens, out.attention)
+                with torch.no_grad():
+                    masks = teacher(tokens).masks
+                loss = loss + options.teacher_weight * teaching_loss(out.attention, masks)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), options.grad_clip)
             optimizer.step()

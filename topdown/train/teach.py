@@ -14,8 +14,6 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from topdown.model.slot_model import SlotModel
-
 
 def teaching_loss(attention_BKN: Tensor, masks_BKN: Tensor) -> Tensor:
     """The loss (), with gradients to the student's attention alone, from it and the teacher's masks."""
@@ -28,10 +26,3 @@ def teaching_loss(attention_BKN: Tensor, masks_BKN: Tensor) -> Tensor:
     match = np.stack([linear_sum_assignment(x, maximize=True)[1] for x in overlap])
     index = torch.from_numpy(match).to(target.device)[:, :, None].expand_as(attention_BKN)
     return F.nll_loss(attention_BKN.gather(1, index).float().clamp(min=1e-8).log(), target)
-
-
-def follow(teacher: SlotModel, tokens_BND: Tensor, attention_BKN: Tensor) -> Tensor:
-    """``teaching_loss`` on a batch, whose tokens the teacher sees, too."""
-    with torch.no_grad():
-        masks = teacher(tokens_BND).masks
-    return teaching_loss(attention_BKN, masks)
