@@ -93,7 +93,7 @@ models = list(dict.fromkeys(job.variant for job in jobs))
 plots.style()
 pd.set_option('display.max_colwidth', None)
 runs = tables.read_runs(topdown.figures_dir() / 'tables', preset)
-names = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO_i'}
+names = {'fg_ari': 'FG-ARI', 'mbo_i': 'mBO$_i$'}
 VIEWS = {
     'over clips': ('clip_', ''),
     'over clips, without first frames': ('clip_', '_later'),
