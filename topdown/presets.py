@@ -232,8 +232,8 @@ PRESETS: dict[str, Config] = {
 """``smoke`` seconds; ``toybox`` the embedded default, with the paper's decoder; ``toybox_category`` the same on tokens
 that carry categories, deeper and longer; ``slotwise`` and ``slotwise_long`` an easier decoder; ``voc_toybox``,
 ``movi_toybox`` and ``clevr6_toybox`` the embedded stand-ins of the chapters
-on these sets, with the easier decoder, too, ``movi_video`` the same of clips as clips, and ``dial`` the tokens of the
-chapter on the dial, each with a ``_smoke`` of seconds;
+on these sets, with the easier decoder, too, and ``dial`` the tokens of the chapter on the dial, each with a ``_smoke``
+of seconds, and ``movi_video`` clips of toys that leave and return, for models of clips;
 ``photos`` photographs in COCO's layout, some thousands, on a CPU (the page on them says which encoder's file it reads),
 and ``photos_slotwise`` the same with the easier decoder;
 ``coco_short`` and ``voc_short`` the short recipe that many methods are compared by, ``coco_spot`` the first stage of
