@@ -553,16 +553,18 @@ for (images, models), part in (
         print(
             tables.wrap(
                 f'{one} and {other}, shown {images}: codes agree with AMI '
-                f'{part.codes_ami.mean():.2f}, in place {part.in_place_ami.mean():.2f}; '
-                f'above it in {above} of {len(part)} pairs of runs.'
+                f'{part.codes_ami.mean():.2f}, in place '
+                f'{part.in_place_ami.mean():.2f}; above it in {above} of {len(part)} '
+                'pairs of runs.'
             )
         )
 for (name, kind), part in similar.groupby(['preset', 'alike']) if len(similar) else ():
     signs = part['sign'].tolist()
     print(
         tables.wrap(
-            f'{name}, likeness by {kind}, of categories that share a code: above chance '
-            f'in {signs.count(1)}, below in {signs.count(-1)} of {len(part)} runs.'
+            f'{name}, likeness by {kind}, of categories that share a code: above '
+            f'chance in {signs.count(1)}, below in {signs.count(-1)} of {len(part)} '
+            'runs.'
         )
     )
 

@@ -40,16 +40,16 @@ def jobs_for_test(count):
 def test_plan_of_the_toybox():
     jobs = plan('toybox')
     assert Counter(job.experiment for job in jobs) == {
-        'ablation': 40, 'codebook': 15, 'difficulty': 22, 'decoders': 45
+        'ablation': 40, 'codebook': 15, 'difficulty': 22, 'decoders': 54
     }  # fmt: skip
     tasks = unique_tasks(jobs, Places('toybox', Path('runs'), ''))
-    assert len(tasks) == 70 + 36  # those of the autoregressive decoder are in the ablation
+    assert len(tasks) == 70 + 45  # those of the autoregressive decoder are in the ablation
     jobs = plan('slotwise')
     assert Counter(job.experiment for job in jobs) == {
-        'ablation': 55, 'codebook': 24, 'categories': 15, 'difficulty': 34
+        'ablation': 55, 'codebook': 24, 'categories': 15, 'kinds': 72, 'difficulty': 34
     }  # fmt: skip
     tasks = unique_tasks(jobs, Places('slotwise', Path('runs'), ''))
-    assert len(tasks) == 116
+    assert len(tasks) == 116 + 72 - 13  # kinds share 13 with sizes and categories
     assert [task.job.seed for task in tasks] == sorted(task.job.seed for task in tasks)
     assert {job.seed for job in jobs if job.variant == 'separate weights'} == {0, 1, 2, 3, 4}
     assert not any(job.variant == 'baseline' and job.setting == 'tiny codebook' for job in jobs)
@@ -75,7 +75,8 @@ def test_runs_are_shared_between_experiments():
     for job in plan('slotwise'):
         keys.setdefault(job.config('slotwise').key, set()).add((job.experiment, job.setting))
     assert keys[preset('slotwise').key] == {
-        ('ablation', ''), ('codebook', 'E = 64'), ('categories', '16 categories, E = 64'), ('difficulty', 'as it is')
+        ('ablation', ''), ('codebook', 'E = 64'), ('categories', '16 categories, E = 64'),
+        ('kinds', '16 categories, E = 64'), ('difficulty', 'as it is'),
     }  # fmt: skip
 
 
