@@ -214,3 +214,15 @@ def test_the_chapter_on_the_ablation_says_what_its_rows_say():
         ),
         'helps or harms objects': not any(told),
     })  # fmt: skip
+
+
+def test_what_is_said_of_the_first_runs_in_clips_is_in_their_rows():
+    first, search = (pd.read_csv(FIGURES / 'tables' / f'movi_video_{n}.csv') for n in ('unstable_shown', 'search'))
+    below = first['FG-ARI'] < first['FG-ARI, best on the way'] - 0.1
+    rate, seeds = PRESETS['movi_video'].train.lr, [job.seed for job in plan('movi_video')]
+    check_quotes('stated.md', {
+        'three of the nine ended below the FG-ARI that they had had on the way': (len(first), below.sum()) == (9, 3),
+        'settled for a quarter of that rate': rate == 0.002 / 4 == search.lr.min(),
+        'with seeds that the comparison does not use': not set(search.seed) & set(seeds),
+        'trials of the baseline alone': set(search.model) == {'baseline'},
+    })  # fmt: skip
