@@ -171,9 +171,36 @@ def video() -> list[Try]:
     runs, where = read_runs(TABLES, 'movi_video'), '[video](18_video.ipynb)'
     two = 'Slots of a frame start from those of the one before, and every frame has two passes.'
     one = "The codes and attention of a frame modulate the next frame's one pass."
+    first, search = read('movi_video_unstable'), read('movi_video_search')
+    shown = read('movi_video_unstable_shown')
+    fell = (shown['FG-ARI'] < shown['FG-ARI, best on the way'] - 0.1).sum()
+    same = search[search.lr == search.lr.min()].set_index('predictor starts as')
+    a, b = (same.loc[name] for name in ('the identity', 'by chance'))
+    stated = '[stated](stated.md)'
     return [
         *against(runs, 'The pathway in clips, two passes a frame', where, two),
         *against(runs, 'The pathway in time, one pass a frame', where, one, 'in time'),
+        Try(
+            first.date.max(),
+            'Clips at the rate that images are trained at',
+            FAILED,
+            stated,
+            f'Gradients go back through {preset("movi_video").model.clip_length} frames. Of {len(first)} runs, {fell} '
+            f'ended below the FG-ARI that they had had on the way, and they have {first.fg_ari.min():.0f} to '
+            f'{first.fg_ari.max():.0f}. At a quarter of it, two baselines have {same.fg_ari.min():.0f} to '
+            f'{same.fg_ari.max():.0f}.',
+            {'they fall': fell > 1, 'slower is better': same.fg_ari.min() > first.fg_ari.max()},
+        ),
+        Try(
+            search.date.max(),
+            'A predictor over slots that starts as the identity',
+            UNDECIDED,
+            stated,
+            f'FG-ARI over clips {a.clip_fg_ari:.0f} and, starting by chance, {b.clip_fg_ari:.0f}; flicker on objects '
+            f'{a.flicker_objects:.0f} and {b.flicker_objects:.0f} %, highest gradient norm '
+            f'{a["highest gradient norm"]:.0f} and {b["highest gradient norm"]:.0f}. One seed.',
+            {'no two differ by much': abs(a.flicker_objects - b.flicker_objects) < 3},
+        ),
     ]
 
 
