@@ -244,7 +244,7 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
     """Variant, changes and setting of every case of an experiment."""
     toybox, easy = base.data.dataset == 'toybox', base.model.decoder == 'slotwise'
     if name in ('main', 'ablation'):
-        main = (*MAIN[:2], 'in time') if base.model.clip_length > 1 else MAIN
+        main = (*MAIN, 'in time') if base.model.clip_length > 1 else MAIN
         for variant in main if name == 'main' else PARTS if toybox and not easy else ABLATION:
             yield variant, {}, ''
     elif name == 'search':
