@@ -229,8 +229,8 @@ def test_clips_train_and_runs_resume(clips, encoder, tmp_path, changes):
 
 def test_the_plan_compares_both_ways_of_feedback_and_rows_hold_scores_of_clips(clips, encoder, tmp_path):
     jobs = plan('movi_video')
-    assert [job.variant for job in jobs[::3]] == ['baseline', 'top-down', 'in time']
-    assert len({job.config('movi_video').key for job in jobs}) == 3
+    assert [job.variant for job in jobs[::3]] == ['baseline', 'top-down', 'six-iterations', 'in time']
+    assert len({job.config('movi_video').key for job in jobs}) == 4
     assert jobs[-1].config('movi_video').model.feedback == 'time'
     run = train_model(clips.with_(feedback='time'), tmp_path, encoder, progress=False)
     data = topdown.make_eval_set(clips, encoder, progress=False)
@@ -287,6 +287,7 @@ def test_most_returns_of_the_preset_fit_into_a_training_clip(monkeypatch):
 # ---------------------------------------------------------------------------------------------------- the chapter
 
 CHAPTER = Path(__file__).parent.parent / 'book' / '18_video.py'
+MODELS = ('baseline', 'top-down', 'in time', 'six-iterations')
 VIEWS = [f'{a}{m}{b}' for a in ('', 'clip_') for m in ('fg_ari', 'mbo_i') for b in ('', '_later')]
 
 
@@ -294,11 +295,11 @@ def made_up(gains):
     """Rows as tables hold them; a model gains so much over the baseline, which is alike but for noise."""
     rows = []
     for job in plan('movi_video'):
-        noise = 0.1 * (job.seed - 1) * ('baseline', 'top-down', 'in time').index(job.variant)  # adds up to nothing
+        noise = 0.1 * (job.seed - 1) * MODELS.index(job.variant)  # adds up to nothing
         row = {'experiment': 'main', 'variant': job.variant, 'seed': job.seed, 'returns': 120, 'perplexity': 9.0}
         row |= dict.fromkeys((*VIEWS, 'kept_slot'), 50 + gains.get(job.variant, 0) + noise)
         row |= {'flicker': 20.0, 'flicker_objects': 30.0 + noise, 'seconds': 150.0, 'steps': 1500}
-        if job.variant != 'baseline':
+        if job.variant in ('top-down', 'in time'):
             row |= {'kept_code': 60.0 + noise, 'kept_code_chance': 20.0}
         names = ('found', 'slots', 'tokens_under_masks', 'tokens_under_truth')
         rows.append(row | {f'joint_{name}': 0.25 for name in names})
@@ -327,18 +328,19 @@ def read_chapter(tmp_path, monkeypatch, capsys):
 
 def test_the_chapter_judges_the_pathway_in_clips_and_in_time(read_chapter):
     said, names = read_chapter(made_up({'top-down': 5.0}))
-    assert 'movi_video: 9 of 9 runs, 3 seeds' in said
+    assert 'movi_video: 12 of 12 runs, 3 seeds' in said
     judged = names['judged'].groupby('that').verdict.agg(set)
     assert judged['top-down better than baseline'] == {'reproduced here'}
     assert judged['in time better than baseline'] == {'not reproduced here'}
     assert judged['in time better than top-down'] == {'not reproduced here'}
+    assert judged['top-down better than six-iterations'] == {'reproduced here'}
     assert names['judged'].evidence[0].startswith('FG-ARI +5.0')
     assert 'top-down: of 120 returns, the slot was the same in 55 %, the code in 60 % (20 % by chance' in said
     assert names['stay'].loc['in time minus chance', 'kept code'] == '+40.0 [+39.5, +40.5]'
     assert names['kept'].loc['baseline', 'kept code'] == '–'
     assert names['joint'].loc['top-down', 'slots'] == '25.0 ± 0.0'
-    assert names['spent']['passes a frame'].tolist() == [1, 2, 1]
-    assert names['spent']['a step, ms'].tolist() == [100.0] * 3
+    assert names['spent']['passes a frame'].tolist() == [1, 2, 1, 1]
+    assert names['spent']['a step, ms'].tolist() == [100.0] * 4
     assert 1 < names['spent'].loc['in time', 'to apply, times baseline'] < 1.05
 
 
