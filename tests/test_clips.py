@@ -229,7 +229,7 @@ def test_clips_train_and_runs_resume(clips, encoder, tmp_path, changes):
 
 def test_the_plan_compares_both_ways_of_feedback_and_rows_hold_scores_of_clips(clips, encoder, tmp_path):
     jobs = plan('movi_video')
-    assert [job.variant for job in jobs[::3]] == ['baseline', 'top-down', 'six-iterations', 'in time']
+    assert [job.variant for job in jobs[::5]] == ['baseline', 'top-down', 'six-iterations', 'in time']
     assert len({job.config('movi_video').key for job in jobs}) == 4
     assert jobs[-1].config('movi_video').model.feedback == 'time'
     run = train_model(clips.with_(feedback='time'), tmp_path, encoder, progress=False)
@@ -295,7 +295,7 @@ def made_up(gains):
     """Rows as tables hold them; a model gains so much over the baseline, which is alike but for noise."""
     rows = []
     for job in plan('movi_video'):
-        noise = 0.1 * (job.seed - 1) * MODELS.index(job.variant)  # adds up to nothing
+        noise = 0.1 * (job.seed - 2) * MODELS.index(job.variant)  # adds up to nothing
         row = {'experiment': 'main', 'variant': job.variant, 'seed': job.seed, 'returns': 120, 'perplexity': 9.0}
         row |= dict.fromkeys((*VIEWS, 'kept_slot'), 50 + gains.get(job.variant, 0) + noise)
         row |= {'flicker': 20.0, 'flicker_objects': 30.0 + noise, 'seconds': 150.0, 'steps': 1500}
@@ -328,7 +328,7 @@ def read_chapter(tmp_path, monkeypatch, capsys):
 
 def test_the_chapter_judges_the_pathway_in_clips_and_in_time(read_chapter):
     said, names = read_chapter(made_up({'top-down': 5.0}))
-    assert 'movi_video: 12 of 12 runs, 3 seeds' in said
+    assert 'movi_video: 20 of 20 runs, 5 seeds' in said
     judged = names['judged'].groupby('that').verdict.agg(set)
     assert judged['top-down better than baseline'] == {'reproduced here'}
     assert judged['in time better than baseline'] == {'not reproduced here'}
@@ -336,7 +336,7 @@ def test_the_chapter_judges_the_pathway_in_clips_and_in_time(read_chapter):
     assert judged['top-down better than six-iterations'] == {'reproduced here'}
     assert names['judged'].evidence[0].startswith('FG-ARI +5.0')
     assert 'top-down: of 120 returns, the slot was the same in 55 %, the code in 60 % (20 % by chance' in said
-    assert names['stay'].loc['in time minus chance', 'kept code'] == '+40.0 [+39.5, +40.5]'
+    assert names['stay'].loc['in time minus chance', 'kept code'] == '+40.0 [+39.6, +40.4]'
     assert names['kept'].loc['baseline', 'kept code'] == '–'
     assert names['joint'].loc['top-down', 'slots'] == '25.0 ± 0.0'
     assert names['spent']['passes a frame'].tolist() == [1, 2, 1, 1]

@@ -221,7 +221,7 @@ PRESETS: dict[str, Config] = {
     'movi_video': dataclasses.replace(
         _CLIPS.with_(
             toybox={'num_train': 120, 'num_val': 32, 'speed': 20.0, 'swing': 14.0}, clip_length=8, batch_size=32,
-            lr=5e-4, steps=1500, warmup_steps=150, lr_half_life=500,
+            lr=5e-4, steps=1500, warmup_steps=150, lr_half_life=500, seeds=5,
         ),
         name='movi_video',
     ),

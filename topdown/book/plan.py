@@ -266,7 +266,7 @@ def _cases(name: str, base: Config) -> Iterator[tuple[str, dict[str, object], st
                 yield 'top-down', {**sizes, **changes}, f'{setting}, E = {size}'
     elif name == 'decoders':
         place = {'evidence': BEST_LEVEL} if base.data.dataset == 'toybox_dial' else {}
-        few = ('autoregressive', 'mlp', 'slotwise', 'diffusion') if place else ('slotwise', 'diffusion')
+        few = ('autoregressive', 'slotwise', 'diffusion') if place else ('slotwise', 'diffusion')
         for setting in DECODERS if toybox else few:
             for variant in MAIN:
                 changes = {**place, **DECODERS[setting]}
