@@ -195,6 +195,8 @@ def test_an_epoch_has_runs_of_every_clip(clips):
     assert not (thrice.unflatten(0, (-1, 3)).diff() - 1).any()
     whole = data.clip_order(torch.Generator().manual_seed(0), FRAMES)
     assert (whole % FRAMES).tolist() == list(range(FRAMES))
+    epochs = [data.clip_order(torch.Generator().manual_seed(seed), FRAMES)[0].item() // FRAMES for seed in range(20)]
+    assert set(epochs) == {0, 1, 2}  # where an epoch has too few runs for all, others have the rest
 
 
 def test_evaluation_goes_through_clips_from_their_first_frame(clips, encoder):

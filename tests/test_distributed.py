@@ -221,7 +221,10 @@ def test_batches_that_cannot_be_shared_out_are_refused(tiny, tmp_path):
     ('changes', 'message'),
     [
         ({}, r'memory of each of 4 processes: set token_dir'),
-        ({'cache_tokens': False, 'eval_images': 3}, '3 validation images cannot be shared out to 4 processes'),
+        (
+            {'cache_tokens': False, 'eval_images': 3},
+            '3 validation images, in clips of 1, cannot be shared out to 4 processes',
+        ),
     ],
     ids=str,
 )

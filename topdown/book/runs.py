@@ -119,7 +119,7 @@ def measure_run(run: Run, data: EvalSet) -> dict[str, object]:
     labels = {'': predict(model, data), 'slots_': predict(model, data, 'slots')}
     if torch.equal(labels[''], labels['slots_']):
         del labels['slots_']
-    if run.config.model.top_down:
+    if run.config.model.top_down and run.config.model.feedback == 'image':
         labels['first_'] = predict(model, data, 'first')
     row: dict[str, object] = {}
     for prefix, found in labels.items():

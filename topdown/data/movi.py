@@ -100,9 +100,9 @@ class Movi(ImageSet):
         return chosen[torch.randperm(len(chosen), generator=generator)]
 
     def clip_order(self, generator: torch.Generator, length: int) -> Tensor:
-        """As ``order``, but runs of ``length`` frames from random ones on, of all whole clips alike."""
-        runs = self.epoch_length // length
-        first = torch.randperm(runs, generator=generator) % (len(self) // FRAMES) * FRAMES
+        """As ``order``, but runs of ``length`` frames from random ones on; the first clips give what remains."""
+        runs, clips = self.epoch_length // length, len(self) // FRAMES
+        first = torch.randperm(max(runs, clips), generator=generator)[:runs] % clips * FRAMES
         first += torch.randint(FRAMES - length + 1, (runs,), generator=generator)
         return (first[:, None] + torch.arange(length)).flatten()
 

@@ -165,6 +165,8 @@ class SlotModel(nn.Module):
         target, hints = tokens_BND.detach(), None
         if config.hint_channels:
             target, hints = target.split([target.shape[-1] - config.hint_channels, config.hint_channels], dim=-1)
+        if len(target) % (config.clip_length if noise_BKd is None else len(noise_BKd)):
+            raise ValueError(f'{len(target)} images are not clips of clip_length={config.clip_length} frames')
         if noise_BKd is None:
             noise_BKd = distributed.rows(
                 lambda count: torch.randn(count, config.num_slots, config.slot_size, device=target.device),

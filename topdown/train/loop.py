@@ -131,8 +131,8 @@ def train_model(
     sets = {'train': train_set, 'val': val_set}
     if val_set.labelled and -(-len(val_set) // val_set.frames) < distributed.world():
         raise ValueError(
-            f'{len(val_set)} validation images cannot be shared out to {distributed.world()} processes: use fewer '
-            'processes, or more images (eval_images)'
+            f'{len(val_set)} validation images, in clips of {val_set.frames}, cannot be shared out to '
+            f'{distributed.world()} processes: use fewer processes, or more images (eval_images)'
         )
     with locked(folder) if distributed.is_main() else contextlib.nullcontext():
         return _train(config, Path(folder), sets, encoder, data, eval_set, progress, stop_at)
@@ -171,7 +171,7 @@ def _train(
         )
     if scored and eval_set is None:
         eval_set = make_eval_set(config, encoder, dataset=sets['val'], progress=progress, shared=True)
-    teacher = _teacher(config, encoder) if options.teacher else None
+    teacher = _teacher(config, encoder) if options.teacher and first < last else None
     model = build_model(config, encoder)
     optimizer = make_optimizer(model, options)
     seconds = saved.seconds if saved else 0.0
@@ -241,7 +241,7 @@ def _train(
             out = call(tokens, need_masks=False)
             loss = out.loss
             if teacher is not None:
-                with torch.no_grad():
+                with torch.no_grad(), torch.random.fork_rng():  # as if it were alone
                     masks = teacher(tokens).masks
                 loss = loss + options.teacher_weight * teaching_loss(out.attention, masks)
             loss.backward()
