@@ -188,7 +188,7 @@ else:
 #
 # Toybox can be made with fewer categories. If codes stand for categories, fewer categories should need fewer codes: the
 # perplexity should level off earlier, and the best size should move to the left. These rows have one seed a case; [a
-# chapter of its own](19_how_many_codes.ipynb) goes on from here, with a prediction and three.
+# chapter of its own](19_how_many_codes.ipynb) goes on from here, with a prediction and three seeds.
 
 # %% tags=["hide-input"]
 # alt: mBO and perplexity against the size of the codebook, one line for each number of

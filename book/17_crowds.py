@@ -279,7 +279,7 @@ shown
 #
 # ## Where and what
 #
-# Of all true objects, the share that a decoder's mask overlaps by half or more (*found*); that are found and whose
+# Of all true objects, the share that a decoder's mask overlaps with an IoU of one half or more (*found*); that are found and whose
 # category a linear probe, fitted on objects of other images, reads off the slot (*slots*), or off the mean token under
 # that slot's mask (*tokens under masks*); and whose category it reads off the mean token under the true mask (*tokens
 # under truth*), which no model has a part in. Percent; mean and standard deviation over seeds, and differences to the

@@ -274,14 +274,19 @@ def test_processes_share_whole_clips(clips, monkeypatch, world):
     assert [i for part in first for i in part] == list(range(3 * FRAMES))
 
 
-def test_most_returns_of_the_preset_fit_into_a_training_clip(monkeypatch):
+def test_most_returns_of_the_preset_fit_into_a_training_clip_and_lead_back(monkeypatch):
     monkeypatch.setattr(scenes._Toy, 'paint', lambda self, canvas: None)  # of no account here
     base = preset('movi_video')
-    gaps = []
+    gaps, ways = [], []
     for index in range(8):
         labels = motion_at(toybox_config(base.data.toybox), 'val', index, FRAMES).labels
         areas = (labels[..., None] == np.arange(1, labels.max() + 1)).sum((1, 2))
-        gaps += [after - before for _, before, after in returns(torch.from_numpy(areas))]
+        for toy, before, after in returns(torch.from_numpy(areas)):
+            gaps.append(after - before)
+            centres = [np.argwhere(labels[t] == toy + 1).mean(0) for t in (before, after)]
+            size = np.sqrt(areas[:, toy].max() / np.pi)
+            ways.append(np.linalg.norm(centres[1] - centres[0]) < size)
+    assert np.mean(ways) > 0.75  # the chapter says that most come back where they left
     assert len(gaps) > 2 * 8
     assert np.mean(np.array(gaps) < base.model.clip_length) > 0.75
 
@@ -336,7 +341,8 @@ def test_the_chapter_judges_the_pathway_in_clips_and_in_time(read_chapter):
     assert judged['in time better than baseline'] == {'not reproduced here'}
     assert judged['in time better than top-down'] == {'not reproduced here'}
     assert judged['top-down better than six-iterations'] == {'reproduced here'}
-    assert names['judged'].evidence[0].startswith('FG-ARI +5.0')
+    assert names['judged'].evidence[0].startswith('FG-ARI +4.9')  # noise of three seeds
+    assert names['judged'].evidence.iloc[-1].startswith('FG-ARI +5.0')
     assert 'top-down: of 120 returns, the slot was the same in 55 %, the code in 60 % (20 % by chance' in said
     assert names['stay'].loc['in time minus chance', 'kept code'] == '+40.0 [+39.6, +40.4]'
     assert names['kept'].loc['baseline', 'kept code'] == '–'
