@@ -40,6 +40,36 @@ def test_every_verdict_is_there_and_trials_come_newest_first(found):
         assert (ROOT / 'book' / page).is_file()
 
 
+def test_what_the_introduction_says_beyond_the_paper_is_in_rows():
+    decoders, clips = (tried.read_runs(tried.TABLES, name) for name in ('toybox_decoders', 'movi_video'))
+    gains = {name: tried.effects(part) for name, part in decoders.groupby('setting')}
+    gains = {name: found[found.variant == 'top-down'] for name, found in gains.items()}
+    plain = decoders[decoders.variant == 'baseline'].groupby('setting').mbo_i.mean()
+    moving = tried.effects(clips)
+    moving = moving[moving.variant.isin(['top-down', 'in time'])]
+    kinds = tried.read_runs(tried.TABLES, 'slotwise_kinds')
+    usual = kinds[~kinds.setting.str.contains('revival')]
+    by_kind = usual.groupby(['codebook_size', 'setting']).perplexity.mean().groupby('codebook_size')
+    of_512 = kinds[kinds.setting.isin(['16 categories, E = 512', '16 categories, no revival, E = 512'])]
+    of_512 = of_512.assign(variant=of_512.setting)
+    apart = tried.effects(of_512, '16 categories, E = 512')
+    apart = apart[apart.variant.str.contains('revival')]
+    used = of_512.groupby('setting').perplexity.mean().sort_values()
+    check_quotes('intro.md', {
+        'With none of six decoders is the pathway told from the baseline': len(gains) == 6
+        and all(tried.judge(found) == tried.UNDECIDED and found.seeds.min() == 3 for found in gains.values()),
+        'though scores differ by many points from decoder to decoder': plain.max() - plain.min() > 10,
+        'nor is it, over five seeds, in clips': len(moving) == 4
+        and all(row.low < 0 < row.high and row.seeds == 5 for row in moving.itertuples()),
+        'goes with the size of the codebook and hardly with the kinds of things there are': (
+            (by_kind.max() / by_kind.min()).max() < 1.25
+        ),
+        'with a handful of codes in use objects are found as well as with hundreds': used.iloc[0] < 10
+        and used.iloc[1] > 200
+        and all(row.low < 0 < row.high for row in apart.itertuples()),
+    })  # fmt: skip
+
+
 def git(*arguments):
     command = ['git', '-C', str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split('\n')[0]
