@@ -221,7 +221,8 @@ for seeds, found in {
     'exploratory, all seeds': runs,
 }.items():
     for one, other in pairs:
-        for view, (before, after) in VIEWS.items():
+        for view in ('frame by frame', 'over clips'):
+            before, after = VIEWS[view]
             part = found[['variant', 'seed']].assign(
                 **{metric: found[f'{before}{metric}{after}'] for metric in names}
             )
@@ -346,9 +347,8 @@ print('\n'.join(f'{name}: {value}' for name, value in checks.items()))
 
 # %% tags=["hide-input"]
 for row in judged.itertuples():
-    if 'without' not in row.scores:
-        said = f'{row.that}, {row.scores} ({row.seeds}): {row.verdict}.'
-        print(tables.wrap(f'{said} {row.evidence}'))
+    said = f'{row.that}, {row.scores} ({row.seeds}): {row.verdict}.'
+    print(tables.wrap(f'{said} {row.evidence}'))
 means = runs.groupby('variant', sort=False)[[*KEPT, 'returns', 'perplexity']].mean()
 for row in means.itertuples():
     said = (

@@ -177,7 +177,7 @@ table.round(1).astype(object).where(table.notna(), tables.NOT_RUN)
 #   categories, with the prediction dashed and, dotted, where codes that stand for kinds
 #   would stop.
 if len(runs):
-    figure, axis = plt.subplots(figsize=(7, 4.2))
+    figure, axis = plt.subplots(figsize=(7, 3.6))
     for name, colour in plots.palette(FREQUENCIES).items():
         line = use[name].dropna()
         axis.plot(line.index, line, 'o-', color=colour, label=name)
@@ -234,8 +234,8 @@ else:
 shown
 
 # %% [markdown]
-# What each way of choosing gives away: the best of the three sizes by its mean over seeds, minus that of the size
-# chosen. *By the rule* is $K e^{H'}$, *the paper's* is 512, *by perplexity* is the rule of [the chapter on
+# What each way of choosing chooses and, in brackets, gives away: the best of the three sizes by its mean over seeds, minus
+# that of the size chosen. *By the rule* is $K e^{H'}$, *the paper's* is 512, *by perplexity* is the rule of [the chapter on
 # sizes](09_codebook_size.ipynb), which needs runs of all sizes.
 
 # %% tags=["hide-input"]
@@ -257,7 +257,13 @@ for case in FREQUENCIES:
     for name, size in ways.items():
         rows[case] |= {f'{name}: E': size, f'{name}: lost': means.max() - means[size]}
 lost = pd.DataFrame.from_dict(rows, orient='index').rename_axis('setting').round(2)
-lost if len(lost) else pd.DataFrame({'lost': [tables.NOT_RUN]})
+shown = pd.DataFrame({'lost': [tables.NOT_RUN]})
+if len(lost):
+    shown = lost[['K exp H', 'best E']].copy()
+    for name in ways:
+        pairs = zip(lost[f'{name}: E'], lost[f'{name}: lost'])
+        shown[name] = [f'{size} ({points:.2f})' for size, points in pairs]
+shown
 
 # %% [markdown]
 # ## Elsewhere
