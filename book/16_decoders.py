@@ -22,7 +22,7 @@
 # - *autoregressive*, the paper's {cite}`kim2024topdown` and the default: a transformer that predicts every token from
 #   the slots and the tokens before it, in raster order. Masks are what its last layer attends to.
 # - *random orders*: the same, but in training every batch goes through the patches in one of eight scans, an idea of
-#   SPOT {cite}`kakogeorgiou2024spot`. The evaluation is in raster order.
+#   SPOT {cite}`kakogeorgiou2024spot`, which has a spiral as well. The evaluation is in raster order.
 # - *self-trained*: SPOT's other idea on top. The model with *random orders* of the same kind and seed teaches a second one:
 #   to the second one's loss, the cross-entropy between its slot attention and the first one's decoder masks is added
 #   (`topdown/train/teach.py`). It costs two trainings, and a forward pass of the teacher at every step.
