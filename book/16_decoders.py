@@ -324,6 +324,13 @@ for masks, found in by_masks.items():
                     f'{ranked.index[0]} ({ranked.iloc[0]:.1f}).'
                 )
             )
+own = runs[runs.variant == 'baseline']
+taught = tables.effects(own.assign(variant=own.setting), 'random orders', metrics)
+for row in taught[taught.variant == 'self-trained'].itertuples():
+    said = tables.effect_text(row.difference, row.low, row.high)
+    print(
+        f'{tables.NAMES[row.metric]}, baseline, self-trained minus its teachers: {said}'
+    )
 for (masks, rival), part in gains.groupby(['masks', 'rival'], sort=False):
     said = tables.say_effects(part.assign(variant=part.setting), rival)
     print(f'top-down, {masks} masks, by decoder:\n{said}')
