@@ -262,11 +262,13 @@ JOINT = {
 }
 told = runs.assign(**{name: 100 * runs[name] for name in JOINT if name in runs})
 groups = told.groupby(['setting', 'variant'], sort=False)
-known = {name: said for name, said in JOINT.items() if name in told}
-joint = pd.DataFrame({
-    said: groups[name].agg(tables.spread) for name, said in known.items()
-}).rename_axis(['decoder', 'model'])  # fmt: skip
-joint.reindex(cells).fillna(tables.NOT_RUN)
+joint = {
+    said: groups[name].agg(tables.spread).rename_axis(cells.names)
+    for name, said in JOINT.items()
+    if name in told
+}
+joint = pd.DataFrame(joint or {'found': tables.NOT_RUN}, index=cells)
+joint.fillna(tables.NOT_RUN)
 
 # %% [markdown]
 # ## What a step takes
