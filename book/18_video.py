@@ -173,7 +173,7 @@ for name, path in files.items():
     if first is None:
         one = base.with_(eval_images=FRAMES)  # the first clip
         first = topdown.make_eval_set(one, encoder, progress=False)
-        rows = np.linspace(0, FRAMES - 1, 6).round().astype(int)
+        rows = np.linspace(0, FRAMES - 1, 4).round().astype(int)
         truth = first.dataset.read_clip_annotation(0).labels[rows]
         columns = {'truth': truth}
     columns[name] = topdown.predict(model, first)[rows].numpy()

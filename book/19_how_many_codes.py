@@ -32,7 +32,7 @@
 #
 # $$ \text{perplexity} = a\, E^b\, (K / 7)^c , $$
 #
-# where $a$ and $b$ come from older runs of eight sizes with 16 categories, $c$ from older runs with 4, 7 and 11 slots, and
+# where $a$ and $b$ come from older runs of eight sizes with 16 categories (`slotwise_codebook_then.csv`, as they were), $c$ from older runs with 4, 7 and 11 slots, and
 # *nothing* from categories: older runs, with one seed a case, had shown no sign of them. (With 16 categories, the rows below
 # are among those older runs, and so are the first seeds of four and eight at two sizes: they are shown and *not counted*.) The rival is what "one code a
 # kind of thing" would say: the same curve, but cut off at $9 e^H$, where $H$ is the entropy of kinds, the ground being half
@@ -118,7 +118,9 @@ def entropy(case):
 
 def fitted():
     """a, b and c of the prediction, from older rows; None if there are none."""
-    sizes = tables.with_codebook_size(tables.read_runs(folder, f'{preset}_codebook'))
+    sizes = tables.with_codebook_size(
+        tables.read_runs(folder, f'{preset}_codebook_then')
+    )
     slots = tables.read_runs(folder, f'{preset}_difficulty')
     if not (len(sizes) and len(slots)):
         return None
@@ -173,8 +175,8 @@ errors = table[table.index.get_level_values('setting').isin(FREQUENCIES)]
 table.round(1).astype(object).where(table.notna(), tables.NOT_RUN)
 
 # %% tags=["hide-input"]
-# alt: Perplexity against the size of the codebook, both logarithmic, one line a setting of
-#   categories, with the prediction dashed and, dotted, where codes that stand for kinds
+# alt: Perplexity against the size of the codebook, both logarithmic, one line a setting
+#   of categories, with the prediction dashed and, dotted, where codes that stand for kinds
 #   would stop.
 if len(runs):
     figure, axis = plt.subplots(figsize=(7, 3.6))

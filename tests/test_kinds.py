@@ -17,7 +17,7 @@ from topdown.presets import preset
 from topdown.toybox.scenes import ToyboxConfig, scene_at
 
 BOOK = Path(__file__).parent.parent
-OLDER = ('slotwise_codebook', 'slotwise_difficulty')
+OLDER = ('slotwise_codebook_then', 'slotwise_difficulty')
 
 
 def test_categories_follow_zipfs_law_if_asked():

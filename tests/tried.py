@@ -212,7 +212,7 @@ def kinds() -> list[Try]:
     runs = read_runs(TABLES, 'slotwise_kinds')
     if not len(runs):
         return []
-    older = with_codebook_size(read_runs(TABLES, 'slotwise_codebook'))
+    older = with_codebook_size(read_runs(TABLES, 'slotwise_codebook_then'))
     power, shift = np.polyfit(np.log(older.codebook_size), np.log(older.perplexity), 1)
     known = pd.concat([read_runs(TABLES, f'slotwise_{name}') for name in ('codebook', 'categories')])
     fresh = ~pd.Series(zip(runs.config, runs.seed)).isin(set(zip(known.config, known.seed)))
