@@ -161,8 +161,7 @@ def decoders() -> list[Try]:
             what = f'Decoder: {decoder} instead of {rival}, the baseline{place}'
             found += against(plain, what, where, why, decoder, rival)
             part = runs[runs.setting == decoder] if len(runs) else runs
-            if place != ', on the dial':
-                found += against(part, f'The pathway, decoder: {decoder}{place}', where, why)
+            found += against(part, f'The pathway, decoder: {decoder}{place}', where, why)
     return found
 
 
@@ -769,22 +768,26 @@ def speed() -> list[Try]:
 
 
 def _with_decoders() -> str:
-    runs = read_runs(TABLES, 'toybox_decoders')
-    plain = runs[runs.variant == 'baseline'].groupby('setting').mbo_i.mean().sort_values(ascending=False)
-    verdicts = {}
-    for name, part in runs.groupby('setting'):
-        found = effects(part)
-        verdicts.setdefault(judge(found[found.variant == 'top-down']), []).append(name)
     said = {
         WORKED: 'lies above, in part at least, with',
         FAILED: 'lies below with',
         UNDECIDED: 'is not told apart with',
     }
-    words = '; '.join(f'{said[verdict]} {listed(names)}' for verdict, names in verdicts.items())
-    scores = listed(f'{name} {value:.1f}' for name, value in plain.items())
-    return (
-        f'mBO$_i$ of the baseline by decoder: {scores}. Minus the baseline with the same decoder, the pathway {words}.'
-    )
+    parts = []
+    for place, table in {'Toybox': 'toybox_decoders', 'the dial': 'dial_decoders'}.items():
+        runs = read_runs(TABLES, table)
+        plain = runs[runs.variant == 'baseline'].groupby('setting').mbo_i.mean().sort_values(ascending=False)
+        verdicts = {}
+        for name, part in runs.groupby('setting'):
+            found = effects(part)
+            verdicts.setdefault(judge(found[found.variant == 'top-down']), []).append(name)
+        words = '; '.join(f'{said[verdict]} {listed(names)}' for verdict, names in verdicts.items())
+        scores = listed(f'{name} {value:.1f}' for name, value in plain.items())
+        parts.append(
+            f'On {place}, mBO$_i$ of the baseline by decoder: {scores}; minus the baseline with the same decoder, the '
+            f'pathway {words}.'
+        )
+    return ' '.join(parts)
 
 
 def _in_clips() -> str:
