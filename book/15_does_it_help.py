@@ -29,6 +29,7 @@
 #   ([its chapter](13_the_dial.ipynb)).
 # - *stand-ins* for VOC, MOVi and CLEVR6 ([crops](04_voc.ipynb) and [clips](05_movi.ipynb), with the easier decoder,
 #   and [pixels](06_clevr6.ipynb)).
+# - *clips*: slots that go on from frame to frame ([its chapter](18_video.ipynb)), all seeds, with the easier decoder.
 # - *photographs*: a small subset of COCO's ([its chapter](14_photographs.ipynb)), with the paper's decoder and with the
 #   easier one.
 #
@@ -95,6 +96,7 @@ datasets = {
     'stand-in for CLEVR6': read('clevr6_toybox'),
     'photographs': read('photos'),
     'photographs, slotwise': read('photos_slotwise'),
+    'clips, slotwise': read('movi_video'),
 }
 planned = set(stated.read_stated(figures).table)
 print(
@@ -231,7 +233,7 @@ stated.show_standing(standing).set_index(['table', 'variant', 'against'])
 # NBVAL_CHECK_OUTPUT
 checks['every planned table is among the data sets'] = planned <= {
     'toybox_ablation', 'toybox_category', 'dial', 'dial_hints', 'photos',
-    'photos_slotwise',
+    'photos_slotwise', 'movi_video',
 }  # fmt: skip
 for rival, found in gains.items():
     inside = (found.low <= found.difference) & (found.difference <= found.high)

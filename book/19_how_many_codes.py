@@ -176,8 +176,8 @@ table.round(1).astype(object).where(table.notna(), tables.NOT_RUN)
 
 # %% tags=["hide-input"]
 # alt: Perplexity against the size of the codebook, both logarithmic, one line a setting
-#   of categories, with the prediction dashed and, dotted, where codes that stand for kinds
-#   would stop.
+#   of categories, with the prediction dashed and, dotted, where codes that stand for
+#   kinds would stop.
 if len(runs):
     figure, axis = plt.subplots(figsize=(7, 3.6))
     for name, colour in plots.palette(FREQUENCIES).items():
