@@ -392,8 +392,8 @@ pair_table(twos[photographs])
 # The same measure for models that were trained on different things: Toybox, [the dial](13_the_dial.ipynb) at its best
 # level, and photographs, top-down and three seeds each. They are shown the same images, each through its own encoder:
 # Toybox's first validation images, which the dial's tokens are made of, too; and the photographs, of which there are no
-# tokens of the dial. A model is a stranger to the other's images, and its slots follow them less well, which the share
-# of matched slots says. Rows are means over pairs of runs (`figures/tables/codes_across.csv`, `python -m tests.across`).
+# tokens of the dial. A model is a stranger to the other's images, and
+# how many of its slots match those of another model there is the first column. Rows are means over pairs of runs (`figures/tables/codes_across.csv`, `python -m tests.across`).
 
 # %% tags=["hide-input"]
 across = tables.read(folder / 'codes_across.csv')

@@ -23,8 +23,8 @@
 # threshold at which a code is revived is scaled with $E$, so that it is the same share of a code's average hits; since that
 # joins two causes, it is crossed with $E$ as well.
 #
-# The decoder is [the easier one](slotwise.md), which has no plateau for runs to end on: the paper's decoder scatters more
-# from seed to seed than any size of the codebook moves it ([](09_codebook_size.ipynb)).
+# The decoder is [the easier one](slotwise.md), which has no plateau for runs to end on: with the paper's decoder some do, and
+# no size of the codebook is told from the best one ([](09_codebook_size.ipynb)).
 #
 # ## What was predicted
 #

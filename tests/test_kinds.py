@@ -12,7 +12,10 @@ import pandas as pd
 import pytest
 
 import topdown
+from tests.pages import check_quotes
+from tests.tried import PLATEAU
 from topdown.book.plan import KINDS, KINDS_SIZES, plan
+from topdown.book.tables import effects, read_runs, with_codebook_size
 from topdown.presets import preset
 from topdown.toybox.scenes import ToyboxConfig, scene_at
 
@@ -116,3 +119,14 @@ def test_the_chapter_works_on_what_there_is(read_chapter):
     said, names = read_chapter(whole[whole.seed == 0], older=False)
     assert names['errors'].found.notna().all()
     assert names['errors'].predicted.isna().all()
+
+
+def test_what_is_said_of_the_papers_decoder_is_in_its_rows():
+    runs = with_codebook_size(read_runs(BOOK / 'figures' / 'tables', 'toybox_codebook'))
+    named = runs.assign(variant=runs.codebook_size.astype(str))
+    found = effects(named, str(runs.groupby('codebook_size').mbo_i.mean().idxmax()), ['mbo_i'])
+    check_quotes('19_how_many_codes.py', {
+        "with the paper's decoder some do": runs.mbo_i.min() < PLATEAU,
+        'no size of the codebook is told from the best one': len(found) == runs.codebook_size.nunique() - 1
+        and all(row.low < 0 < row.high for row in found.itertuples()),
+    })  # fmt: skip
