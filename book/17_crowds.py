@@ -279,8 +279,8 @@ shown
 #
 # ## Where and what
 #
-# Of all true objects, the share that a decoder's mask overlaps with an IoU of one half or more (*found*); that are found and whose
-# category a linear probe, fitted on objects of other images, reads off the slot (*slots*), or off the mean token under
+# Of all true objects, the share that a decoder's mask overlaps with an IoU of one half or more (*found*); that are found
+# and whose category a linear probe, fitted on objects of other images, reads off the slot (*slots*), or off the mean token under
 # that slot's mask (*tokens under masks*); and whose category it reads off the mean token under the true mask (*tokens
 # under truth*), which no model has a part in. Percent; mean and standard deviation over seeds, and differences to the
 # baseline, seed by seed, below.
@@ -392,8 +392,8 @@ pair_table(twos[photographs])
 # The same measure for models that were trained on different things: Toybox, [the dial](13_the_dial.ipynb) at its best
 # level, and photographs, top-down and three seeds each. They are shown the same images, each through its own encoder:
 # Toybox's first validation images, which the dial's tokens are made of, too; and the photographs, of which there are no
-# tokens of the dial. A model is a stranger to the other's images, and
-# how many of its slots match those of another model there is the first column. Rows are means over pairs of runs (`figures/tables/codes_across.csv`, `python -m tests.across`).
+# tokens of the dial. A model is a stranger to the other's images; *slots matched* says how far it cuts them as another
+# model does. Rows are means over pairs of runs (`figures/tables/codes_across.csv`, `python -m tests.across`).
 
 # %% tags=["hide-input"]
 across = tables.read(folder / 'codes_across.csv')
